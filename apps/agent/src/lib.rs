@@ -1,0 +1,5 @@
+//! The agent.
+
+mod paths;
+
+pub use paths::Paths;

@@ -1,0 +1,137 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Exit, FileChange, FlowChunk, FlowClose, FlowOpen, GpuUse, MemoryShape, NameAnswer, ProcessInfo,
+    ProcessKey, Timestamp,
+};
+
+/// Something that happened on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: Timestamp,
+    /// Who did it, where that is known.
+    pub process: Option<ProcessKey>,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The kinds of event that sensors give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event", content = "data")]
+pub enum EventKind {
+    /// A process was found already running (at start, or by the poll tier).
+    Found(Box<ProcessInfo>),
+    /// A process began as a copy of `process`.
+    Fork {
+        /// The new process.
+        child: ProcessKey,
+        /// Its short name.
+        comm: String,
+    },
+    /// A process executed a program.
+    Exec(Box<ProcessInfo>),
+    /// A process changed its short name.
+    Renamed {
+        /// The name now.
+        comm: String,
+    },
+    /// A process ended.
+    Exit(Exit),
+    /// A flow began.
+    FlowOpen(FlowOpen),
+    /// A socket began to listen; `remote` is unspecified.
+    Listen(FlowOpen),
+    /// A message went over a flow.
+    FlowChunk(FlowChunk),
+    /// A flow ended.
+    FlowClose(FlowClose),
+    /// A name was resolved.
+    Name(NameAnswer),
+    /// A file changed.
+    File(FileChange),
+    /// Code came from an unusual place, or reached into another process or the kernel.
+    Code(CodeAct),
+    /// The memory shape of a process, asked for by the detector.
+    Memory(MemoryShape),
+    /// A process uses a GPU.
+    Gpu(GpuUse),
+    /// A process's system calls in a short window, asked for by the detector.
+    Syscalls {
+        /// System calls in the window.
+        count: u64,
+        /// CPU time used in the window, in nanoseconds.
+        cpu_ns: u64,
+    },
+}
+
+/// Acts on code and on other processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "act")]
+pub enum CodeAct {
+    /// A program without a name was executed.
+    NamelessExec {
+        /// Whether it was a memfd (else a deleted file).
+        memfd: bool,
+    },
+    /// Memory that had been written was made executable.
+    WrittenThenExecutable {
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// Another process was traced, or its memory opened.
+    Trace {
+        /// Whose.
+        target: ProcessKey,
+        /// Whether it was for writing.
+        write: bool,
+    },
+    /// A kernel module was loaded.
+    ModuleLoad {
+        /// Its name.
+        name: String,
+    },
+    /// A BPF program was loaded.
+    BpfLoad {
+        /// The program's name.
+        name: String,
+        /// The kernel's program type number (`enum bpf_prog_type`).
+        program_type: u32,
+    },
+    /// A device node was opened that reaches model-specific registers or GPUs.
+    DeviceOpen {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// Whether for writing.
+        write: bool,
+    },
+    /// The number of reserved huge pages changed.
+    HugePagesReserved {
+        /// Pages before.
+        before: u64,
+        /// Pages now.
+        now: u64,
+    },
+    /// A signal was sent to another process.
+    Signal {
+        /// To whom.
+        target: ProcessKey,
+        /// Which.
+        signal: u8,
+    },
+}
+
+/// What the detector asks the host to look at more closely. The answer comes back as an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeRequest {
+    /// Its memory's shape, as [`EventKind::Memory`].
+    Memory(ProcessKey),
+    /// More frequent samples for a few seconds.
+    Burst(ProcessKey),
+    /// Count its system calls for a short window, as [`EventKind::Syscalls`].
+    Syscalls(ProcessKey),
+}

@@ -1,0 +1,91 @@
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The transport protocol of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// TCP (RFC 9293).
+    Tcp,
+    /// UDP (RFC 768).
+    Udp,
+}
+
+/// A flow's identity: the kernel's socket cookie, unique within one boot and network stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FlowKey(pub u64);
+
+/// Which way bytes went, seen from this host's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the process to its peer.
+    Sent,
+    /// From the peer to the process.
+    Received,
+}
+
+/// A flow began. IPv4-mapped IPv6 addresses are given as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowOpen {
+    /// Which flow.
+    pub flow: FlowKey,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// This host's end; port zero where it is not yet bound.
+    pub local: SocketAddr,
+    /// The other end; unspecified for a listening socket.
+    pub remote: SocketAddr,
+    /// Whether the other end began it.
+    pub accepted: bool,
+}
+
+/// A message on a flow: its size, and while the capture bound lasts, its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowChunk {
+    /// Which flow.
+    pub flow: FlowKey,
+    /// Which way.
+    pub direction: Direction,
+    /// Payload bytes of this packet (before segmentation offload is undone).
+    pub size: u32,
+    /// Offset of these bytes in their direction of the flow, where the sensor knows it.
+    pub offset: u64,
+    /// The first bytes of the flow in this direction; empty once the bound is reached.
+    pub bytes: Vec<u8>,
+}
+
+/// Volume of a living or ended flow since its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowVolume {
+    /// Payload bytes sent.
+    pub sent_bytes: u64,
+    /// Payload bytes received.
+    pub received_bytes: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Packets received.
+    pub received_packets: u64,
+}
+
+/// A flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowClose {
+    /// Which flow.
+    pub flow: FlowKey,
+    /// What went over it.
+    pub volume: FlowVolume,
+}
+
+/// A name was resolved to an address by an answer this host received (RFC 1035).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameAnswer {
+    /// The name that was asked for, lower case, without the last dot.
+    pub name: String,
+    /// One address it led to, through any CNAME records.
+    pub address: IpAddr,
+    /// Time to live in seconds.
+    pub ttl_secs: u32,
+}

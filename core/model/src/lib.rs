@@ -1,0 +1,30 @@
+//! The words every room of Davy speaks: processes, flows, events, evidence, findings, incidents, actions and
+//! the tiers protections run in.
+//!
+//! Nothing here does I/O, reads a clock or decides anything; values are built by the host rooms and the engines.
+
+mod action;
+mod event;
+mod file;
+mod finding;
+mod flow;
+mod incident;
+mod memory;
+mod process;
+mod sample;
+mod technique;
+mod tier;
+mod time;
+
+pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Proposal};
+pub use event::{CodeAct, Event, EventKind, ProbeRequest};
+pub use file::{FileAct, FileChange, FileId, PersistencePlace};
+pub use finding::{Evidence, Finding, FindingId, FindingKind, Severity, Signal};
+pub use flow::{Direction, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, NameAnswer, Transport};
+pub use incident::{Incident, IncidentId, IncidentState, TimelineEntry, TreeNode};
+pub use memory::{GpuUse, MemoryShape};
+pub use process::{Credentials, ExecImage, Exit, ImageKind, Namespaces, ProcessInfo, ProcessKey};
+pub use sample::{SampleBatch, ThreadSample};
+pub use technique::Technique;
+pub use tier::{Capability, Mode, Probe, ProtectionStatus, Tier};
+pub use time::Timestamp;

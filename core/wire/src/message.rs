@@ -1,0 +1,183 @@
+use davy_model::{
+    ActionId, ActionRecord, Event, Finding, FindingId, Incident, IncidentId, ProcessInfo, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentStatus, TopView};
+
+/// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
+pub const VERSION: u32 = 1;
+
+/// The longest line either side accepts, in bytes.
+pub const MAX_LINE: usize = 16 * 1024 * 1024;
+
+/// A line from a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`] of the client.
+    pub version: u32,
+    /// What it wants.
+    #[serde(flatten)]
+    pub body: RequestBody,
+}
+
+/// A question or a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestBody {
+    /// A question; changes nothing.
+    Query(Query),
+    /// A change; taken on the change socket only.
+    Command(Command),
+}
+
+/// Questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "what")]
+pub enum Query {
+    /// The agent's state.
+    Status,
+    /// The busiest process trees now.
+    Top,
+    /// Recorded events, newest last.
+    Events {
+        /// Not before.
+        since: Option<Timestamp>,
+        /// At most so many of the newest.
+        limit: u32,
+        /// Only of this pid.
+        pid: Option<u32>,
+        /// Only these kinds, by their JSON names; empty means all.
+        kinds: Vec<String>,
+        /// Go on with new ones as they come, until the client hangs up.
+        follow: bool,
+    },
+    /// Findings, newest last.
+    Findings {
+        /// Not before.
+        since: Option<Timestamp>,
+        /// At most so many of the newest.
+        limit: u32,
+        /// Go on with new ones as they come.
+        follow: bool,
+    },
+    /// One finding.
+    Finding {
+        /// Which.
+        id: FindingId,
+    },
+    /// Incidents, newest last, without their timelines.
+    Incidents {
+        /// Not before.
+        since: Option<Timestamp>,
+        /// At most so many of the newest.
+        limit: u32,
+    },
+    /// One incident with everything.
+    Incident {
+        /// Which.
+        id: IncidentId,
+    },
+    /// The journal of actions, newest last.
+    Actions {
+        /// At most so many of the newest.
+        limit: u32,
+    },
+    /// What is known of a pid.
+    Process {
+        /// Which.
+        pid: u32,
+    },
+}
+
+/// Changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "what")]
+pub enum Command {
+    /// Undo everything done for an incident.
+    UndoIncident {
+        /// Which.
+        id: IncidentId,
+    },
+    /// Undo one action.
+    UndoAction {
+        /// Which.
+        id: ActionId,
+    },
+    /// Act on an incident as though the policy said so.
+    Act {
+        /// On which.
+        id: IncidentId,
+        /// What: `freeze`, `kill`, `quarantine`, `cut`.
+        actions: Vec<String>,
+    },
+    /// Break-glass: observe only, for a time.
+    Disarm {
+        /// For how many seconds.
+        seconds: u32,
+    },
+    /// End a disarm before its time.
+    Arm,
+    /// Enforce every protection inside one cgroup for a time, so that a drill or a trial acts for real without
+    /// touching the rest of the host. Ends by itself.
+    Rehearse {
+        /// The cgroup v2 path below the mount, such as `/davy-drill-4711`.
+        cgroup: String,
+        /// For how many seconds; zero ends it now.
+        seconds: u32,
+    },
+    /// Read the policy again.
+    Reload,
+    /// Stop the agent and take its enforcement away.
+    Stop,
+}
+
+/// A line from the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reply", content = "data")]
+#[allow(clippy::large_enum_variant)]
+pub enum Reply {
+    /// Answer to [`Query::Status`].
+    Status(AgentStatus),
+    /// Answer to [`Query::Top`].
+    Top(TopView),
+    /// One event.
+    Event(Event),
+    /// One finding.
+    Finding(Finding),
+    /// One incident.
+    Incident(Incident),
+    /// One action.
+    Action(ActionRecord),
+    /// One process.
+    Process(ProcessInfo),
+    /// A command was carried out; a sentence for people.
+    Done(String),
+    /// Nothing more comes.
+    End,
+    /// It could not be done.
+    Error {
+        /// For programs.
+        code: ErrorCode,
+        /// For people: what was expected and what to do.
+        message: String,
+    },
+}
+
+/// Why a request was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The line is not a request of this protocol.
+    Malformed,
+    /// The version is not spoken here.
+    Version,
+    /// There is no such thing.
+    NotFound,
+    /// It is not allowed on this socket or to this user.
+    Forbidden,
+    /// It was tried and failed.
+    Failed,
+    /// The request's values make no sense.
+    Invalid,
+}

@@ -1,0 +1,186 @@
+use davy_model::{
+    FlowVolume, IncidentId, Mode, Probe, ProcessKey, ProtectionStatus, Tier, Timestamp, Transport,
+};
+use serde::{Deserialize, Serialize};
+
+/// The agent's state, for `davy status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Davy's version.
+    pub version: String,
+    /// When this agent started.
+    pub started: Timestamp,
+    /// Its pid.
+    pub pid: u32,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The best tier anything here runs in.
+    pub tier: Tier,
+    /// Every protection.
+    pub protections: Vec<ProtectionStatus>,
+    /// Every probed capability.
+    pub probes: Vec<Probe>,
+    /// Until when break-glass holds.
+    pub disarmed_until: Option<Timestamp>,
+    /// Protections that fell back to observe by themselves, with the reason.
+    pub fallen_back: Vec<String>,
+    /// The policy in force.
+    pub policy: PolicySummary,
+    /// Events taken in since the start.
+    pub events: u64,
+    /// Losses by kind; empty is good.
+    pub drops: Vec<DropCount>,
+    /// The store.
+    pub store: StoreStatus,
+    /// Incidents that still run.
+    pub running_incidents: Vec<IncidentId>,
+    /// The agent's resident memory in bytes.
+    pub resident: u64,
+    /// The agent's CPU time in nanoseconds since its start.
+    pub cpu_ns: u64,
+    /// Processes in the table.
+    pub processes: u64,
+    /// Flows in the table.
+    pub flows: u64,
+    /// Where the dashboard listens.
+    pub dashboard: Option<String>,
+}
+
+/// Which policy is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySummary {
+    /// Its file; `None` for the built-in default.
+    pub path: Option<String>,
+    /// When it was read.
+    pub loaded: Timestamp,
+    /// The scope: `host` or a cgroup path.
+    pub scope: String,
+    /// The faults of a newer file that was refused; empty when there is none.
+    pub refused: String,
+}
+
+/// How many of a kind were lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// Of what, and where.
+    pub kind: String,
+    /// How many since the start.
+    pub count: u64,
+}
+
+/// The store's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Its folder.
+    pub path: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bound on them.
+    pub max_bytes: u64,
+    /// Events in it.
+    pub events: u64,
+    /// Events that could not be written since the start.
+    pub lost: u64,
+    /// Why writing fails now; `None` when it does not.
+    pub failing: Option<String>,
+}
+
+/// What `davy top` shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopView {
+    /// When.
+    pub time: Timestamp,
+    /// CPUs online.
+    pub cpus: u32,
+    /// Events a second over the last interval.
+    pub event_rate: f32,
+    /// The busiest trees, busiest first.
+    pub trees: Vec<BusyTree>,
+    /// Destinations blocked now.
+    pub blocked: Vec<String>,
+}
+
+/// One process tree in `davy top`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BusyTree {
+    /// Its root.
+    pub root: ProcessKey,
+    /// What the busiest process calls itself.
+    pub comm: String,
+    /// Its program.
+    pub path: String,
+    /// User by name or number.
+    pub user: String,
+    /// CPUs used over the last interval (1.0 is one whole CPU).
+    pub cpu: f32,
+    /// Threads that computed.
+    pub threads: u32,
+    /// Weight of the evidence for mining so far, in bits, prior included.
+    pub bits: f32,
+    /// Probability of mining, 0 to 1.
+    pub confidence: f64,
+    /// Evidence in plain words, strongest first.
+    pub evidence: Vec<String>,
+    /// Its flows, busiest first.
+    pub flows: Vec<TreeFlow>,
+    /// Whether it is frozen or otherwise stopped.
+    pub stopped: bool,
+}
+
+/// A flow in `davy top`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeFlow {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The other end, with its name where known.
+    pub remote: String,
+    /// Volume.
+    pub volume: FlowVolume,
+}
+
+/// One row of `davy drill --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillResult {
+    /// `room/what`.
+    pub name: String,
+    /// Link of the attack: outside, runtime, control, always.
+    pub phase: String,
+    /// MITRE ATT&CK technique.
+    pub technique: String,
+    /// What should happen.
+    pub expected: String,
+    /// What happened.
+    pub outcome: DrillOutcome,
+    /// By which tier; `None` when unsupported.
+    pub tier: Option<Tier>,
+    /// Milliseconds from the act to the finding.
+    pub detect_ms: Option<u64>,
+    /// Milliseconds from the act to the stop.
+    pub stop_ms: Option<u64>,
+    /// In plain words.
+    pub evidence: String,
+}
+
+/// How a drill ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillOutcome {
+    /// As expected.
+    Held,
+    /// Not as expected.
+    Failed,
+    /// This host cannot do it; the evidence names the missing feature.
+    Unsupported,
+    /// The protection is off by policy.
+    Off,
+}
+
+impl AgentStatus {
+    /// The mode of a protection by its name.
+    #[must_use]
+    pub fn mode_of(&self, name: &str) -> Option<Mode> {
+        self.protections.iter().find(|p| p.name == name).map(|p| p.mode)
+    }
+}
