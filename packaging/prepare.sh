@@ -1,0 +1,86 @@
+#!/bin/sh
+# Looks whether this machine can build Davy, and installs the Debian packages that it lacks.
+# Usage: prepare.sh build|test
+set -eu
+cd "$(dirname "$0")/.."
+want=${1:-build}
+
+say() { printf '%s\n' "$*" >&2; }
+
+# --- Rust: one line that says what to do ---------------------------------------------------------------------
+
+needed=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
+if ! command -v cargo >/dev/null 2>&1; then
+    say "davy: no cargo here; install Rust $needed or newer: curl --proto '=https' -sSf https://sh.rustup.rs | sh, then open a new shell"
+    exit 1
+fi
+found=$(cargo --version | cut -d' ' -f2)
+oldest=$(printf '%s\n%s\n' "$needed" "${found%%-*}" | sort -V | head -n 1)
+if [ "$oldest" != "$needed" ]; then
+    say "davy: cargo $found is too old, Rust $needed or newer is needed: rustup update stable (or install it from https://rustup.rs)"
+    exit 1
+fi
+
+# --- Debian packages -----------------------------------------------------------------------------------------
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Prints the packages that are missing for $1, each with its reason.
+missing_for() {
+    while read -r when names why; do
+        [ "$when" = "$1" ] || continue
+        present=
+        for name in $(printf '%s' "$names" | tr '|' ' '); do
+            if installed "$name"; then present=1; fi
+        done
+        [ -n "$present" ] || printf '%s\t%s\n' "${names%%|*}" "$why"
+    done <packaging/build-packages.txt
+}
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+    say "davy: this is not Debian; what packaging/build-packages.txt lists for '$want' must be here under its local name"
+    exit 0
+fi
+
+missing=$(missing_for build)
+if [ "$want" = test ]; then
+    missing=$(printf '%s\n%s' "$missing" "$(missing_for test)" | sed '/^$/d')
+fi
+[ -n "$missing" ] || exit 0
+
+names=$(printf '%s\n' "$missing" | cut -f1 | tr '\n' ' ')
+names=${names% }
+say "davy: these Debian packages are missing:"
+printf '%s\n' "$missing" | while IFS="$(printf '\t')" read -r name why; do printf '  %-16s %s\n' "$name" "$why"; done >&2
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    # A password can only be asked for where somebody sits.
+    if command -v sudo >/dev/null 2>&1 && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+        as_root=sudo
+    else
+        as_root=none
+    fi
+fi
+
+install() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $names
+}
+
+if [ "$as_root" != none ]; then
+    say "davy: installing them: apt-get install $names"
+    if install >&2; then exit 0; fi
+    say "davy: apt-get failed"
+fi
+
+say "davy: to install them: apt-get install --no-install-recommends $names   (as root)"
+
+# What no build can do without stops here; the rest costs features, and the build says which.
+for tool in cc:gcc make:make pkg-config:pkg-config; do
+    if ! command -v "${tool%%:*}" >/dev/null 2>&1; then
+        say "davy: cannot build without ${tool#*:}"
+        exit 1
+    fi
+done
+say "davy: going on without them"
