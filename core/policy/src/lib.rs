@@ -1,1 +1,28 @@
-//! Placeholder while the room is being built.
+//! The policy language: a TOML text becomes a typed [`Policy`], or a list of everything that is wrong with it.
+//!
+//! The room is pure. It reads no file and no clock: the caller gives the text and the name to show for it, and
+//! [`Policy::decide`] takes the moment it decides for. What can be written is laid down once, in `catalogue`;
+//! reading, the JSON schema and the commented effective policy all follow it.
+
+mod catalogue;
+mod check;
+mod decide;
+mod diagnostic;
+mod digest;
+mod policy;
+mod policy_test;
+mod quantity;
+mod read;
+mod schema;
+mod write;
+
+pub use decide::{Circumstances, Decision, Subject};
+pub use diagnostic::{Code, Diagnostic, Diagnostics};
+pub use digest::Digest;
+pub use policy::{
+    ActionKind, Allow, AllowedBy, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy, Pools, Protection,
+    Scope, Sensors, StoreLimits,
+};
+pub use policy_test::{Expectation, Given, PolicyTest, TestOutcome, run_tests};
+pub use quantity::{format_duration, format_size, parse_duration, parse_size};
+pub use schema::json_schema;

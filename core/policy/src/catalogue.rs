@@ -1,0 +1,274 @@
+//! Everything that can be written in a policy: sections, keys, what their values may be, and a line for people.
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// `off`, `observe` or `enforce`; with `false`, the last is not in this version.
+    Mode { enforce: bool },
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Integer { min: i64, max: i64 },
+    /// A number.
+    Number { min: f64, max: f64 },
+    /// A duration, with bounds in seconds; with `off`, the word `off` too.
+    Duration { min: u64, max: u64, off: bool },
+    /// A size, with bounds in bytes.
+    Size { min: u64, max: u64 },
+    /// A text for people, or a name.
+    Text,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A cgroup v2 path below the mount.
+    Cgroup,
+    /// A file below the configuration folder.
+    File,
+    /// 64 hexadecimal digits.
+    Digest,
+    /// A TOML date, or date with time and offset.
+    Date,
+    /// Not a value at all: a key that people reach for, and why there is none.
+    Refused { why: &'static str, help: &'static str },
+    /// Several, none twice.
+    List(&'static Kind),
+}
+
+/// A key of a section.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) required: bool,
+    pub(crate) doc: &'static str,
+}
+
+/// A table. Its path has dots; a repeated one is an array of tables.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(crate) path: &'static str,
+    pub(crate) repeated: bool,
+    pub(crate) keys: &'static [Key],
+    pub(crate) doc: &'static str,
+}
+
+impl Section {
+    /// The sections right below this one.
+    pub(crate) fn children(&self) -> impl Iterator<Item = &'static Section> {
+        let path = self.path;
+        SECTIONS.iter().filter(move |s| match s.path.rsplit_once('.') {
+            Some((parent, _)) => parent == path,
+            None => path.is_empty() && !s.path.is_empty(),
+        })
+    }
+
+    /// The last part of the path.
+    pub(crate) fn name(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// The section of this path. The root's is empty.
+pub(crate) fn section(path: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|s| s.path == path)
+}
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, required: false, doc }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, required: true, doc }
+}
+
+const fn table(path: &'static str, doc: &'static str, keys: &'static [Key]) -> Section {
+    Section { path, repeated: false, keys, doc }
+}
+
+const fn tables(path: &'static str, doc: &'static str, keys: &'static [Key]) -> Section {
+    Section { path, repeated: true, keys, doc }
+}
+
+const CGROUPS: Kind = Kind::List(&Kind::Cgroup);
+const FILES: Kind = Kind::List(&Kind::File);
+const NAMES: Kind = Kind::List(&Kind::Text);
+const ACTIONS: Kind = Kind::List(&Kind::OneOf(&["alert", "freeze", "quarantine", "cut", "kill"]));
+const BITS: Kind = Kind::Number { min: -64.0, max: 64.0 };
+const PROBABILITY: Kind = Kind::Number { min: 0.5, max: 1.0 };
+const OBSERVED: &[Key] = &[key(
+    "mode",
+    Kind::Mode { enforce: false },
+    "off or observe. Enforcing this protection is not in this version.",
+)];
+const DAY: u64 = 86_400;
+
+/// The finding kinds a test can be about, as JSON names them.
+const FINDINGS: Kind = Kind::OneOf(&[
+    "mining",
+    "pool_contact",
+    "masquerade",
+    "fileless",
+    "persistence",
+    "campaign",
+    "tampering",
+]);
+
+const PATH_REFUSED: Kind = Kind::Refused {
+    why: "a program cannot be allowed by its path",
+    help: "whoever can write the path could put a miner there: identity is content or inode, never the path.\n\
+           allow the content with `sha256 = \"…\"` (`sha256sum FILE` prints it), or the service with `unit` and `user`",
+};
+
+/// Every section, in the order they are written.
+pub(crate) const SECTIONS: &[Section] = &[
+    table("", "The policy.", &[]),
+    table(
+        "scope",
+        "Where the policy acts. Outside of it Davy observes.",
+        &[key("cgroups", CGROUPS, "cgroup v2 subtrees below the mount; none means the whole host.")],
+    ),
+    table(
+        "mining",
+        "Programs that mine, and programs that talk to pools.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe (say what would have been done) or enforce.",
+            ),
+            key("actions", ACTIONS, "What enforcing does; the order is Davy's own."),
+            key("confidence", PROBABILITY, "Least probability for more than an alert."),
+            key(
+                "cut_for",
+                Kind::Duration { min: 60, max: 365 * DAY, off: false },
+                "How long a destination stays cut off.",
+            ),
+        ],
+    ),
+    tables(
+        "mining.allow",
+        "Mining that is wanted: known by its content, or by its service and user.",
+        &[
+            key("sha256", Kind::Digest, "SHA-256 of the program's file."),
+            key("unit", Kind::Text, "The systemd unit it runs in; together with user."),
+            key("cgroup", Kind::Cgroup, "The cgroup v2 subtree it runs in; together with user."),
+            key("user", Kind::Text, "The user it runs as."),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+            key("path", PATH_REFUSED, ""),
+        ],
+    ),
+    table(
+        "mining.pools",
+        "Lists of pools besides Davy's own, relative to the configuration folder.",
+        &[
+            key("domains", FILES, "Files with one domain a line; subdomains are meant too."),
+            key("hosts", FILES, "Files as hosts(5) has them."),
+            key("cidrs", FILES, "Files with one address or CIDR a line."),
+        ],
+    ),
+    table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),
+    table("fileless", "Code without a file.", OBSERVED),
+    table("masquerade", "Processes that pretend to be another.", OBSERVED),
+    table("campaign", "Acts usual around an intrusion.", OBSERVED),
+    table("tampering", "Reaching for Davy itself.", OBSERVED),
+    table(
+        "sensors",
+        "What the sensors take in.",
+        &[
+            key(
+                "capture",
+                Kind::Size { min: 256, max: 16 << 10 },
+                "First bytes kept of each flow in each direction.",
+            ),
+            key("file_events", Kind::Flag, "Whether changes of files are watched."),
+            key(
+                "processes",
+                Kind::Integer { min: 1024, max: 1 << 20 },
+                "Most processes remembered at once; beyond it the longest gone are forgotten.",
+            ),
+            key(
+                "flows",
+                Kind::Integer { min: 1024, max: 1 << 20 },
+                "Most flows remembered at once; beyond it the longest silent are forgotten.",
+            ),
+        ],
+    ),
+    table(
+        "store",
+        "Bounds of the host's store; whichever is met first.",
+        &[
+            key("max_size", Kind::Size { min: 16 << 20, max: 1 << 40 }, "Most bytes on disk."),
+            key(
+                "max_age",
+                Kind::Duration { min: DAY, max: 3650 * DAY, off: false },
+                "Age at which events are removed; whole days count.",
+            ),
+        ],
+    ),
+    table(
+        "failsafe",
+        "When Davy holds back by itself.",
+        &[
+            key(
+                "denials_per_minute",
+                Kind::Integer { min: 1, max: 10_000 },
+                "More actions than this in a minute, and the protection falls back to observe.",
+            ),
+            key("protect_users", NAMES, "Users whose processes are never acted on."),
+            key(
+                "grace",
+                Kind::Duration { min: 0, max: 30 * DAY, off: false },
+                "How long it stays in observe after that; 0s means until `davy arm`.",
+            ),
+        ],
+    ),
+    table(
+        "drill",
+        "Harmless attacks against Davy itself, by the clock.",
+        &[key("every", Kind::Duration { min: 600, max: 365 * DAY, off: true }, "How often, or \"off\".")],
+    ),
+    tables(
+        "test",
+        "The policy's own tests, run by `davy policy test`.",
+        &[
+            required("name", Kind::Text, "What it shows."),
+            required(
+                "expect",
+                Kind::OneOf(&["allow", "alert", "freeze", "quarantine", "cut", "kill"]),
+                "The strongest thing done; allow means not even an alert.",
+            ),
+        ],
+    ),
+    table(
+        "test.given",
+        "What is found.",
+        &[
+            key("finding", FINDINGS, "Kind of finding; mining when left out."),
+            key("path", Kind::Text, "The program's path, as people see it."),
+            key("sha256", Kind::Digest, "SHA-256 of the program's file."),
+            key("user", Kind::Text, "The user it runs as."),
+            key("cgroup", Kind::Cgroup, "The cgroup v2 path it runs in."),
+            key("confidence", Kind::Number { min: 0.0, max: 1.0 }, "Probability; or give evidence."),
+        ],
+    ),
+    table(
+        "test.given.evidence",
+        "Evidence by signal, in bits: the base-2 logarithm of the likelihood ratio.",
+        &[
+            key("rounding_mode", BITS, "The SSE rounding mode changes as only RandomX changes it."),
+            key("compute_shape", BITS, "Steady computation with hardly a system call or a wait."),
+            key("memory_shape", BITS, "Memory laid out as a mining algorithm needs it."),
+            key("gpu", BITS, "A GPU kept busy."),
+            key("stratum", BITS, "A mining protocol in the clear."),
+            key("pool_shape", BITS, "Sizes and rhythm of pool traffic."),
+            key("pool_list", BITS, "A pool's name or address from a list."),
+            key("masquerade", BITS, "A process that pretends to be another."),
+            key("odd_parent", BITS, "A parent that should not start such a thing."),
+            key("fileless", BITS, "Code without a file."),
+            key("campaign", BITS, "The usual campaign around a miner."),
+            key("persistence", BITS, "Something arranged to run again."),
+            key("preparation", BITS, "Huge pages, model-specific registers, modules."),
+            key("command_line", BITS, "Words that only miners use."),
+        ],
+    ),
+];

@@ -1,0 +1,296 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use davy_model::{FindingKind, Mode, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, PolicyTest};
+
+/// The longest policy text that is read, in bytes; a longer one is a fault.
+pub const MAX_TEXT: usize = 1 << 20;
+
+/// Everything an administrator tells Davy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Where the policy acts.
+    pub scope: Scope,
+    /// Mining and contact with pools.
+    pub mining: Mining,
+    /// Things arranged to run again, or to let someone in.
+    pub persistence: Protection,
+    /// Code without a file.
+    pub fileless: Protection,
+    /// Processes that pretend to be another.
+    pub masquerade: Protection,
+    /// Acts usual around an intrusion.
+    pub campaign: Protection,
+    /// Reaching for Davy itself.
+    pub tampering: Protection,
+    /// What the sensors take in.
+    pub sensors: Sensors,
+    /// Bounds of the host's store.
+    pub store: StoreLimits,
+    /// When Davy holds back by itself.
+    pub failsafe: Failsafe,
+    /// Drills by the clock.
+    pub drill: Drill,
+    /// The policy's own tests.
+    pub tests: Vec<PolicyTest>,
+    /// Where the settings were written.
+    pub origin: Origin,
+}
+
+/// Where the policy acts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// cgroup v2 subtrees below the mount, such as `/system.slice/nginx.service`; empty means the whole host.
+    /// Outside of them Davy observes.
+    pub cgroups: Vec<String>,
+}
+
+/// The mining protection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mining {
+    /// What is done with a finding.
+    pub mode: Mode,
+    /// What enforcing does, in Davy's order; without repetition.
+    pub actions: Vec<ActionKind>,
+    /// Least probability for more than an alert, 0.5 to 1.
+    pub confidence: f64,
+    /// How long a destination stays cut; zero means until undone.
+    pub cut_for: Duration,
+    /// Mining that is wanted.
+    pub allow: Vec<Allow>,
+    /// Lists of pools besides Davy's own.
+    pub pools: Pools,
+}
+
+impl Default for Mining {
+    fn default() -> Self {
+        use ActionKind::{Cut, Freeze, Kill, Quarantine};
+        Self {
+            mode: Mode::Observe,
+            actions: vec![Freeze, Quarantine, Cut, Kill],
+            confidence: 0.95,
+            cut_for: Duration::from_secs(24 * 3600),
+            allow: Vec::new(),
+            pools: Pools::default(),
+        }
+    }
+}
+
+/// Files with pools' names and addresses, relative to the configuration folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pools {
+    /// One domain a line; subdomains are meant too.
+    pub domains: Vec<String>,
+    /// hosts(5) files.
+    pub hosts: Vec<String>,
+    /// One address or CIDR a line.
+    pub cidrs: Vec<String>,
+}
+
+/// Mining that is wanted, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// What it is known by.
+    pub by: AllowedBy,
+    /// Why, for whoever reads the policy later.
+    pub reason: String,
+    /// The first moment the entry no longer holds; `None` means for ever.
+    pub until: Option<Timestamp>,
+}
+
+/// What an allowed program is known by: content, or the service and the user it runs as; never a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedBy {
+    /// The program file's content.
+    Content(Digest),
+    /// A systemd unit, which is one part of the cgroup's path, and the user.
+    Unit {
+        /// The unit's full name, such as `boinc-client.service`.
+        unit: String,
+        /// User by name.
+        user: String,
+    },
+    /// A cgroup v2 subtree and the user.
+    Cgroup {
+        /// Path below the mount.
+        cgroup: String,
+        /// User by name.
+        user: String,
+    },
+}
+
+/// A protection that this version can only observe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Off or observe.
+    pub mode: Mode,
+}
+
+/// What the sensors take in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sensors {
+    /// First bytes kept of each flow in each direction.
+    pub capture: u32,
+    /// Whether changes of files are watched.
+    pub file_events: bool,
+    /// Most processes remembered at once.
+    pub processes: u32,
+    /// Most flows remembered at once.
+    pub flows: u32,
+}
+
+impl Default for Sensors {
+    fn default() -> Self {
+        Self { capture: 2048, file_events: true, processes: 65_536, flows: 65_536 }
+    }
+}
+
+/// Bounds of the host's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Most bytes on disk.
+    pub max_size: u64,
+    /// Age at which events go; whole days.
+    pub max_age: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self { max_size: 1 << 30, max_age: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+/// When Davy holds back by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failsafe {
+    /// Actions in one minute above which the protection falls back to observe.
+    pub denials_per_minute: u32,
+    /// Users, by name, whose processes are never acted on.
+    pub protect_users: Vec<String>,
+    /// How long a protection that fell back stays in observe; zero means until `davy arm`.
+    pub grace: Duration,
+}
+
+impl Default for Failsafe {
+    fn default() -> Self {
+        Self { denials_per_minute: 30, protect_users: Vec::new(), grace: Duration::from_secs(600) }
+    }
+}
+
+/// Drills by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drill {
+    /// How often the agent drills itself; `None` means only when asked.
+    pub every: Option<Duration>,
+}
+
+impl Default for Drill {
+    fn default() -> Self {
+        Self { every: Some(Duration::from_secs(86_400)) }
+    }
+}
+
+/// What enforcing can do, in the order Davy does it: hold still, keep the proof, cut the line, end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// Tell people.
+    Alert,
+    /// Stop the process tree from running.
+    Freeze,
+    /// Take the program's file away.
+    Quarantine,
+    /// Cut the connection and its destination.
+    Cut,
+    /// End the process tree.
+    Kill,
+}
+
+impl ActionKind {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::Alert, Self::Freeze, Self::Quarantine, Self::Cut, Self::Kill];
+
+    /// Its name in a policy.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::Freeze => "freeze",
+            Self::Quarantine => "quarantine",
+            Self::Cut => "cut",
+            Self::Kill => "kill",
+        }
+    }
+
+    /// The action of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.name() == name)
+    }
+}
+
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a policy was read from, so that a decision can name the line that made it.
+///
+/// It says nothing about what a policy asks for: two policies that differ in it alone are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The file's name for people; empty for the built-in default.
+    pub name: String,
+    /// Line, counted from one, of each setting that was written, by its dotted path (`mining.allow[0]`).
+    pub lines: BTreeMap<String, u32>,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Origin {
+    /// `file:line` of a setting, or a word for the built-in default where it was not written.
+    #[must_use]
+    pub fn of(&self, setting: &str) -> String {
+        match self.lines.get(setting) {
+            Some(line) => format!("{}:{line}", self.name),
+            None => "the default".to_owned(),
+        }
+    }
+}
+
+impl Policy {
+    /// The policy section that findings of this kind fall under; also the protection's name in `davy status`.
+    #[must_use]
+    pub const fn section_of(kind: FindingKind) -> &'static str {
+        match kind {
+            FindingKind::Mining | FindingKind::PoolContact => "mining",
+            FindingKind::Masquerade => "masquerade",
+            FindingKind::Fileless => "fileless",
+            FindingKind::Persistence => "persistence",
+            FindingKind::Campaign => "campaign",
+            FindingKind::Tampering => "tampering",
+        }
+    }
+
+    /// The mode written (or defaulted) for findings of this kind, before scope, failsafes and allow entries.
+    #[must_use]
+    pub const fn mode_of(&self, kind: FindingKind) -> Mode {
+        match kind {
+            FindingKind::Mining | FindingKind::PoolContact => self.mining.mode,
+            FindingKind::Masquerade => self.masquerade.mode,
+            FindingKind::Fileless => self.fileless.mode,
+            FindingKind::Persistence => self.persistence.mode,
+            FindingKind::Campaign => self.campaign.mode,
+            FindingKind::Tampering => self.tampering.mode,
+        }
+    }
+}

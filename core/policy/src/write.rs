@@ -1,0 +1,177 @@
+//! The effective policy as text: every setting with its value, its default and what it means.
+
+use std::fmt::Write;
+
+use davy_model::Timestamp;
+use toml::Value;
+
+use crate::catalogue::{SECTIONS, Section};
+use crate::policy_test::{mode_name, name_of};
+use crate::{Allow, AllowedBy, Policy, PolicyTest, format_duration, format_size};
+
+impl Policy {
+    /// The whole policy as TOML, defaults written out, with a comment for each setting. Reading it gives the same policy.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let default = Self::default();
+        let mut out = String::new();
+        for section in SECTIONS.iter().filter(|s| !s.path.is_empty() && !s.path.starts_with("test.")) {
+            match section.path {
+                "mining.allow" => entries(&mut out, section, self.mining.allow.iter().map(allow_fields)),
+                "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
+                _ => self.section(&mut out, section, &default),
+            }
+        }
+        out
+    }
+
+    fn section(&self, out: &mut String, section: &Section, default: &Self) {
+        let _ = writeln!(out, "# {}\n[{}]", section.doc, section.path);
+        for key in section.keys {
+            let (Some(now), Some(usual)) =
+                (self.value_of(section.path, key.name), default.value_of(section.path, key.name))
+            else {
+                continue;
+            };
+            let note = if now == usual { String::new() } else { format!(" Default: {usual}.") };
+            let _ = writeln!(out, "# {}{note}\n{} = {now}", key.doc, key.name);
+        }
+        out.push('\n');
+    }
+
+    /// The value of one setting outside the repeated sections.
+    fn value_of(&self, section: &str, key: &str) -> Option<Value> {
+        let seconds = |d| Value::from(format_duration(d));
+        Some(match (section, key) {
+            ("scope", "cgroups") => texts(&self.scope.cgroups),
+            ("mining", "mode") => mode_name(self.mining.mode).into(),
+            ("mining", "actions") => {
+                self.mining.actions.iter().map(|a| Value::from(a.name())).collect::<Vec<_>>().into()
+            }
+            ("mining", "confidence") => self.mining.confidence.into(),
+            ("mining", "cut_for") => seconds(self.mining.cut_for),
+            ("mining.pools", "domains") => texts(&self.mining.pools.domains),
+            ("mining.pools", "hosts") => texts(&self.mining.pools.hosts),
+            ("mining.pools", "cidrs") => texts(&self.mining.pools.cidrs),
+            ("persistence", "mode") => mode_name(self.persistence.mode).into(),
+            ("fileless", "mode") => mode_name(self.fileless.mode).into(),
+            ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
+            ("campaign", "mode") => mode_name(self.campaign.mode).into(),
+            ("tampering", "mode") => mode_name(self.tampering.mode).into(),
+            ("sensors", "capture") => format_size(self.sensors.capture.into()).into(),
+            ("sensors", "file_events") => self.sensors.file_events.into(),
+            ("sensors", "processes") => i64::from(self.sensors.processes).into(),
+            ("sensors", "flows") => i64::from(self.sensors.flows).into(),
+            ("store", "max_size") => format_size(self.store.max_size).into(),
+            ("store", "max_age") => seconds(self.store.max_age),
+            ("failsafe", "denials_per_minute") => i64::from(self.failsafe.denials_per_minute).into(),
+            ("failsafe", "protect_users") => texts(&self.failsafe.protect_users),
+            ("failsafe", "grace") => seconds(self.failsafe.grace),
+            ("drill", "every") => self.drill.every.map_or_else(|| "off".into(), seconds),
+            _ => return None,
+        })
+    }
+}
+
+type Fields = Vec<(&'static str, Value)>;
+
+fn entries(out: &mut String, section: &Section, entries: impl Iterator<Item = Fields>) {
+    let _ = writeln!(out, "# {}", section.doc);
+    for fields in entries {
+        let _ = writeln!(out, "[[{}]]", section.path);
+        for (name, value) in fields {
+            let _ = writeln!(out, "{name} = {value}");
+        }
+    }
+    out.push('\n');
+}
+
+fn allow_fields(allow: &Allow) -> Fields {
+    let mut fields: Fields = match &allow.by {
+        AllowedBy::Content(digest) => vec![("sha256", digest.to_string().into())],
+        AllowedBy::Unit { unit, user } => {
+            vec![("unit", unit.as_str().into()), ("user", user.as_str().into())]
+        }
+        AllowedBy::Cgroup { cgroup, user } => {
+            vec![("cgroup", cgroup.as_str().into()), ("user", user.as_str().into())]
+        }
+    };
+    fields.push(("reason", allow.reason.as_str().into()));
+    fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
+    fields
+}
+
+fn test_fields(test: &PolicyTest) -> Fields {
+    let given = &test.given;
+    let mut table = toml::Table::new();
+    let mut set = |name: &str, value: Value| table.insert(name.to_owned(), value);
+    set("finding", name_of(&given.finding).into());
+    if !given.path.is_empty() {
+        set("path", given.path.as_str().into());
+    }
+    if let Some(digest) = given.sha256 {
+        set("sha256", digest.to_string().into());
+    }
+    if let Some(user) = &given.user {
+        set("user", user.as_str().into());
+    }
+    set("cgroup", given.cgroup.as_str().into());
+    match given.confidence {
+        Some(confidence) => set("confidence", confidence.into()),
+        None => {
+            let bits = given.evidence.iter().map(|(s, bits)| (name_of(s), Value::from(f64::from(*bits))));
+            set("evidence", Value::Table(bits.collect()))
+        }
+    };
+    vec![
+        ("name", test.name.as_str().into()),
+        ("given", Value::Table(table)),
+        ("expect", test.expect.name().into()),
+    ]
+}
+
+fn texts(list: &[String]) -> Value {
+    list.iter().map(|t| Value::from(t.as_str())).collect::<Vec<_>>().into()
+}
+
+/// The last day when the entry ends at a midnight, else the moment.
+fn moment(end: Timestamp) -> Option<Value> {
+    let seconds = end.0.div_euclid(1_000_000);
+    let utc = |s| jiff::Timestamp::from_second(s).ok().map(|t| t.to_zoned(jiff::tz::TimeZone::UTC));
+    let text = if seconds % 86_400 == 0 {
+        utc(seconds - 86_400)?.date().to_string()
+    } else {
+        format!("{}Z", utc(seconds)?.datetime())
+    };
+    text.parse().ok().map(Value::Datetime)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_setting_of_the_catalogue_is_written() {
+        let default = Policy::default();
+        for section in SECTIONS.iter().filter(|s| !s.repeated && !s.path.starts_with("test")) {
+            for key in section.keys {
+                assert!(
+                    default.value_of(section.path, key.name).is_some(),
+                    "{}.{} is not written",
+                    section.path,
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_reads_back() {
+        let text = Policy::default().to_toml();
+        assert_eq!(
+            Policy::parse("default", &text).unwrap_or_else(|f| panic!("{f}\n{text}")),
+            Policy::default()
+        );
+    }
+}
