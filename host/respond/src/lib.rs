@@ -1,1 +1,20 @@
-//! Placeholder while the room is being built.
+//! Acts on the host: freezes and kills process trees, takes files into a sealed quarantine, cuts flows, and
+//! undoes each of them where nature allows.
+//!
+//! Nothing here decides. The agent's arbiter does, and writes its journal before and after:
+//! [`Responder::prepare`] (failsafes), journal, [`Responder::carry_out`], journal.
+
+mod block;
+mod config;
+mod error;
+pub mod expiry;
+mod outcome;
+mod responder;
+mod undo;
+
+pub use block::Block;
+pub use config::{Protected, QuarantineLimits, ResponderConfig};
+pub use error::Error;
+pub use expiry::due;
+pub use outcome::{Outcome, Prepared, Refusal};
+pub use responder::Responder;
