@@ -1,2 +1,7 @@
-//! Placeholder while the room is being built.
-fn main() {}
+//! The `davy` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    davy_cli::start(std::env::args_os())
+}

@@ -1,0 +1,89 @@
+//! What went wrong, what to do about it, and the exit code it ends with.
+
+use std::process::ExitCode;
+
+use davy_wire::ErrorCode;
+
+/// Exit codes, stable and documented in `docs/reference/cli.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// It was tried and failed.
+    Failed = 1,
+    /// The command line or its values make no sense.
+    Usage = 2,
+    /// No agent is running.
+    NoAgent = 3,
+    /// There is no such thing.
+    NotFound = 4,
+    /// This user may not.
+    Forbidden = 5,
+    /// The policy has faults.
+    PolicyFaults = 6,
+    /// Not all drills held.
+    NotHeld = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// Its name in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NoAgent => "no_agent",
+            Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
+            Self::PolicyFaults => "policy_faults",
+            Self::NotHeld => "not_held",
+        }
+    }
+
+    /// The exit code for an agent's refusal.
+    pub(crate) fn of_refusal(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::NotFound => Self::NotFound,
+            ErrorCode::Forbidden => Self::Forbidden,
+            ErrorCode::Invalid => Self::Usage,
+            ErrorCode::Malformed | ErrorCode::Version | ErrorCode::Failed => Self::Failed,
+        }
+    }
+}
+
+/// A verb could not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// How the command ends.
+    pub(crate) exit: Exit,
+    /// What went wrong, naming the thing it went wrong with.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// The same with advice.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, format!("cannot write the answer: {error}"))
+    }
+}

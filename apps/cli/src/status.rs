@@ -1,0 +1,253 @@
+//! `davy status`: one sentence, the protections, what is lost, and what is missing.
+
+use davy_model::{Mode, Probe, ProtectionStatus};
+use davy_wire::{AgentStatus, Query, Reply};
+
+use crate::answer::Answering;
+use crate::client::{Client, unexpected};
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::page::{Line, Page, Role};
+use crate::table::{Column, Table};
+use crate::{amount, document, words};
+
+/// Asks for the state and shows it.
+pub(crate) fn run(client: &Client, answering: &Answering) -> Result<(), Failure> {
+    let status = match client.ask_one(Query::Status)? {
+        Reply::Status(status) => status,
+        other => return Err(unexpected(&other)),
+    };
+    if answering.json {
+        return Ok(answering.document(&document::status(&status))?);
+    }
+    Ok(answering.page(&page(&status, answering))?)
+}
+
+fn page(status: &AgentStatus, answering: &Answering) -> Page {
+    let (width, clock) = (answering.width, &answering.clock);
+    let mut page = Page::new();
+    page.extend(verdict(status, clock).wrap(width));
+    for alarm in alarms(status) {
+        let mut table = Table::new(0, &[Column::Left, Column::Fill]);
+        table.row(vec![Line::in_role(Role::Alarm, "!"), Line::in_role(Role::Warning, alarm)]);
+        page.extend(table.lines(width));
+    }
+    page.extend(protections(&status.protections).lines(width));
+    let missing: Vec<&Probe> = status.probes.iter().filter(|p| !p.works).collect();
+    let important = status.protections.iter().any(|p| p.mode != Mode::Off && p.tier.is_none());
+    if !missing.is_empty() && (important || answering.verbose > 0) {
+        page.gap();
+        page.push(Line::in_role(Role::Strong, "Missing here"));
+        page.extend(probes(&missing).lines(width));
+    }
+    if answering.verbose > 0 {
+        let works: Vec<&Probe> = status.probes.iter().filter(|p| p.works).collect();
+        page.gap();
+        page.push(Line::in_role(Role::Strong, "Works here"));
+        page.extend(probes(&works).lines(width));
+    }
+    page.gap();
+    page.extend(facts(status, clock).lines(width));
+    if !answering.quiet {
+        page.gap();
+        page.extend(look_further(status, answering.verbose).wrap(width));
+    }
+    page
+}
+
+/// The one sentence to read at three in the morning.
+fn verdict(status: &AgentStatus, clock: &Clock) -> Line {
+    let on = |p: &&ProtectionStatus| p.mode != Mode::Off && p.tier.is_some();
+    let all = status.protections.len();
+    let enforcing = status.protections.iter().filter(on).filter(|p| p.mode == Mode::Enforce).count();
+    let observing = status.protections.iter().filter(on).filter(|p| p.mode == Mode::Observe).count();
+    let off = status.protections.iter().filter(|p| p.mode == Mode::Off).count();
+    let unable = all - enforcing - observing - off;
+    if let Some(until) = status.disarmed_until.filter(|t| *t > clock.now()) {
+        let left = amount::duration(until.secs_since(clock.now()));
+        return Line::in_role(Role::Alarm, format!("DISARMED until {}, {left} more.", clock.moment(until)))
+            .and(Role::Strong, " Davy watches and does not act. End it now: davy disarm --end");
+    }
+    let mut rest = vec![];
+    if enforcing > 0 && observing > 0 {
+        rest.push(format!("{observing} {}", if observing == 1 { "observes" } else { "observe" }));
+    }
+    if off > 0 {
+        rest.push(format!("{off} {} off", if off == 1 { "is" } else { "are" }));
+    }
+    if unable > 0 {
+        rest.push(format!("{unable} cannot work here"));
+    }
+    let rest = rest.iter().map(|r| format!(", {r}")).collect::<String>();
+    let s = if all == 1 { "protection" } else { "protections" };
+    if enforcing > 0 {
+        let verb = if enforcing == 1 { "enforces" } else { "enforce" };
+        Line::in_role(Role::Good, "Protected.")
+            .and(Role::Strong, format!(" {enforcing} of {all} {s} {verb}{rest}."))
+    } else if observing > 0 {
+        let verb = if observing == 1 { "observes" } else { "observe" };
+        Line::in_role(Role::Warning, "Watching.").and(
+            Role::Strong,
+            format!(" {observing} of {all} {s} {verb}{rest}; Davy tells and does not act."),
+        )
+    } else {
+        Line::in_role(Role::Alarm, "NOT PROTECTED.")
+            .and(Role::Strong, format!(" None of {all} {s} works{rest}."))
+    }
+}
+
+/// What needs someone's attention, a sentence each.
+fn alarms(status: &AgentStatus) -> Vec<String> {
+    let mut alarms: Vec<String> =
+        status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")).collect();
+    for p in &status.protections {
+        if p.proven == Some(false) && p.mode != Mode::Off {
+            alarms.push(format!("{} is loaded but not proven: its last canary act went unnoticed", p.name));
+        }
+    }
+    if let Some(why) = &status.store.failing {
+        alarms.push(format!("The store cannot be written: {why}. Protection goes on, history is lost"));
+    }
+    if !status.policy.refused.is_empty() {
+        alarms.push(format!(
+            "A newer policy was refused, the one before stays in force: {}",
+            status.policy.refused.lines().next().unwrap_or_default()
+        ));
+    }
+    let lost: u64 = status.drops.iter().map(|d| d.count).sum();
+    if lost > 0 {
+        let kinds: Vec<String> = status
+            .drops
+            .iter()
+            .filter(|d| d.count > 0)
+            .map(|d| format!("{} {}", amount::count(d.count), d.kind))
+            .collect();
+        alarms.push(format!(
+            "Lost {} since the start ({})",
+            amount::of(lost, "event", "events"),
+            kinds.join(", ")
+        ));
+    }
+    if status.version != env!("CARGO_PKG_VERSION") {
+        alarms.push(format!(
+            "The agent is version {}, this davy is {}: restart the agent",
+            status.version,
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    alarms
+}
+
+fn protections(all: &[ProtectionStatus]) -> Table {
+    let mut table = Table::new(2, &[Column::Left, Column::Left, Column::Left, Column::Left, Column::Fill]);
+    table.headings(&["protection", "mode", "tier", "proven", "how"]);
+    for p in all {
+        let (role, mode) = words::mode(p.mode);
+        let tier = match p.tier {
+            Some(tier) => Line::of(words::tier(tier)),
+            None => Line::in_role(if p.mode == Mode::Off { Role::Quiet } else { Role::Alarm }, "none"),
+        };
+        let proven = match p.proven {
+            Some(true) => Line::in_role(Role::Good, "yes"),
+            Some(false) => Line::in_role(Role::Alarm, "NO"),
+            None => Line::in_role(Role::Quiet, "-"),
+        };
+        table.row(vec![
+            Line::in_role(Role::Strong, &p.name),
+            Line::in_role(role, mode),
+            tier,
+            proven,
+            Line::of(&p.note),
+        ]);
+    }
+    table
+}
+
+fn probes(probes: &[&Probe]) -> Table {
+    let mut table = Table::new(2, &[Column::Left, Column::Fill]);
+    for p in probes {
+        table.row(vec![Line::of(words::capability(p.capability)), Line::of(&p.reason)]);
+    }
+    table
+}
+
+/// The agent, its policy, its store and what goes on, a line each.
+fn facts(status: &AgentStatus, clock: &Clock) -> Table {
+    let mut table = Table::new(2, &[Column::Left, Column::Fill]);
+    let mut fact = |name: &str, text: String| {
+        table.row(vec![Line::in_role(Role::Quiet, name), Line::of(text)]);
+    };
+    let running = &status.running_incidents;
+    if !running.is_empty() {
+        let ids: Vec<String> = running.iter().map(|i| i.0.to_string()).collect();
+        fact(
+            "running",
+            format!("{} {}", if ids.len() == 1 { "incident" } else { "incidents" }, ids.join(", ")),
+        );
+    }
+    fact(
+        "host",
+        format!("{}, kernel {}, best tier here {}", status.host, status.kernel, words::tier(status.tier)),
+    );
+    let up = clock.now().secs_since(status.started);
+    let share = if up >= 1.0 { status.cpu_ns as f64 / 1e9 / up } else { 0.0 };
+    fact(
+        "agent",
+        format!(
+            "{} since {}, pid {}, {} of memory, {} of one CPU, {} events, {}, {}",
+            status.version,
+            clock.moment(status.started),
+            status.pid,
+            amount::bytes(status.resident),
+            amount::percent(share),
+            amount::count(status.events),
+            amount::of(status.processes, "process", "processes"),
+            amount::of(status.flows, "flow", "flows")
+        ),
+    );
+    let policy = &status.policy;
+    fact(
+        "policy",
+        format!(
+            "{}, for {}, read {}",
+            policy.path.as_deref().unwrap_or("built in"),
+            if policy.scope == "host" { "the whole host" } else { &policy.scope },
+            clock.moment(policy.loaded)
+        ),
+    );
+    let store = &status.store;
+    let lost = if store.lost > 0 { format!(", {} lost", amount::count(store.lost)) } else { String::new() };
+    fact(
+        "store",
+        format!(
+            "{}, {} of {}, {}{lost}",
+            store.path,
+            amount::bytes(store.bytes),
+            amount::bytes(store.max_bytes),
+            amount::of(store.events, "event", "events")
+        ),
+    );
+    if let Some(address) = &status.dashboard {
+        fact("dashboard", address.clone());
+    }
+    table
+}
+
+fn look_further(status: &AgentStatus, verbose: u8) -> Line {
+    let mut line = Line::in_role(Role::Quiet, "Look further: ");
+    let mut first = true;
+    let mut offer = |command: String| {
+        let gap = if std::mem::take(&mut first) { "" } else { "   " };
+        line = std::mem::take(&mut line).and(Role::Plain, gap).and(Role::Hint, command);
+    };
+    match status.running_incidents.last() {
+        Some(id) => offer(format!("davy incidents {}", id.0)),
+        None => offer("davy incidents".to_owned()),
+    }
+    offer("davy top".to_owned());
+    offer("davy drill".to_owned());
+    if verbose == 0 && status.probes.iter().any(|p| !p.works) {
+        offer("davy status -v".to_owned());
+    }
+    line
+}
