@@ -1,5 +1,24 @@
-//! The agent.
+//! The agent: the composition root that wires sensors, detector, arbiter, responders and store to each other.
+//!
+//! Guards and the detector propose; only the [arbiter] acts, and it is the one place that may.
 
+mod answer;
+mod arbiter;
+mod banner;
+mod block;
+mod clock;
+mod control;
+mod engine;
+mod eyes;
+mod instance;
+mod keeper;
+mod lists;
 mod paths;
+mod protections;
+mod run;
+mod rulebook;
+mod shared;
+mod standing;
 
 pub use paths::Paths;
+pub use run::{AgentOptions, run};

@@ -1,0 +1,326 @@
+//! What the control sockets answer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use davy_model::{ActionRecord, ActionState, IncidentId, Tier};
+use davy_policy::ActionKind;
+use davy_store::Store;
+use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Query, Reply};
+use tokio::sync::{Notify, broadcast, oneshot};
+
+use crate::arbiter::Order;
+use crate::clock;
+use crate::control::{Answer, Client, Hangup, error};
+use crate::protections;
+use crate::shared::{Ask, Input, Intake, Shared, lock};
+
+/// How long an answer of the engine or the arbiter is waited for. A kill has its own, shorter deadline.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest disarm and the longest rehearsal, in seconds: break-glass that nobody ends must end by itself.
+const MAX_DISARM: u32 = 24 * 3600;
+const MAX_REHEARSAL: u32 = 3600;
+
+/// The most records one question may ask for.
+const MAX_LIMIT: u32 = 100_000;
+
+/// Answers for one agent.
+pub(crate) struct Desk {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) store: Store,
+    pub(crate) intake: Intake,
+    pub(crate) arbiter: SyncSender<Order>,
+    pub(crate) live: broadcast::Sender<Arc<Reply>>,
+    pub(crate) stop: Arc<Notify>,
+    pub(crate) facts: davy_proc::HostFacts,
+    /// What could not be opened at start.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Answer for Desk {
+    async fn query(&self, query: Query, client: &mut Client) -> Result<(), Hangup> {
+        match query {
+            Query::Status => client.send(&Reply::Status(self.status().await)).await,
+            Query::Top => match self.ask(Ask::Top).await {
+                Some(view) => client.send(&Reply::Top(view)).await,
+                None => client.send(&gone()).await,
+            },
+            Query::Process { pid } => match self.ask(|reply| Ask::Process(pid, reply)).await {
+                Some(Some(info)) => client.send(&Reply::Process(info)).await,
+                Some(None) => client.send(&error(ErrorCode::NotFound, format!("pid {pid} is not known"))).await,
+                None => client.send(&gone()).await,
+            },
+            Query::Events { since, limit, pid, kinds, follow } => {
+                let live = follow.then(|| self.live.subscribe());
+                let events = self.store.events(since, bounded(limit), pid, &kinds).await;
+                send_all(client, events, Reply::Event).await?;
+                let wanted = |reply: &Reply| {
+                    matches!(reply, Reply::Event(e)
+                        if pid.is_none_or(|p| e.process.is_some_and(|k| k.pid == p))
+                            && (kinds.is_empty() || kinds.iter().any(|k| k == davy_store::kind_name(&e.kind))))
+                };
+                go_on(client, live, wanted).await
+            }
+            Query::Findings { since, limit, follow } => {
+                let live = follow.then(|| self.live.subscribe());
+                let findings = self.store.findings(since, bounded(limit)).await;
+                send_all(client, findings, Reply::Finding).await?;
+                go_on(client, live, |reply| matches!(reply, Reply::Finding(_))).await
+            }
+            Query::Finding { id } => {
+                let found = self.store.finding(id).await;
+                send_one(client, found, Reply::Finding, || format!("there is no finding {}", id.0)).await
+            }
+            Query::Incidents { since, limit } => {
+                let incidents = self.store.incidents(since, bounded(limit)).await;
+                send_all(client, incidents, Reply::Incident).await
+            }
+            Query::Incident { id } => {
+                let found = self.store.incident(id).await;
+                send_one(client, found, Reply::Incident, || no_incident(id)).await
+            }
+            Query::Actions { limit } => {
+                let actions = self.store.actions(bounded(limit)).await;
+                send_all(client, actions, Reply::Action).await
+            }
+        }
+    }
+
+    async fn command(&self, command: Command, by: Option<u32>) -> Reply {
+        tracing::warn!("by order of user {}: {command:?}", by.map_or("unknown".to_owned(), |u| u.to_string()));
+        let outcome = match command {
+            Command::UndoIncident { id } => self.undo_incident(id).await,
+            Command::UndoAction { id } => match self.store.action(id).await {
+                Ok(Some(record)) => self.undo(vec![record]).await,
+                Ok(None) => return error(ErrorCode::NotFound, format!("there is no action {}", id.0)),
+                Err(e) => Err(e.to_string()),
+            },
+            Command::Act { id, actions } => match kinds(&actions) {
+                Ok(kinds) => self.arbitrate(|reply| Order::Act(id, kinds, reply)).await,
+                Err(unknown) => return error(ErrorCode::Invalid, unknown),
+            },
+            Command::Disarm { seconds } if seconds == 0 || seconds > MAX_DISARM => {
+                return error(ErrorCode::Invalid, format!("disarm for 1 to {MAX_DISARM} seconds"));
+            }
+            Command::Disarm { seconds } => {
+                let until = clock::now().plus_secs(f64::from(seconds));
+                lock(&self.shared.standing).disarm(until);
+                Ok(format!("disarmed: every protection only observes for {seconds} s; `davy disarm --end` ends it"))
+            }
+            Command::Arm => {
+                lock(&self.shared.standing).arm();
+                Ok("armed: the policy holds again".to_owned())
+            }
+            Command::Rehearse { cgroup, seconds } => self.rehearse(&cgroup, seconds),
+            Command::Reload => {
+                let outcome = lock(&self.shared.rulebook).reload(clock::now());
+                self.intake.must(Input::PolicyChanged);
+                outcome
+            }
+            Command::Stop => {
+                self.stop.notify_one();
+                Ok("stopping: what enforces is taken away".to_owned())
+            }
+        };
+        match outcome {
+            Ok(sentence) => Reply::Done(sentence),
+            Err(message) => error(ErrorCode::Failed, message),
+        }
+    }
+}
+
+impl Desk {
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let intake = self.intake.clone();
+        let input = Input::Ask(question(reply));
+        // The queue may be full, and waiting for room must not hold up the runtime.
+        tokio::task::block_in_place(|| intake.must(input)).then_some(())?;
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    async fn arbitrate(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Order,
+    ) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        let sent = tokio::task::block_in_place(|| self.arbiter.send(order(reply)));
+        sent.map_err(|_| "the arbiter has stopped".to_owned())?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            _ => Err("the arbiter did not answer; see `davy actions`".to_owned()),
+        }
+    }
+
+    async fn undo_incident(&self, id: IncidentId) -> Result<String, String> {
+        let incident = self.store.incident(id).await.map_err(|e| e.to_string())?;
+        let incident = incident.ok_or_else(|| no_incident(id))?;
+        // The journal knows more than the incident's text, which is written a little later.
+        let journal = self.store.actions(MAX_LIMIT).await.map_err(|e| e.to_string())?;
+        let records = journal.into_iter().filter(|r| r.incident == Some(incident.id)).collect();
+        self.undo(records).await
+    }
+
+    async fn undo(&self, records: Vec<ActionRecord>) -> Result<String, String> {
+        if records.iter().all(|r| r.state == ActionState::WouldHave) && !records.is_empty() {
+            return Err("nothing was done, only observed: there is nothing to undo".to_owned());
+        }
+        self.arbitrate(|reply| Order::Undo(records, reply)).await
+    }
+
+    fn rehearse(&self, cgroup: &str, seconds: u32) -> Result<String, String> {
+        if seconds > MAX_REHEARSAL {
+            return Err(format!("rehearse for at most {MAX_REHEARSAL} seconds"));
+        }
+        let trimmed = cgroup.trim_end_matches('/');
+        let root = trimmed.is_empty() || !trimmed.starts_with('/') || Path::new(trimmed).iter().any(|p| p == "..");
+        if root {
+            return Err("name a cgroup below the root, such as /davy-drill-4711".to_owned());
+        }
+        let now = clock::now();
+        let until = now.plus_secs(f64::from(seconds));
+        if lock(&self.shared.standing).rehearse(trimmed, until, now) {
+            Ok(format!("every protection enforces inside {trimmed} for {seconds} s"))
+        } else {
+            Err("too many rehearsals at once; wait for one to end".to_owned())
+        }
+    }
+
+    async fn status(&self) -> AgentStatus {
+        let now = clock::now();
+        let probes = lock(&self.shared.probes).clone();
+        let rulebook = lock(&self.shared.rulebook);
+        let (policy, summary) = (rulebook.policy(), rulebook.summary());
+        drop(rulebook);
+        let mut standing = lock(&self.shared.standing);
+        let (disarmed_until, fallen_back) = (standing.disarmed_until(now), standing.fallen_back(now));
+        drop(standing);
+        let protections = protections::all(&policy, &probes, &self.notes);
+        let counters = &self.shared.counters;
+        let mut drops: Vec<DropCount> = lock(&self.shared.sensor_drops)
+            .iter()
+            .map(|(kind, count)| DropCount { kind: kind.clone(), count: *count })
+            .collect();
+        for (kind, counter) in [
+            ("events, the engine's queue was full", &counters.queue_full),
+            ("findings, the arbiter's queue was full", &counters.arbiter_full),
+        ] {
+            let count = counter.load(Ordering::Relaxed);
+            if count > 0 {
+                drops.push(DropCount { kind: kind.to_owned(), count });
+            }
+        }
+        let (resident, cpu_ns) = own_use();
+        let running_incidents = lock(&self.shared.running).clone();
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.shared.started,
+            pid: std::process::id(),
+            host: self.facts.hostname.clone(),
+            kernel: self.facts.kernel.clone(),
+            tier: protections.iter().filter_map(|p| p.tier).max().unwrap_or(Tier::Poll),
+            protections,
+            probes,
+            disarmed_until,
+            fallen_back,
+            policy: summary,
+            events: counters.events.load(Ordering::Relaxed),
+            drops,
+            store: self.store.status().await,
+            running_incidents,
+            resident,
+            cpu_ns,
+            processes: counters.processes.load(Ordering::Relaxed),
+            flows: counters.flows.load(Ordering::Relaxed),
+            dashboard: None,
+        }
+    }
+}
+
+/// The agent's own resident bytes and CPU time.
+fn own_use() -> (u64, u64) {
+    let pages: u64 = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1)?.parse().ok())
+        .unwrap_or(0);
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let cpu_ns = spent.tv_sec.cast_unsigned() * 1_000_000_000 + spent.tv_nsec.cast_unsigned();
+    (pages * rustix::param::page_size() as u64, cpu_ns)
+}
+
+fn bounded(limit: u32) -> u32 {
+    limit.clamp(1, MAX_LIMIT)
+}
+
+fn gone() -> Reply {
+    error(ErrorCode::Failed, "the engine did not answer; the agent is stopping or overloaded")
+}
+
+fn no_incident(id: IncidentId) -> String {
+    format!("there is no incident {}; see `davy incidents`", id.0)
+}
+
+fn kinds(names: &[String]) -> Result<Vec<ActionKind>, String> {
+    names
+        .iter()
+        .map(|name| {
+            ActionKind::from_name(name)
+                .ok_or_else(|| format!("{name} is no action; expected freeze, quarantine, cut or kill"))
+        })
+        .collect()
+}
+
+async fn send_all<T>(
+    client: &mut Client,
+    found: Result<Vec<T>, davy_store::Error>,
+    wrap: impl Fn(T) -> Reply,
+) -> Result<(), Hangup> {
+    match found {
+        Ok(all) => {
+            for one in all {
+                client.send(&wrap(one)).await?;
+            }
+            Ok(())
+        }
+        Err(e) => client.send(&error(ErrorCode::Failed, e.to_string())).await,
+    }
+}
+
+async fn send_one<T>(
+    client: &mut Client,
+    found: Result<Option<T>, davy_store::Error>,
+    wrap: impl Fn(T) -> Reply,
+    missing: impl Fn() -> String,
+) -> Result<(), Hangup> {
+    let reply = match found {
+        Ok(Some(one)) => wrap(one),
+        Ok(None) => error(ErrorCode::NotFound, missing()),
+        Err(e) => error(ErrorCode::Failed, e.to_string()),
+    };
+    client.send(&reply).await
+}
+
+/// Sends what comes, until the client hangs up. A client that is too slow is told how much it missed.
+async fn go_on(
+    client: &mut Client,
+    live: Option<broadcast::Receiver<Arc<Reply>>>,
+    wanted: impl Fn(&Reply) -> bool,
+) -> Result<(), Hangup> {
+    let Some(mut live) = live else { return Ok(()) };
+    loop {
+        match live.recv().await {
+            Ok(reply) if wanted(&reply) => client.send(&reply).await?,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                let message = format!("{missed} were not sent: this client reads too slowly");
+                client.send(&error(ErrorCode::Failed, message)).await?;
+            }
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+

@@ -1,0 +1,398 @@
+//! The arbiter: the one place that lets anything act on the machine.
+//!
+//! The detector proposes. The arbiter asks the policy and what overrules it, lets the responder's failsafes look, writes
+//! the action down durably, has it carried out, and writes down what became of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use davy_model::{
+    Action, ActionId, ActionRecord, ActionState, Finding, FindingId, IncidentId, Mode, ProcessInfo, Proposal,
+};
+use davy_policy::{ActionKind, AllowedBy, Digest, Policy, Subject};
+use davy_proc::Users;
+use davy_respond::{Block, Outcome, Responder};
+use davy_store::Store;
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::block::{KernelBlock, Reach};
+use crate::clock;
+use crate::shared::{Input, Intake, Shared, lock};
+use crate::standing::Limit;
+
+/// How many incidents' proposals are remembered for `davy act`; the oldest goes first.
+const MAX_CASES: usize = 1024;
+
+/// A finding with what could be done about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) finding: Finding,
+    pub(crate) incident: Option<IncidentId>,
+    pub(crate) proposals: Vec<Proposal>,
+    /// The process the finding is about, as last known.
+    pub(crate) process: Option<ProcessInfo>,
+}
+
+/// What the arbiter is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A finding was made or has grown.
+    Judge(Box<Case>),
+    /// An administrator wants this done, whatever the policy says.
+    Act(IncidentId, Vec<ActionKind>, oneshot::Sender<Result<String, String>>),
+    /// An administrator wants these actions undone.
+    Undo(Vec<ActionRecord>, oneshot::Sender<Result<String, String>>),
+    /// Time to go; what is timed is left to the kernel and the next agent.
+    Stop,
+}
+
+/// The arbiter's thread.
+pub(crate) struct Arbiter {
+    shared: Arc<Shared>,
+    store: Store,
+    runtime: Handle,
+    responder: Responder,
+    block: Arc<KernelBlock>,
+    intake: Intake,
+    /// What was decided, so that a finding that grows is not answered twice; the mode belongs to it, because what would
+    /// have been done under observe may be done later under enforce.
+    decided: BTreeSet<(FindingId, String, bool)>,
+    cases: BTreeMap<IncidentId, Vec<Case>>,
+    order: VecDeque<IncidentId>,
+    /// Actions in force that end by themselves.
+    timed: Vec<ActionRecord>,
+    users: Users,
+}
+
+impl Arbiter {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        store: Store,
+        runtime: Handle,
+        responder: Responder,
+        block: Arc<KernelBlock>,
+        intake: Intake,
+    ) -> Self {
+        Self {
+            shared,
+            store,
+            runtime,
+            responder,
+            block,
+            intake,
+            decided: BTreeSet::new(),
+            cases: BTreeMap::new(),
+            order: VecDeque::new(),
+            timed: Vec::new(),
+            users: Users::new(),
+        }
+    }
+
+    /// Takes over what an earlier agent left: actions that were intended when it died, and timed ones in force.
+    pub(crate) fn take_over(&mut self, journal: Vec<ActionRecord>) {
+        for mut record in journal {
+            if record.state == ActionState::Intended {
+                settle(&mut record, self.responder.settle(&record));
+                self.change(&record);
+            }
+            let left = davy_respond::expiry::remaining(&record, clock::now());
+            if let (Action::Cut { destination, .. }, Some(seconds)) = (&record.action, left) {
+                if let Err(e) = self.block.block(*destination, Some(seconds)) {
+                    tracing::error!("{} is cut no longer: {e}", destination.address);
+                }
+            }
+            if davy_respond::expiry::ends(&record).is_some() {
+                self.timed.push(record);
+            }
+        }
+    }
+
+    /// Judges until told to stop.
+    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            match orders.recv_timeout(Duration::from_secs(5)) {
+                Ok(Order::Judge(case)) => self.judge(*case),
+                Ok(Order::Act(incident, actions, reply)) => {
+                    let _ = reply.send(self.act(incident, &actions));
+                }
+                Ok(Order::Undo(records, reply)) => {
+                    let _ = reply.send(self.undo(records));
+                }
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.expire();
+        }
+    }
+
+    fn judge(&mut self, case: Case) {
+        let policy = lock(&self.shared.rulebook).policy();
+        let now = clock::now();
+        let subject = self.subject(case.process.as_ref(), &policy);
+        let section = Policy::section_of(case.finding.kind);
+        let under = lock(&self.shared.standing).circumstances(section, &subject.cgroup, now);
+        let decision = policy.decide_under(&case.finding, &subject, &under);
+        self.remember(&case);
+        if decision.mode == Mode::Off || decision.allowed {
+            return;
+        }
+        let enforce = decision.mode == Mode::Enforce;
+        self.block.set_reach(match &under.rehearsal {
+            Some(cgroup) => Reach::Cgroups(vec![cgroup.clone()]),
+            None if policy.scope.cgroups.is_empty() => Reach::Host,
+            None => Reach::Cgroups(policy.scope.cgroups.clone()),
+        });
+        for proposal in in_order(&case.proposals, &decision.actions) {
+            let action = timed(proposal.action.clone(), &policy);
+            let key = (case.finding.id, fingerprint(&action), enforce);
+            if !self.decided.insert(key) {
+                continue;
+            }
+            if !enforce {
+                self.note(&case, action, ActionState::WouldHave, &decision.why);
+                continue;
+            }
+            let limit = Limit {
+                per_minute: policy.failsafe.denials_per_minute,
+                grace_secs: policy.failsafe.grace.as_secs_f64(),
+            };
+            if under.rehearsal.is_none() && lock(&self.shared.standing).acted(section, limit, now) {
+                tracing::error!("a spike of actions: {section} now only observes; see `davy status`");
+                self.note(&case, action, ActionState::Refused, "a spike of actions: the protection fell back to observe");
+                return;
+            }
+            self.carry_out(&case, action, &decision.why);
+        }
+    }
+
+    /// Writes down, does, writes down.
+    fn carry_out(&mut self, case: &Case, action: Action, why: &str) -> ActionRecord {
+        let mut record = record(case, action, ActionState::Intended, why);
+        let prepared = match self.responder.prepare(&record.action) {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                record.state = ActionState::Refused;
+                record.note = refusal.to_string();
+                self.write(&mut record);
+                return record;
+            }
+        };
+        prepared.undo().clone_into(&mut record.undo);
+        self.write(&mut record);
+        settle(&mut record, self.responder.carry_out(&prepared));
+        tracing::info!("{}: {:?}, {}", fingerprint(&record.action), record.state, record.note);
+        self.change(&record);
+        if davy_respond::expiry::ends(&record).is_some() {
+            self.timed.push(record.clone());
+        }
+        record
+    }
+
+    fn note(&self, case: &Case, action: Action, state: ActionState, why: &str) {
+        let mut record = record(case, action, state, why);
+        self.write(&mut record);
+    }
+
+    fn act(&mut self, incident: IncidentId, actions: &[ActionKind]) -> Result<String, String> {
+        let cases = self.cases.get(&incident).cloned().unwrap_or_default();
+        if cases.is_empty() {
+            return Err(format!("nothing is proposed for incident {} any more", incident.0));
+        }
+        self.block.set_reach(Reach::Host);
+        let policy = lock(&self.shared.rulebook).policy();
+        let mut done = Vec::new();
+        let mut seen = BTreeSet::new();
+        for case in &cases {
+            for proposal in in_order(&case.proposals, actions) {
+                let action = timed(proposal.action.clone(), &policy);
+                if seen.insert(fingerprint(&action)) {
+                    let record = self.carry_out(case, action, "by order of an administrator");
+                    done.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
+                }
+            }
+        }
+        if done.is_empty() {
+            return Err(format!("none of these actions is proposed for incident {}", incident.0));
+        }
+        Ok(done.join("\n"))
+    }
+
+    fn undo(&mut self, mut records: Vec<ActionRecord>) -> Result<String, String> {
+        records.retain(|r| r.state == ActionState::Done);
+        if records.is_empty() {
+            return Err("there is nothing to undo: nothing was done, or it is undone already".to_owned());
+        }
+        // Backwards: a file must lie in its place again before what runs it goes on.
+        records.sort_by_key(|r| std::cmp::Reverse(r.id));
+        let mut lines = Vec::new();
+        let mut failed = false;
+        for mut record in records {
+            if !record.undoable {
+                lines.push(format!("{}: cannot be undone: {}", fingerprint(&record.action), record.note));
+                continue;
+            }
+            let outcome = self.responder.undo(&record);
+            failed |= outcome.state != ActionState::Undone;
+            record.changed = clock::now();
+            record.state = if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
+            record.note.clone_from(&outcome.note);
+            record.undoable &= record.state != ActionState::Undone;
+            lines.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
+            self.timed.retain(|t| t.id != record.id);
+            self.change(&record);
+        }
+        if failed { Err(lines.join("\n")) } else { Ok(lines.join("\n")) }
+    }
+
+    fn expire(&mut self) {
+        let now = clock::now();
+        let (over, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.timed)
+            .into_iter()
+            .partition(|record| davy_respond::expiry::ends(record).is_none_or(|end| end <= now));
+        self.timed = running;
+        for mut record in over {
+            let outcome = self.responder.expire(&record);
+            settle(&mut record, outcome);
+            self.change(&record);
+        }
+        *lock(&self.shared.blocked) = self.block.list();
+    }
+
+    /// What the policy wants to know of a process. The program's content is read only when the policy names any, because
+    /// reading a large file takes time that a miner would have.
+    fn subject(&mut self, process: Option<&ProcessInfo>, policy: &Policy) -> Subject {
+        let Some(process) = process else { return Subject::default() };
+        let wants_content = policy.mining.allow.iter().any(|a| matches!(a.by, AllowedBy::Content(_)));
+        Subject {
+            path: process.image.path.clone(),
+            sha256: wants_content.then(|| content_of(process)).flatten(),
+            user: Some(self.users.name_or_number(process.creds.uid)),
+            cgroup: process.cgroup.clone(),
+        }
+    }
+
+    fn remember(&mut self, case: &Case) {
+        let Some(incident) = case.incident else { return };
+        if !self.cases.contains_key(&incident) {
+            self.order.push_back(incident);
+            if self.order.len() > MAX_CASES
+                && let Some(old) = self.order.pop_front()
+                && let Some(cases) = self.cases.remove(&old)
+            {
+                // What was decided for a forgotten incident is forgotten with it, so that the set stays bounded.
+                let gone: BTreeSet<FindingId> = cases.iter().map(|c| c.finding.id).collect();
+                self.decided.retain(|(finding, ..)| !gone.contains(finding));
+            }
+        }
+        let cases = self.cases.entry(incident).or_default();
+        cases.retain(|c| c.finding.id != case.finding.id);
+        cases.push(case.clone());
+    }
+
+    /// Writes a new line of the journal and tells the engine.
+    fn write(&self, record: &mut ActionRecord) {
+        match self.runtime.block_on(self.store.record(record)) {
+            Ok(id) => record.id = id,
+            // Protection goes on without its journal rather than not at all; the store counts and shows the loss.
+            Err(e) => tracing::error!("the journal could not be written: {e}"),
+        }
+        self.intake.must(Input::Acted(Box::new(record.clone())));
+    }
+
+    /// Writes down what became of an action and tells the engine.
+    fn change(&self, record: &ActionRecord) {
+        if let Err(e) = self.runtime.block_on(self.store.change(record)) {
+            tracing::error!("the journal could not be written: {e}");
+        }
+        self.intake.must(Input::Acted(Box::new(record.clone())));
+    }
+}
+
+fn record(case: &Case, action: Action, state: ActionState, note: &str) -> ActionRecord {
+    let now = clock::now();
+    ActionRecord {
+        id: ActionId(0),
+        time: now,
+        changed: now,
+        incident: case.incident,
+        finding: Some(case.finding.id),
+        action,
+        state,
+        note: note.to_owned(),
+        undoable: false,
+        undo: String::new(),
+    }
+}
+
+fn settle(record: &mut ActionRecord, outcome: Outcome) {
+    record.changed = clock::now();
+    record.state = outcome.state;
+    record.note = outcome.note;
+    record.undoable = outcome.undoable;
+    record.undo = outcome.undo;
+}
+
+fn outcome_words(record: &ActionRecord) -> String {
+    let state = match record.state {
+        ActionState::Done => "done",
+        ActionState::Failed => "failed",
+        ActionState::Refused => "refused",
+        ActionState::Undone => "undone",
+        ActionState::Expired => "expired",
+        ActionState::WouldHave => "would have been done",
+        ActionState::Intended => "intended",
+    };
+    if record.note.is_empty() { state.to_owned() } else { format!("{state}, {}", record.note) }
+}
+
+/// The proposals that may be carried out, in Davy's order: hold still, keep the proof, cut the line, end it.
+fn in_order<'a>(proposals: &'a [Proposal], allowed: &[ActionKind]) -> Vec<&'a Proposal> {
+    let mut chosen: Vec<&Proposal> = proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();
+    chosen.sort_by_key(|p| kind_of(&p.action));
+    chosen
+}
+
+fn kind_of(action: &Action) -> ActionKind {
+    match action {
+        Action::Alert => ActionKind::Alert,
+        Action::Freeze { .. } => ActionKind::Freeze,
+        Action::Quarantine { .. } => ActionKind::Quarantine,
+        Action::Cut { .. } => ActionKind::Cut,
+        Action::Kill { .. } => ActionKind::Kill,
+    }
+}
+
+fn timed(action: Action, policy: &Policy) -> Action {
+    match action {
+        Action::Cut { destination, .. } => Action::Cut {
+            destination,
+            seconds: u32::try_from(policy.mining.cut_for.as_secs()).unwrap_or(u32::MAX),
+        },
+        other => other,
+    }
+}
+
+/// What makes two actions the same one, in words that also serve the log.
+fn fingerprint(action: &Action) -> String {
+    match action {
+        Action::Alert => "alert".to_owned(),
+        Action::Freeze { root, .. } => format!("freeze {root}"),
+        Action::Kill { root, .. } => format!("kill {root}"),
+        Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
+        Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
+    }
+}
+
+/// The digest of the program a process runs, read through the process itself, so that a file without a name counts too.
+fn content_of(process: &ProcessInfo) -> Option<Digest> {
+    let mut program = std::fs::File::open(format!("/proc/{}/exe", process.key.pid)).ok()?;
+    // The pid may have changed hands before the open; after it, the file stays the same.
+    (davy_proc::key(process.key.pid)? == process.key).then_some(())?;
+    let mut hash = Sha256::new();
+    std::io::copy(&mut program, &mut hash).ok()?;
+    Some(Digest(hash.finalize().into()))
+}

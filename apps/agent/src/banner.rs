@@ -1,0 +1,64 @@
+//! What `davy run` says first and last.
+
+use std::io::Write;
+
+use davy_model::{Mode, Probe, ProtectionStatus, Tier};
+
+use crate::Paths;
+
+/// Says what is watched, by which tier, what is missing, and how to look. Written in one go; a terminal that is gone
+/// is no reason to stop.
+pub(crate) fn print(paths: &Paths, protections: &[ProtectionStatus], probes: &[Probe]) {
+    let _ = std::io::stdout().lock().write_all(text(paths, protections, probes).as_bytes());
+}
+
+/// Says that it is over.
+pub(crate) fn farewell(events: u64) {
+    let _ = writeln!(std::io::stdout(), "\nStopped after {events} events. Nothing of Davy is left in the kernel.");
+}
+
+fn text(paths: &Paths, protections: &[ProtectionStatus], probes: &[Probe]) -> String {
+    let enforcing = protections.iter().filter(|p| p.mode == Mode::Enforce).count();
+    let standing = protections.iter().filter(|p| p.tier.is_some()).count();
+    let mut out = String::new();
+    let missing: Vec<&Probe> = probes.iter().filter(|p| !p.works).collect();
+    if protections.iter().all(|p| p.tier.is_none_or(|t| t == Tier::Poll)) {
+        out.push_str("Only the lowest tier holds here: Davy reads /proc and sees what lives long enough to be seen.\n");
+        for probe in &missing {
+            out.push_str(&format!("  missing    {}\n", probe.reason));
+        }
+        out.push('\n');
+    }
+    out.push_str(&format!(
+        "Davy watches this host: {standing} protections, {enforcing} enforce, {} observe.\n",
+        standing - enforcing.min(standing)
+    ));
+    for p in protections {
+        let tier = p.tier.map_or("-", tier_name);
+        out.push_str(&format!("  {:<12} {:<8} {tier:<10} {}\n", p.name, mode_name(p.mode), p.note));
+    }
+    let base = paths.base.as_ref().map(|b| format!(" --base-dir {}", b.display())).unwrap_or_default();
+    out.push_str(&format!(
+        "\nLook from another shell, as this user:\n  davy{base} status        what is protected, and why not better\n  \
+         davy{base} incidents     what happened\n  davy{base} top           who computes, and what speaks for mining\n  \
+         davy{base} drill         harmless attacks against this very agent\nCtrl-C stops it and leaves nothing behind.\n"
+    ));
+    out
+}
+
+const fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Poll => "poll",
+        Tier::Signal => "signal",
+        Tier::Permission => "permission",
+        Tier::Lsm => "lsm",
+    }
+}
+
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off => "off",
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    }
+}

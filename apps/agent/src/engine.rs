@@ -1,0 +1,287 @@
+//! The engine's thread. It owns the detector; everything that reaches the detector goes through its one queue.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
+
+use davy_detect::Detector;
+use davy_model::{
+    Event, Finding, FindingId, Incident, IncidentId, IncidentState, ProbeRequest, ProcessInfo, Proposal,
+};
+use davy_wire::{BusyTree, Reply, TopView, TreeFlow};
+use tokio::sync::broadcast;
+
+use crate::arbiter::{Case, Order};
+use crate::clock;
+use crate::eyes::{Every, Eyes};
+use crate::keeper::Keeper;
+use crate::shared::{Ask, Input, Shared, lock};
+
+/// How many inputs are taken before the engine looks at its clock again.
+const BATCH: usize = 2048;
+
+/// How often all threads are looked at, and how often while a suspect is looked at closely.
+const SAMPLE: Duration = Duration::from_secs(1);
+const BURST_SAMPLE: Duration = Duration::from_millis(100);
+
+/// How long a close look lasts.
+const BURST: Duration = Duration::from_secs(3);
+
+/// How often conclusions are drawn.
+const CONCLUDE: Duration = Duration::from_millis(500);
+
+/// How often /proc is read in the poll tier, and GPUs and huge pages in every tier.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The most trees in `davy top`.
+const TOP_TREES: usize = 30;
+
+/// The numbers of findings and incidents given out so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) finding: FindingId,
+    pub(crate) incident: IncidentId,
+}
+
+/// The engine.
+pub(crate) struct Engine {
+    pub(crate) detector: Detector,
+    pub(crate) eyes: Eyes,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) keeper: Keeper,
+    pub(crate) arbiter: SyncSender<Order>,
+    /// New events and findings, for clients that follow.
+    pub(crate) live: broadcast::Sender<Arc<Reply>>,
+    pub(crate) numbers: Numbers,
+    pub(crate) rhythm: Rhythm,
+    pub(crate) batch: Vec<Event>,
+    /// Which incident a finding belongs to, as last concluded.
+    pub(crate) incident_of: BTreeMap<FindingId, IncidentId>,
+    pub(crate) users: davy_proc::Users,
+}
+
+/// When the engine does what.
+#[derive(Debug)]
+pub(crate) struct Rhythm {
+    sample: Every,
+    burst_sample: Every,
+    burst_until: Instant,
+    conclude: Every,
+    poll: Every,
+    rate_since: Instant,
+    rate_events: u64,
+    rate: f32,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            sample: Every::new(SAMPLE),
+            burst_sample: Every::new(BURST_SAMPLE),
+            burst_until: now,
+            conclude: Every::new(CONCLUDE),
+            poll: Every::new(POLL),
+            rate_since: now,
+            rate_events: 0,
+            rate: 0.0,
+        }
+    }
+}
+
+impl Rhythm {
+    fn next(&self) -> Instant {
+        let next = self.sample.next().min(self.conclude.next()).min(self.poll.next());
+        if self.bursting() { next.min(self.burst_sample.next()) } else { next }
+    }
+
+    fn bursting(&self) -> bool {
+        self.burst_until > Instant::now()
+    }
+
+    fn sample_due(&mut self) -> bool {
+        // Both are asked, so that a burst does not leave the slow one overdue.
+        let slow = self.sample.due();
+        self.bursting() && self.burst_sample.due() || slow
+    }
+}
+
+impl Engine {
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
+        // The sensors already run, so what begins during the backfill waits in the queue and nothing falls between.
+        for event in self.eyes.backfill() {
+            self.observe(event);
+        }
+        self.hand_over();
+        loop {
+            let wait = self.rhythm.next().saturating_duration_since(Instant::now());
+            match inputs.recv_timeout(wait) {
+                Ok(input) => {
+                    let mut go_on = self.take(input);
+                    // Whatever else waits is taken in one go, up to a bound that keeps the clock's turns coming.
+                    for input in inputs.try_iter().take(BATCH) {
+                        go_on &= self.take(input);
+                    }
+                    self.hand_over();
+                    if !go_on {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.turn();
+        }
+    }
+
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Event(event) => self.observe(event),
+            Input::Ask(Ask::Top(reply)) => drop(reply.send(self.top())),
+            Input::Ask(Ask::Process(pid, reply)) => drop(reply.send(self.process(pid))),
+            Input::Acted(record) => self.detector.record_action(&record),
+            Input::PolicyChanged => {}
+            Input::Stop => return false,
+        }
+        true
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.detector.observe(&event);
+        self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
+        if self.live.receiver_count() > 0 {
+            let _ = self.live.send(Arc::new(Reply::Event(event.clone())));
+        }
+        self.batch.push(event);
+    }
+
+    fn hand_over(&mut self) {
+        if !self.batch.is_empty() {
+            self.keeper.events(std::mem::take(&mut self.batch));
+        }
+    }
+
+    /// Does what it is time for.
+    fn turn(&mut self) {
+        if self.rhythm.poll.due() {
+            for event in self.eyes.poll() {
+                self.observe(event);
+            }
+            self.hand_over();
+            *lock(&self.shared.sensor_drops) = self.eyes.drops();
+        }
+        if self.rhythm.sample_due() {
+            let batch = self.eyes.sample();
+            self.detector.sample(&batch);
+        }
+        if self.rhythm.conclude.due() {
+            self.conclude();
+        }
+    }
+
+    fn conclude(&mut self) {
+        let conclusions = self.detector.conclude(clock::now());
+        for request in conclusions.probes {
+            if let ProbeRequest::Burst(_) = request {
+                self.rhythm.burst_until = Instant::now() + BURST;
+            } else if let Some(event) = self.eyes.probe(request) {
+                self.observe(event);
+            }
+        }
+        // Findings are numbered before the incidents that hold them, so that an incident never names an unnumbered one.
+        let mut findings = Vec::new();
+        for (slot, mut finding) in conclusions.findings {
+            if finding.id == FindingId(0) {
+                self.numbers.finding.0 += 1;
+                finding.id = self.numbers.finding;
+                self.detector.number_finding(slot, finding.id);
+            }
+            findings.push(finding);
+        }
+        for (slot, mut incident) in conclusions.incidents {
+            if incident.id == IncidentId(0) {
+                self.numbers.incident.0 += 1;
+                incident.id = self.numbers.incident;
+                self.detector.number_incident(slot, incident.id);
+            }
+            self.publish_incident(incident);
+        }
+        for finding in findings {
+            let proposals =
+                conclusions.proposals.iter().filter(|p| p.finding == finding.id).cloned().collect();
+            self.publish_finding(finding, proposals);
+        }
+        let counters = &self.shared.counters;
+        counters.processes.store(self.detector.processes().len() as u64, Ordering::Relaxed);
+        counters.flows.store(self.detector.flows().len() as u64, Ordering::Relaxed);
+        *lock(&self.shared.running) = self.detector.running();
+        self.measure_rate();
+    }
+
+    fn publish_incident(&mut self, incident: Incident) {
+        for finding in &incident.findings {
+            self.incident_of.insert(finding.id, incident.id);
+        }
+        if incident.state != IncidentState::Running {
+            // Nothing more will be decided about what has ended, and the map must not grow for ever.
+            self.incident_of.retain(|_, id| *id != incident.id);
+        }
+        self.keeper.incident(incident);
+    }
+
+    fn publish_finding(&mut self, finding: Finding, proposals: Vec<Proposal>) {
+        let _ = self.live.send(Arc::new(Reply::Finding(finding.clone())));
+        self.keeper.finding(finding.clone());
+        let process = finding.subject.and_then(|key| self.detector.processes().get(&key)).map(|p| p.info.clone());
+        let incident = self.incident_of.get(&finding.id).copied();
+        let case = Order::Judge(Box::new(Case { finding, incident, proposals, process }));
+        if let Err(TrySendError::Full(_)) = self.arbiter.try_send(case) {
+            self.shared.counters.arbiter_full.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn measure_rate(&mut self) {
+        let elapsed = self.rhythm.rate_since.elapsed();
+        if elapsed >= Duration::from_secs(2) {
+            let events = self.shared.counters.events.load(Ordering::Relaxed);
+            self.rhythm.rate = (events - self.rhythm.rate_events) as f32 / elapsed.as_secs_f32();
+            self.rhythm.rate_events = events;
+            self.rhythm.rate_since = Instant::now();
+        }
+    }
+
+    fn process(&self, pid: u32) -> Option<ProcessInfo> {
+        self.detector.processes().by_pid(pid).map(|p| p.info.clone())
+    }
+
+    fn top(&mut self) -> TopView {
+        let users = &mut self.users;
+        let trees = self.detector.busiest(TOP_TREES).into_iter().map(|tree| BusyTree {
+            root: tree.root,
+            comm: tree.comm,
+            path: tree.path,
+            user: users.name_or_number(tree.uid),
+            cpu: tree.cpu,
+            threads: tree.threads,
+            bits: tree.bits,
+            confidence: tree.confidence,
+            evidence: tree.evidence,
+            flows: tree
+                .flows
+                .into_iter()
+                .map(|f| TreeFlow { transport: f.transport, remote: f.remote, volume: f.volume })
+                .collect(),
+            stopped: tree.stopped,
+        });
+        TopView {
+            time: clock::now(),
+            cpus: davy_proc::HostFacts::read().cpus,
+            event_rate: self.rhythm.rate,
+            trees: trees.collect(),
+            blocked: lock(&self.shared.blocked).clone(),
+        }
+    }
+}

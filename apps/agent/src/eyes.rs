@@ -1,0 +1,230 @@
+//! Everything that sees: the kernel's sensors where they load, /proc and sock_diag where they do not, and the
+//! file watcher. The engine asks it for samples and backfill and need not know which of them answers.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use davy_kernel::{Blocker, SensorConfig, Sensors};
+use davy_model::{
+    Capability, CodeAct, Event, EventKind, FlowOpen, Probe, ProbeRequest, ProcessKey, SampleBatch, Timestamp,
+};
+use davy_proc::{Poller, Sampler};
+
+use crate::clock;
+use crate::shared::Intake;
+
+/// How long a window in which system calls are counted is open. Merely attached, the hook costs every call of every
+/// process about 80 ns, so the window is short.
+const SYSCALL_WINDOW: Duration = Duration::from_millis(500);
+
+/// The eyes of one agent.
+pub(crate) struct Eyes {
+    sensors: Option<Sensors>,
+    sampler: Sampler,
+    poller: Option<Poller>,
+    files: Option<davy_files::Watcher>,
+    gpu: davy_proc::gpu::Watch,
+    huge_pages: u64,
+    /// What could not be opened, for people.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What the eyes are asked to look at.
+pub(crate) struct EyesConfig {
+    pub(crate) capture: u32,
+    pub(crate) file_events: bool,
+    pub(crate) cgroup2: Option<PathBuf>,
+}
+
+impl Eyes {
+    /// Opens every eye that the probes allow. What fails is noted and the next lower one is used.
+    pub(crate) fn open(config: &EyesConfig, probes: &[Probe], intake: &Intake) -> Self {
+        let mut notes = Vec::new();
+        let works = |c: Capability| probes.iter().any(|p| p.capability == c && p.works);
+        let sensors = if works(Capability::Tracing) {
+            let sensor_config = SensorConfig {
+                capture: config.capture,
+                cgroup2: config.cgroup2.clone(),
+                ..SensorConfig::default()
+            };
+            match Sensors::start(sensor_config, probes, intake.sink()) {
+                Ok(sensors) => Some(sensors),
+                Err(e) => {
+                    notes.push(format!("the kernel sensors did not start, /proc is polled instead: {e}"));
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let files = if config.file_events {
+            match davy_files::Watcher::start(davy_files::WatchConfig::default(), intake.sink()) {
+                Ok(watcher) => {
+                    notes.extend(watcher.notes());
+                    Some(watcher)
+                }
+                Err(e) => {
+                    notes.push(format!("changes of files are not watched: {e}"));
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let poller = sensors.is_none().then(Poller::new);
+        Self {
+            sensors,
+            sampler: Sampler::new(),
+            poller,
+            files,
+            gpu: davy_proc::gpu::Watch::new(),
+            huge_pages: davy_proc::hugepages(),
+            notes,
+        }
+    }
+
+    /// Whether the kernel's sensors run.
+    pub(crate) fn in_kernel(&self) -> bool {
+        self.sensors.is_some()
+    }
+
+    /// The kernel's sensors.
+    pub(crate) fn sensors(&self) -> Option<&Sensors> {
+        self.sensors.as_ref()
+    }
+
+    /// Everything that ran and talked before the eyes were open. Called after they are, so that nothing falls
+    /// between; what is seen twice is one process by its key and one flow by its cookie.
+    pub(crate) fn backfill(&mut self) -> Vec<Event> {
+        let now = clock::now();
+        if let Some(poller) = &mut self.poller {
+            return poller.poll(now);
+        }
+        let mut events: Vec<Event> = davy_proc::list()
+            .into_iter()
+            .map(|info| Event { time: now, process: Some(info.key), kind: EventKind::Found(Box::new(info)) })
+            .collect();
+        events.extend(self.open_flows(now));
+        events
+    }
+
+    fn open_flows(&self, now: Timestamp) -> impl Iterator<Item = Event> + use<> {
+        let sockets = match davy_proc::sockets::list() {
+            Ok(sockets) => sockets,
+            Err(e) => {
+                tracing::warn!("open sockets could not be listed: {e}");
+                Vec::new()
+            }
+        };
+        sockets.into_iter().map(move |socket| {
+            let open = FlowOpen {
+                flow: socket.flow,
+                transport: socket.transport,
+                local: socket.local,
+                remote: socket.remote,
+                accepted: socket.accepted,
+            };
+            let kind = if socket.listening { EventKind::Listen(open) } else { EventKind::FlowOpen(open) };
+            Event { time: now, process: socket.owners.first().copied(), kind }
+        })
+    }
+
+    /// One look at all busy threads.
+    pub(crate) fn sample(&mut self) -> SampleBatch {
+        let mut batch = match self.sensors.as_mut().map(Sensors::sample) {
+            Some(Ok(batch)) => batch,
+            Some(Err(e)) => {
+                tracing::warn!("the task iterator failed, /proc is read instead: {e}");
+                self.sampler.sample()
+            }
+            None => self.sampler.sample(),
+        };
+        batch.time = clock::now();
+        batch.cpus = davy_proc::HostFacts::read().cpus;
+        batch.sessions = davy_proc::sessions();
+        batch
+    }
+
+    /// What is only seen by looking again: in the poll tier everything, elsewhere the GPUs and the huge pages.
+    pub(crate) fn poll(&mut self) -> Vec<Event> {
+        let now = clock::now();
+        let mut events = self.poller.as_mut().map(|p| p.poll(now)).unwrap_or_default();
+        events.extend(self.gpu.poll().into_iter().map(|gpu| Event {
+            time: now,
+            process: Some(gpu.process),
+            kind: EventKind::Gpu(gpu),
+        }));
+        let pages = davy_proc::hugepages();
+        if pages != self.huge_pages {
+            let before = std::mem::replace(&mut self.huge_pages, pages);
+            events.push(Event {
+                time: now,
+                process: None,
+                kind: EventKind::Code(CodeAct::HugePagesReserved { before, now: pages }),
+            });
+        }
+        events
+    }
+
+    /// Carries out what the detector asks for, but for [`ProbeRequest::Burst`], which is the engine's rhythm.
+    pub(crate) fn probe(&mut self, request: ProbeRequest) -> Option<Event> {
+        match request {
+            ProbeRequest::Memory(key) => davy_proc::memory_shape(&key)
+                .map(|shape| Event { time: clock::now(), process: Some(key), kind: EventKind::Memory(shape) }),
+            ProbeRequest::Syscalls(key) => {
+                self.count_syscalls(key);
+                None
+            }
+            ProbeRequest::Burst(_) => None,
+        }
+    }
+
+    fn count_syscalls(&mut self, key: ProcessKey) {
+        if let Some(sensors) = &mut self.sensors
+            && let Err(e) = sensors.count_syscalls(key, SYSCALL_WINDOW)
+        {
+            tracing::debug!("system calls of {key} could not be counted: {e}");
+        }
+    }
+
+    /// Losses by kind.
+    pub(crate) fn drops(&self) -> Vec<(String, u64)> {
+        let mut drops = self.sensors.as_ref().map(Sensors::drops).unwrap_or_default();
+        drops.extend(self.files.as_ref().map(davy_files::Watcher::drops).unwrap_or_default());
+        drops.retain(|(_, count)| *count > 0);
+        drops
+    }
+
+    /// What cuts flows, where the kernel lets it.
+    pub(crate) fn blocker(&self) -> Option<Blocker> {
+        self.sensors.as_ref().and_then(Sensors::blocker)
+    }
+}
+
+/// Keeps a look from being taken more often than every so long.
+#[derive(Debug)]
+pub(crate) struct Every {
+    period: Duration,
+    next: Instant,
+}
+
+impl Every {
+    pub(crate) fn new(period: Duration) -> Self {
+        Self { period, next: Instant::now() }
+    }
+
+    /// Whether it is time; if so, the next time is one period on from now, so that a late look is not caught up with.
+    pub(crate) fn due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = now >= self.next;
+        if due {
+            self.next = now + self.period;
+        }
+        due
+    }
+
+    /// When it is time.
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+}

@@ -1,0 +1,59 @@
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::Paths;
+
+/// The lock that keeps a second agent off the same folders. Dropped with the process, even by kill -9.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    lock: File,
+}
+
+impl Instance {
+    /// Makes the agent's folders and takes its lock.
+    ///
+    /// # Errors
+    /// When a folder cannot be made, or another agent holds the lock; the message names its pid.
+    pub(crate) fn claim(paths: &Paths) -> Result<Self> {
+        for (dir, mode) in [(&paths.config, 0o755), (&paths.state, 0o700), (&paths.run, 0o755)] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(dir)
+                .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        }
+        let path = paths.run.join("agent.lock");
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            // The pid is for the message only; without it the message is still right.
+            let _ = lock.read_to_string(&mut pid);
+            bail!(
+                "another agent (pid {}) already uses {}; stop it with `davy stop`, or start this one with --base-dir DIR",
+                pid.trim(),
+                paths.run.display()
+            );
+        }
+        lock.set_len(0)?;
+        writeln!(lock, "{}", std::process::id())?;
+        Ok(Self { lock })
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // The kernel lets go of the lock with the file; an emptied file tells readers that nobody holds it.
+        let _ = self.lock.set_len(0);
+    }
+}

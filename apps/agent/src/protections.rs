@@ -1,0 +1,157 @@
+//! Which protections stand on this host, by which tier, and why not by a higher one.
+
+use davy_model::{Capability, FindingKind, Mode, Probe, ProtectionStatus, Tier};
+use davy_policy::Policy;
+
+/// One protection: what it needs for each tier, best first, and what that tier means for it in words.
+struct Protection {
+    name: &'static str,
+    kind: FindingKind,
+    tiers: &'static [(Tier, &'static [Capability], &'static str)],
+}
+
+use Capability::{BpfFs, Btf, CgroupBpf, Fanotify, FpuState, LsmBpf, Root, SockDiag, SockDestroy, TaskIterator, Tracing};
+
+/// The protections of this version.
+const PROTECTIONS: &[Protection] = &[
+    Protection {
+        name: "mining",
+        kind: FindingKind::Mining,
+        tiers: &[
+            (Tier::Permission, &[Tracing, TaskIterator, FpuState, CgroupBpf], "processor state, computing, memory, the words and the shape of traffic; pools cut by cgroup programs"),
+            (Tier::Signal, &[Tracing, TaskIterator], "computing and memory of every thread; no look into traffic"),
+            (Tier::Poll, &[], "computing, memory, names and sockets as /proc and sock_diag show them"),
+        ],
+    },
+    Protection {
+        name: "masquerade",
+        kind: FindingKind::Masquerade,
+        tiers: &[
+            (Tier::Signal, &[Tracing], "every exec and rename"),
+            (Tier::Poll, &[], "processes that live through a poll"),
+        ],
+    },
+    Protection {
+        name: "fileless",
+        kind: FindingKind::Fileless,
+        tiers: &[
+            (Tier::Lsm, &[Tracing, LsmBpf], "every exec, and memory made executable after it was written"),
+            (Tier::Signal, &[Tracing], "every exec of memory or of a deleted file"),
+            (Tier::Poll, &[], "processes that live through a poll"),
+        ],
+    },
+    Protection {
+        name: "persistence",
+        kind: FindingKind::Persistence,
+        tiers: &[
+            (Tier::Permission, &[Root, Fanotify], "every write to a place that runs things later, by fanotify"),
+            (Tier::Poll, &[], "places that this user may read, by inotify"),
+        ],
+    },
+    Protection {
+        name: "campaign",
+        kind: FindingKind::Campaign,
+        tiers: &[
+            (Tier::Signal, &[Tracing], "every command line"),
+            (Tier::Poll, &[], "command lines that live through a poll"),
+        ],
+    },
+    Protection {
+        name: "tampering",
+        kind: FindingKind::Tampering,
+        tiers: &[
+            (Tier::Lsm, &[Tracing, LsmBpf], "the agent cannot be ended, traced or changed from outside its cgroup"),
+            (Tier::Signal, &[Tracing], "signals to the agent are reported, not refused"),
+        ],
+    },
+];
+
+/// All protections as they stand.
+pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &[String]) -> Vec<ProtectionStatus> {
+    let works = |c: &Capability| probes.iter().any(|p| p.capability == *c && p.works);
+    PROTECTIONS
+        .iter()
+        .map(|protection| {
+            let held = protection.tiers.iter().find(|(_, needs, _)| needs.iter().all(works));
+            let missing = protection
+                .tiers
+                .iter()
+                .take_while(|(tier, ..)| held.is_none_or(|(held, ..)| tier != held))
+                .flat_map(|(_, needs, _)| needs.iter())
+                .find(|c| !works(c));
+            let mut note = held.map_or("nothing here can do it".to_owned(), |(_, _, how)| (*how).to_owned());
+            if let Some(capability) = missing {
+                let reason = probes.iter().find(|p| p.capability == *capability).map(|p| p.reason.as_str());
+                note.push_str("; not higher: ");
+                note.push_str(reason.unwrap_or(without(*capability)));
+            }
+            if protection.name == "persistence" {
+                for more in notes {
+                    note.push_str("; ");
+                    note.push_str(more);
+                }
+            }
+            let mode = policy.mode_of(protection.kind);
+            ProtectionStatus {
+                name: protection.name.to_owned(),
+                mode: if held.is_none() { Mode::Off } else { mode },
+                tier: held.map(|(tier, ..)| *tier),
+                // The probes end in a canary act for each capability, so what holds has been seen to work.
+                proven: held.and_then(|(_, needs, _)| (!needs.is_empty()).then_some(true)),
+                note,
+            }
+        })
+        .collect()
+}
+
+const fn without(capability: Capability) -> &'static str {
+    match capability {
+        Root => "not running as root",
+        Btf => "the kernel has no type information (CONFIG_DEBUG_INFO_BTF)",
+        Tracing => "tracing programs do not load",
+        TaskIterator => "task iterators do not load",
+        FpuState => "the saved processor state is not where it is looked for",
+        CgroupBpf => "cgroup socket programs do not load",
+        LsmBpf => "the kernel refuses LSM programs",
+        Fanotify => "fanotify marks on file systems are refused",
+        SockDiag => "sock_diag is refused",
+        SockDestroy => "the kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY)",
+        Capability::CgroupFreezer => "there is no cgroup v2 freezer",
+        BpfFs => "no BPF file system is mounted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn probe(capability: Capability, works: bool) -> Probe {
+        Probe { capability, works, reason: format!("{capability:?} tried") }
+    }
+
+    #[test]
+    fn without_anything_what_can_be_polled_is_polled_and_says_what_is_missing() {
+        let all = all(&Policy::default(), &[probe(Tracing, false)], &[]);
+        let mining = all.iter().find(|p| p.name == "mining").unwrap();
+        assert_eq!(mining.tier, Some(Tier::Poll));
+        assert!(mining.note.contains("Tracing tried"), "{}", mining.note);
+        assert_eq!(mining.proven, None);
+        let tampering = all.iter().find(|p| p.name == "tampering").unwrap();
+        assert_eq!((tampering.tier, tampering.mode), (None, Mode::Off));
+    }
+
+    #[test]
+    fn the_best_tier_that_is_whole_holds() {
+        let probes = [
+            probe(Tracing, true),
+            probe(TaskIterator, true),
+            probe(FpuState, true),
+            probe(CgroupBpf, false),
+        ];
+        let all = all(&Policy::default(), &probes, &[]);
+        let mining = all.iter().find(|p| p.name == "mining").unwrap();
+        assert_eq!((mining.tier, mining.proven), (Some(Tier::Signal), Some(true)));
+        assert!(mining.note.contains("CgroupBpf tried"), "{}", mining.note);
+    }
+}

@@ -1,0 +1,310 @@
+//! Starts everything, waits, and takes everything down again in the right order.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use davy_detect::{Detector, Lists, Settings};
+use davy_model::{Capability, Mode, Probe};
+use davy_policy::Policy;
+use davy_respond::{QuarantineLimits, Responder, ResponderConfig};
+use davy_store::{Limits, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, broadcast};
+
+use crate::answer::Desk;
+use crate::arbiter::{Arbiter, Order};
+use crate::banner;
+use crate::block::{KernelBlock, Shareable};
+use crate::clock;
+use crate::control::Sockets;
+use crate::engine::{Engine, Numbers, Rhythm};
+use crate::eyes::{Eyes, EyesConfig};
+use crate::instance::Instance;
+use crate::keeper::Keeper;
+use crate::lists;
+use crate::rulebook::Rulebook;
+use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
+use crate::{Paths, protections};
+
+/// How many orders may wait for the arbiter.
+const ORDERS: usize = 1024;
+
+/// How many live events and findings a slow follower may fall behind before it misses some.
+const LIVE: usize = 4096;
+
+/// How often the store looks after its bounds.
+const MAINTAIN: Duration = Duration::from_secs(60);
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// Where it keeps its things.
+    pub paths: Paths,
+    /// Whether it says to the terminal what it watches and how to look (`davy run`).
+    pub foreground_banner: bool,
+    /// Whether what it enforces outlives it, until `davy stop` (`davy agent`).
+    pub pin: bool,
+}
+
+/// Runs an agent until it is told to stop by `davy stop`, SIGINT or SIGTERM.
+///
+/// # Errors
+/// When another agent holds the folders, a folder or socket cannot be made, or the store cannot be opened. What the
+/// kernel refuses is no error: the agent runs in a lower tier and says so.
+pub fn run(options: AgentOptions) -> Result<()> {
+    let instance = Instance::claim(&options.paths)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("davy-runtime")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(live(&options));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    drop(instance);
+    outcome
+}
+
+async fn live(options: &AgentOptions) -> Result<()> {
+    let paths = &options.paths;
+    let mut stops = Stops::listen()?;
+    let started = clock::now();
+    let rulebook = Rulebook::open(paths, started);
+    let policy = rulebook.policy();
+    let store = Store::open(&paths.state.join("store"), limits(&policy)).await.context("cannot open the store")?;
+    let facts = davy_proc::HostFacts::read();
+    let context =
+        davy_kernel::ProbeContext { cgroup2: facts.cgroup2.clone(), ..davy_kernel::ProbeContext::default() };
+    let probes = tokio::task::block_in_place(|| probe(&context));
+
+    let shared = Arc::new(Shared {
+        started,
+        probes: Mutex::new(probes.clone()),
+        counters: Counters::default(),
+        sensor_drops: Mutex::default(),
+        rulebook: Mutex::new(rulebook),
+        standing: Mutex::default(),
+        blocked: Mutex::default(),
+        running: Mutex::default(),
+    });
+    let (inputs, waiting) = sync_channel(QUEUE);
+    let intake = Intake::new(inputs, Arc::clone(&shared));
+    let (orders, ordered) = sync_channel(ORDERS);
+    let (live_sender, _) = broadcast::channel(LIVE);
+    let keeper = Keeper::new(store.clone());
+
+    let eyes_config = EyesConfig {
+        capture: policy.sensors.capture,
+        file_events: policy.sensors.file_events,
+        cgroup2: facts.cgroup2.clone(),
+    };
+    let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake));
+    let notes = eyes.notes.clone();
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
+    let block = KernelBlock::new(eyes.blocker(), facts.cgroup2.clone());
+    let responder = Responder::new(
+        ResponderConfig {
+            state_dir: paths.state.clone(),
+            cgroup2: facts.cgroup2.clone(),
+            protected: Box::new(|_| None),
+            quarantine: QuarantineLimits::default(),
+        },
+        Some(Box::new(Shareable(Arc::clone(&block)))),
+    )
+    .context("cannot open the quarantine")?;
+
+    let (findings, incidents) = store.highest_numbers().await.context("cannot read the store")?;
+    let engine = Engine {
+        detector: Detector::new(settings(&policy), lists::load(&policy, &paths.config)),
+        eyes,
+        shared: Arc::clone(&shared),
+        keeper: keeper.clone(),
+        arbiter: orders.clone(),
+        live: live_sender.clone(),
+        numbers: Numbers { finding: findings, incident: incidents },
+        rhythm: Rhythm::default(),
+        batch: Vec::new(),
+        incident_of: std::collections::BTreeMap::new(),
+        users: davy_proc::Users::new(),
+    };
+    let mut arbiter = Arbiter::new(
+        Arc::clone(&shared),
+        store.clone(),
+        tokio::runtime::Handle::current(),
+        responder,
+        block,
+        intake.clone(),
+    );
+    let journal = store.open_actions().await.context("cannot read the journal")?;
+    let sockets = Sockets::bind(paths)?;
+    let threads = Threads {
+        engine: std::thread::Builder::new().name("davy-engine".to_owned()).spawn(move || engine.run(&waiting))?,
+        arbiter: std::thread::Builder::new().name("davy-arbiter".to_owned()).spawn(move || {
+            arbiter.take_over(journal);
+            arbiter.run(&ordered);
+        })?,
+        intake: intake.clone(),
+        orders: orders.clone(),
+    };
+
+    let stop = Arc::new(Notify::new());
+    let desk = Arc::new(Desk {
+        shared: Arc::clone(&shared),
+        store: store.clone(),
+        intake,
+        arbiter: orders,
+        live: live_sender,
+        stop: Arc::clone(&stop),
+        facts,
+        notes: notes.clone(),
+    });
+    if options.foreground_banner {
+        banner::print(paths, &protections::all(&policy, &probes, &notes), &probes);
+    }
+    tokio::select! {
+        () = stops.wait(&shared) => {}
+        () = stop.notified() => {}
+        () = sockets.serve(desk) => {}
+        () = keeper.clone().keep() => {}
+        () = maintain(&store) => {}
+        () = prove(&shared, &context) => {}
+    }
+    if options.foreground_banner {
+        banner::farewell(shared.counters.events.load(Ordering::Relaxed));
+    }
+    drop(sockets);
+    tokio::task::block_in_place(|| threads.stop());
+    keeper.flush().await;
+    store.close().await;
+    Ok(())
+}
+
+/// The threads beside the runtime.
+struct Threads {
+    engine: JoinHandle<()>,
+    arbiter: JoinHandle<()>,
+    intake: Intake,
+    orders: SyncSender<Order>,
+}
+
+impl Threads {
+    /// Ends the arbiter first, so that nothing acts any more, and then the engine, which lets go of the sensors.
+    fn stop(self) {
+        let _ = self.orders.send(Order::Stop);
+        // The arbiter may be telling the engine what it did, so the engine runs until the arbiter is gone.
+        if self.arbiter.join().is_err() {
+            tracing::error!("the arbiter had panicked");
+        }
+        self.intake.must(Input::Stop);
+        if self.engine.join().is_err() {
+            tracing::error!("the engine had panicked");
+        }
+    }
+}
+
+/// The signals that end the agent or have it read its policy again.
+struct Stops {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Stops {
+    /// Listens from the very start, so that a Ctrl-C during a slow start is not lost.
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn wait(&mut self, shared: &Shared) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => match lock(&shared.rulebook).reload(clock::now()) {
+                    Ok(sentence) => tracing::info!("{sentence}"),
+                    Err(faults) => tracing::error!("the new policy is refused, the running one stays:\n{faults}"),
+                },
+            }
+        }
+    }
+}
+
+/// Keeps the store within its bounds, for ever.
+async fn maintain(store: &Store) {
+    loop {
+        tokio::time::sleep(MAINTAIN).await;
+        if let Err(e) = store.maintain().await {
+            tracing::warn!("the store could not be looked after: {e}");
+        }
+    }
+}
+
+/// Performs the probes' canary acts again and again, for ever: what worked at start may have been taken away since.
+async fn prove(shared: &Arc<Shared>, context: &davy_kernel::ProbeContext) {
+    loop {
+        let policy = lock(&shared.rulebook).policy();
+        let Some(every) = policy.drill.every else {
+            tokio::time::sleep(MAINTAIN).await;
+            continue;
+        };
+        tokio::time::sleep(every).await;
+        let again = context.clone();
+        let Ok(probes) = tokio::task::spawn_blocking(move || probe(&again)).await else { continue };
+        let before = std::mem::replace(&mut *lock(&shared.probes), probes.clone());
+        for lost in probes.iter().filter(|p| !p.works && before.iter().any(|b| b.capability == p.capability && b.works)) {
+            tracing::error!("{:?} worked before and does not now: {}", lost.capability, lost.reason);
+        }
+    }
+}
+
+/// What the kernel room and the process room can do here.
+fn probe(context: &davy_kernel::ProbeContext) -> Vec<Probe> {
+    let mut probes = davy_kernel::probe(context);
+    let mut add = |capability, works: bool, yes: &str, no: String| {
+        if !probes.iter().any(|p: &Probe| p.capability == capability) {
+            probes.push(Probe { capability, works, reason: if works { yes.to_owned() } else { no } });
+        }
+    };
+    let root = rustix::process::geteuid().is_root();
+    add(Capability::Root, root, "running as root", "not running as root: start it with sudo".to_owned());
+    let sockets = davy_proc::sockets::list();
+    let refused = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    add(Capability::SockDiag, sockets.is_ok(), "sockets are listed", refused);
+    let fanotify = davy_files::probe();
+    let refused = fanotify.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    add(Capability::Fanotify, fanotify.is_ok(), "file systems are marked", refused);
+    probes
+}
+
+fn limits(policy: &Policy) -> Limits {
+    Limits {
+        max_bytes: policy.store.max_size,
+        max_age_days: u32::try_from(policy.store.max_age.as_secs() / 86_400).unwrap_or(u32::MAX).max(1),
+        ..Limits::default()
+    }
+}
+
+fn settings(policy: &Policy) -> Settings {
+    Settings {
+        max_processes: policy.sensors.processes as usize,
+        max_flows: policy.sensors.flows as usize,
+        ..Settings::default()
+    }
+}
+
+/// Whether the policy asks for anything to be stopped.
+#[must_use]
+pub(crate) fn enforces(policy: &Policy) -> bool {
+    policy.mining.mode == Mode::Enforce
+}

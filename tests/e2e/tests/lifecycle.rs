@@ -1,0 +1,186 @@
+//! An agent comes and goes, by every way a process can go, and leaves the host as it was.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use davy_model::{ActionId, IncidentId, Mode, Tier};
+use davy_test_e2e::{Agent, cgroup2, davy, root_or_skip};
+use davy_wire::{Command as Order, RequestBody};
+use rustix::process::Signal;
+
+/// What a host holds that an agent could leave behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    programs: usize,
+    maps: usize,
+    links: usize,
+    cgroups: Vec<String>,
+}
+
+impl Traces {
+    fn now() -> Self {
+        use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
+        let cgroups = cgroup2()
+            .and_then(|dir| std::fs::read_dir(dir).ok())
+            .map(|entries| {
+                let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+                names.filter(|n| n.starts_with("davy")).collect()
+            })
+            .unwrap_or_default();
+        Self {
+            programs: ProgInfoIter::default().count(),
+            maps: MapInfoIter::default().count(),
+            links: LinkInfoIter::default().count(),
+            cgroups,
+        }
+    }
+
+    /// The kernel frees programs a moment after the last descriptor is closed.
+    fn wait_for(expected: &Self) {
+        for _ in 0..50 {
+            if Self::now() == *expected {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(Self::now(), *expected);
+    }
+}
+
+#[test]
+fn every_end_leaves_nothing_behind() {
+    if !root_or_skip() {
+        return;
+    }
+    let before = Traces::now();
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let mut agent = Agent::start("").unwrap();
+        assert_ne!(Traces::now().programs, before.programs, "the agent should be in the kernel here");
+        agent.signal(signal);
+        let status = agent.wait_end(Duration::from_secs(15)).unwrap();
+        assert_eq!(status.success(), signal != Signal::KILL, "{}", agent.log());
+        Traces::wait_for(&before);
+        if signal != Signal::KILL {
+            assert!(!agent.base().join("run/read.sock").exists());
+            assert!(!agent.base().join("run/control.sock").exists());
+        }
+    }
+}
+
+#[test]
+fn davy_stop_ends_it() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut agent = Agent::start("").unwrap();
+    agent.ask(RequestBody::Command(Order::Stop)).unwrap();
+    assert!(agent.wait_end(Duration::from_secs(15)).unwrap().success(), "{}", agent.log());
+}
+
+#[test]
+fn a_killed_agent_starts_again_over_what_it_left() {
+    if !root_or_skip() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let mut agent = Agent::start_in(folder.path(), "", Command::new(davy())).unwrap();
+        assert!(agent.status().unwrap().processes > 0);
+        agent.signal(Signal::KILL);
+        agent.wait_end(Duration::from_secs(15)).unwrap();
+    }
+    let agent = Agent::start_in(folder.path(), "", Command::new(davy())).unwrap();
+    let status = agent.status().unwrap();
+    assert_eq!(status.store.lost, 0);
+    assert_eq!(status.store.failing, None);
+}
+
+#[test]
+fn two_agents_live_side_by_side_but_not_in_one_folder() {
+    if !root_or_skip() {
+        return;
+    }
+    let one = Agent::start("").unwrap();
+    let other = Agent::start("").unwrap();
+    assert_ne!(one.status().unwrap().pid, other.status().unwrap().pid);
+    let third = Command::new(davy()).arg("--base-dir").arg(one.base()).arg("agent").output().unwrap();
+    assert!(!third.status.success());
+    let said = String::from_utf8_lossy(&third.stderr);
+    assert!(said.contains(&one.pid().to_string()), "the message names the pid: {said}");
+}
+
+#[test]
+fn a_wrong_policy_is_refused_whole_and_shown() {
+    if !root_or_skip() {
+        return;
+    }
+    let agent = Agent::start("[mining]\nmode = \"enforce\"\n[scope]\ncgroups = [\"/davy-e2e-none\"]\n").unwrap();
+    assert_eq!(agent.status().unwrap().mode_of("mining"), Some(Mode::Enforce));
+    std::fs::write(agent.base().join("etc/davy.toml"), "[mining]\nmode = \"fierce\"\nspeed = 3\n").unwrap();
+    let refusal = agent.ask(RequestBody::Command(Order::Reload)).unwrap_err().to_string();
+    assert!(refusal.contains("fierce") && refusal.contains("speed"), "all faults at once: {refusal}");
+    let status = agent.status().unwrap();
+    assert_eq!(status.mode_of("mining"), Some(Mode::Enforce), "the running policy stays");
+    assert!(status.policy.refused.contains("fierce"));
+}
+
+#[test]
+fn break_glass_is_bounded_and_ends() {
+    if !root_or_skip() {
+        return;
+    }
+    let agent = Agent::start("").unwrap();
+    assert!(agent.ask(RequestBody::Command(Order::Disarm { seconds: 0 })).is_err());
+    assert!(agent.ask(RequestBody::Command(Order::Disarm { seconds: u32::MAX })).is_err());
+    agent.ask(RequestBody::Command(Order::Disarm { seconds: 600 })).unwrap();
+    assert!(agent.status().unwrap().disarmed_until.is_some());
+    agent.ask(RequestBody::Command(Order::Arm)).unwrap();
+    assert_eq!(agent.status().unwrap().disarmed_until, None);
+}
+
+#[test]
+fn what_is_not_there_is_said_to_be_not_there() {
+    if !root_or_skip() {
+        return;
+    }
+    let agent = Agent::start("").unwrap();
+    let id = IncidentId(4_711);
+    for body in [
+        RequestBody::Query(davy_wire::Query::Incident { id }),
+        RequestBody::Command(Order::UndoIncident { id }),
+        RequestBody::Command(Order::UndoAction { id: ActionId(4_711) }),
+    ] {
+        let refusal = agent.ask(body).unwrap_err().to_string();
+        assert!(refusal.contains("4711"), "{refusal}");
+    }
+}
+
+#[test]
+fn without_root_the_poll_tier_runs_and_says_what_is_missing() {
+    if !root_or_skip() {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
+    let binary = folder.path().join("davy");
+    std::fs::copy(davy(), &binary).unwrap();
+    for path in [folder.path(), Path::new(&binary)] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("etc")).unwrap();
+    std::fs::create_dir(folder.path().join("state")).unwrap();
+    std::fs::create_dir(folder.path().join("run")).unwrap();
+    for dir in ["etc", "state", "run"] {
+        std::os::unix::fs::chown(folder.path().join(dir), Some(65534), Some(65534)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary);
+    let agent = Agent::start_in(folder.path(), "", command).unwrap();
+    let status = agent.status().unwrap();
+    assert_eq!(status.tier, Tier::Poll);
+    let mining = status.protections.iter().find(|p| p.name == "mining").unwrap();
+    assert_eq!(mining.tier, Some(Tier::Poll));
+    assert!(mining.note.contains("not higher"), "{}", mining.note);
+    assert!(status.processes > 1, "it sees processes");
+}
