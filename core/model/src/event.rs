@@ -66,6 +66,30 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// Its name in JSON and on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::Fork { .. } => "fork",
+            Self::Exec(_) => "exec",
+            Self::Renamed { .. } => "renamed",
+            Self::Exit(_) => "exit",
+            Self::FlowOpen(_) => "flow_open",
+            Self::Listen(_) => "listen",
+            Self::FlowChunk(_) => "flow_chunk",
+            Self::FlowClose(_) => "flow_close",
+            Self::Name(_) => "name",
+            Self::File(_) => "file",
+            Self::Code(_) => "code",
+            Self::Memory(_) => "memory",
+            Self::Gpu(_) => "gpu",
+            Self::Syscalls { .. } => "syscalls",
+        }
+    }
+}
+
 /// Acts on code and on other processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "act")]
