@@ -4,12 +4,14 @@
 //! Nothing here does I/O, reads a clock or decides anything; values are built by the host rooms and the engines.
 
 mod action;
+mod container;
 mod event;
 mod file;
 mod finding;
 mod flow;
 mod incident;
 mod memory;
+mod mount;
 mod process;
 mod sample;
 mod technique;
@@ -17,12 +19,14 @@ mod tier;
 mod time;
 
 pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Proposal};
+pub use container::container_of;
 pub use event::{CodeAct, Event, EventKind, ProbeRequest};
 pub use file::{FileAct, FileChange, FileId, PersistencePlace};
 pub use finding::{Evidence, Finding, FindingId, FindingKind, Severity, Signal};
 pub use flow::{Direction, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, NameAnswer, Transport};
 pub use incident::{Incident, IncidentId, IncidentState, TimelineEntry, TreeNode};
 pub use memory::{GpuUse, MemoryShape};
+pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};
 pub use process::{Credentials, ExecImage, Exit, ImageKind, Namespaces, ProcessInfo, ProcessKey};
 pub use sample::{SampleBatch, ThreadSample};
 pub use technique::Technique;
