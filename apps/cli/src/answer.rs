@@ -54,6 +54,16 @@ impl Answering {
         }
     }
 
+    /// Whether standard output takes colours.
+    pub(crate) fn color(&self) -> bool {
+        self.color
+    }
+
+    /// Whether standard error takes colours.
+    pub(crate) fn error_color(&self) -> bool {
+        self.error_color
+    }
+
     /// Prints a page for people.
     pub(crate) fn page(&self, page: &Page) -> io::Result<()> {
         let mut out = io::stdout().lock();

@@ -43,6 +43,30 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Text of several lines, escaped but for its line ends and, where `colours` are wanted, colour sequences (ECMA-48 SGR).
+pub(crate) fn lines(text: &str, colours: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let coloured = if colours { colour_sequence(rest) } else { None };
+        let (head, tail) = rest.split_at(coloured.unwrap_or(c.len_utf8()));
+        if coloured.is_some() || c == '\n' {
+            out.push_str(head);
+        } else {
+            out.push_str(&plain(head));
+        }
+        rest = tail;
+    }
+    out
+}
+
+/// The length of a colour sequence that `text` begins with: `ESC [`, digits and semicolons, `m`.
+fn colour_sequence(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
+}
+
 /// An argument vector as a person would type it: arguments with spaces or none at all are quoted.
 pub(crate) fn command_line(args: &[String]) -> String {
     let mut out = String::new();
@@ -79,7 +103,21 @@ mod tests {
         assert_eq!(command_line(&args), r#"sh -c "curl \"x\" | sh" """#);
     }
 
+    #[test]
+    fn lines_let_colours_pass_and_nothing_else() {
+        let text = "a\x1b[1;31mb\x1b[0m\n\x1b[2Jc\x1b";
+        assert_eq!(lines(text, true), "a\x1b[1;31mb\x1b[0m\n\\x1b[2Jc\\x1b");
+        assert_eq!(lines(text, false), "a\\x1b[1;31mb\\x1b[0m\n\\x1b[2Jc\\x1b");
+    }
+
     proptest! {
+        #[test]
+        fn lines_leave_line_ends_alone(text in any::<String>()) {
+            let out = lines(&text, false);
+            prop_assert!(!out.chars().any(|c| is_treacherous(c) && c != '\n'));
+            prop_assert_eq!(out.matches('\n').count(), text.matches('\n').count());
+        }
+
         #[test]
         fn nothing_treacherous_is_left(text in any::<String>()) {
             prop_assert!(!plain(&text).chars().any(is_treacherous));

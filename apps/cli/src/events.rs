@@ -1,4 +1,23 @@
-/// kinds
+//! `davy events`: one readable line for each thing the sensors saw.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use davy_model::{
+    CodeAct, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowOpen, FlowVolume, ImageKind,
+    ProcessInfo, ProcessKey, Transport,
+};
+use davy_wire::{Query, Reply};
+use serde_json::Value;
+
+use crate::answer::Answering;
+use crate::client::{Client, unexpected};
+use crate::escape::command_line;
+use crate::failure::Failure;
+use crate::page::{Line, Page, Role};
+use crate::{amount, document, verbs};
+
+/// The kinds of event by their JSON names.
 pub(crate) const KINDS: [&str; 15] = [
     "found",
     "fork",
@@ -16,3 +35,291 @@ pub(crate) const KINDS: [&str; 15] = [
     "gpu",
     "syscalls",
 ];
+
+/// How many processes' names are remembered from the events that tell them.
+const NAMES: usize = 4096;
+
+/// Lists events, or follows them.
+pub(crate) fn run(client: &Client, answering: &Answering, asked: &verbs::Events) -> Result<(), Failure> {
+    let mut answers = client.ask(Query::Events {
+        since: asked.since,
+        limit: asked.limit,
+        pid: asked.pid,
+        kinds: asked.kinds.clone(),
+        follow: asked.follow,
+    })?;
+    let mut names = Names::default();
+    let mut documents = vec![];
+    let mut none = true;
+    while let Some(reply) = answers.next_reply()? {
+        let Reply::Event(event) = reply else { return Err(unexpected(&reply)) };
+        none = false;
+        match (answering.json, asked.follow) {
+            (true, true) => answering.document_line(&document::event(&event))?,
+            (true, false) => documents.push(document::event(&event)),
+            (false, _) => {
+                let mut page = Page::new();
+                page.push(line(&event, &mut names, answering));
+                answering.page(&page)?;
+            }
+        }
+    }
+    if answering.json && !asked.follow {
+        answering.document(&Value::Array(documents))?;
+    } else if none && !answering.json && !asked.follow {
+        let mut page = Page::new();
+        page.push(Line::of("No events."));
+        answering.page(&page)?;
+    }
+    Ok(())
+}
+
+/// What processes call themselves, so that an event that names only a pid can be read. Bounded: when full it
+/// forgets all and learns anew.
+#[derive(Debug, Default)]
+struct Names(HashMap<ProcessKey, String>);
+
+impl Names {
+    fn learn(&mut self, event: &Event) {
+        let (key, comm) = match (&event.kind, event.process) {
+            (EventKind::Found(info) | EventKind::Exec(info), _) => (info.key, &info.comm),
+            (EventKind::Fork { child, comm }, _) => (*child, comm),
+            (EventKind::Renamed { comm }, Some(key)) => (key, comm),
+            _ => return,
+        };
+        if self.0.len() >= NAMES {
+            self.0.clear();
+        }
+        self.0.insert(key, comm.clone());
+    }
+
+    fn of(&self, key: &ProcessKey) -> String {
+        match self.0.get(key) {
+            Some(comm) => format!("{comm} {}", key.pid),
+            None => format!("pid {}", key.pid),
+        }
+    }
+}
+
+fn line(event: &Event, names: &mut Names, answering: &Answering) -> Line {
+    // A rename is told under the old name.
+    let renamed = matches!(event.kind, EventKind::Renamed { .. });
+    if !renamed {
+        names.learn(event);
+    }
+    let key = match &event.kind {
+        EventKind::Found(info) | EventKind::Exec(info) => Some(info.key),
+        EventKind::Memory(shape) => Some(shape.process),
+        EventKind::Gpu(gpu) => Some(gpu.process),
+        _ => event.process,
+    };
+    let who = key.map(|k| names.of(&k)).unwrap_or_default();
+    let (role, word, text) = told(&event.kind, names);
+    if renamed {
+        names.learn(event);
+    }
+    Line::in_role(Role::Quiet, answering.clock.fine_moment(event.time))
+        .and(role, format!("  {word:<9}  "))
+        .and(Role::Strong, format!("{who:<22}"))
+        .and(Role::Plain, format!("  {text}"))
+}
+
+fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
+    let plain = Role::Plain;
+    match kind {
+        EventKind::Found(info) => (plain, "found", program(info)),
+        EventKind::Exec(info) => (plain, "exec", program(info)),
+        EventKind::Fork { child, comm } => (plain, "fork", format!("began {comm} {}", child.pid)),
+        EventKind::Renamed { comm } => (plain, "renamed", format!("now calls itself {comm:?}")),
+        EventKind::Exit(exit) => (Role::Quiet, "exit", ended(exit)),
+        EventKind::FlowOpen(open) => (plain, "flow", opened(open)),
+        EventKind::Listen(open) => (plain, "listen", format!("{} {}", transport(open.transport), open.local)),
+        EventKind::FlowChunk(chunk) => {
+            let way = match chunk.direction {
+                davy_model::Direction::Sent => "sent",
+                davy_model::Direction::Received => "received",
+            };
+            let text =
+                if chunk.bytes.is_empty() { String::new() } else { format!(": {}", first(&chunk.bytes)) };
+            (
+                plain,
+                "message",
+                format!("{way} {} on flow {}{text}", amount::bytes(chunk.size.into()), chunk.flow.0),
+            )
+        }
+        EventKind::FlowClose(close) => {
+            (Role::Quiet, "closed", format!("flow {}, {}", close.flow.0, volume(&close.volume)))
+        }
+        EventKind::Name(name) => (plain, "name", format!("{} is {}", name.name, name.address)),
+        EventKind::File(change) => (plain, "file", changed(change)),
+        EventKind::Code(act) => (Role::Warning, "code", acted(act, names)),
+        EventKind::Memory(m) => (
+            plain,
+            "memory",
+            format!(
+                "{} resident, largest mapping {}, {} of huge pages, {} scratchpads, {} executable without a file",
+                amount::bytes(m.resident),
+                amount::bytes(m.largest_anonymous),
+                amount::bytes(m.hugetlb),
+                m.scratchpads,
+                amount::bytes(m.anonymous_executable)
+            ),
+        ),
+        EventKind::Gpu(gpu) => {
+            let busy = match gpu.busy_permille {
+                Some(p) => format!("busy {:.1} %", f64::from(p) / 10.0),
+                None => "open".to_owned(),
+            };
+            (plain, "gpu", format!("{}: {busy}, {} of its memory", gpu.device, amount::bytes(gpu.memory)))
+        }
+        EventKind::Syscalls { count, cpu_ns } => (
+            plain,
+            "syscalls",
+            format!(
+                "{} in {} of CPU time",
+                amount::of(*count, "system call", "system calls"),
+                amount::duration(*cpu_ns as f64 / 1e9)
+            ),
+        ),
+    }
+}
+
+fn program(info: &ProcessInfo) -> String {
+    let mut text = if info.args.is_empty() { info.image.path.clone() } else { command_line(&info.args) };
+    if info.args_cut {
+        text.push_str(" …");
+    }
+    let named_so = info.args.first().is_some_and(|a| *a == info.image.path);
+    match info.image.kind {
+        ImageKind::Memfd => text.push_str("  [from memory, no file]"),
+        ImageKind::Deleted => text.push_str("  [its file is deleted]"),
+        ImageKind::File if !named_so && !info.args.is_empty() && !info.image.path.is_empty() => {
+            text.push_str(&format!("  [{}]", info.image.path));
+        }
+        ImageKind::File => {}
+    }
+    for (name, value) in &info.env {
+        text.push_str(&format!("  {name}={value}"));
+    }
+    text.push_str(&format!("  uid {}", info.creds.uid));
+    if info.creds.euid != info.creds.uid {
+        text.push_str(&format!(" as {}", info.creds.euid));
+    }
+    if let Some(container) = &info.container {
+        text.push_str(&format!("  container {container}"));
+    }
+    text
+}
+
+fn ended(exit: &ProcessExit) -> String {
+    let cpu = amount::duration(exit.cpu_ns as f64 / 1e9);
+    match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("by signal {signal}, used {cpu} of CPU"),
+        (Some(code), None) => format!("with {code}, used {cpu} of CPU"),
+        (None, None) => format!("used {cpu} of CPU"),
+    }
+}
+
+fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "TCP",
+        Transport::Udp => "UDP",
+    }
+}
+
+fn opened(open: &FlowOpen) -> String {
+    let kind = transport(open.transport);
+    let near: &SocketAddr = &open.local;
+    if open.accepted {
+        format!("{kind} from {} to {near}, flow {}", open.remote, open.flow.0)
+    } else {
+        format!("{kind} to {} from {near}, flow {}", open.remote, open.flow.0)
+    }
+}
+
+/// What went over a flow, as `sent 1.2 KiB, received 88 KiB`.
+pub(crate) fn volume(volume: &FlowVolume) -> String {
+    format!("sent {}, received {}", amount::bytes(volume.sent_bytes), amount::bytes(volume.received_bytes))
+}
+
+fn changed(change: &FileChange) -> String {
+    let did = match &change.act {
+        FileAct::Written => "wrote".to_owned(),
+        FileAct::Renamed { from: Some(from) } => format!("renamed {from} to"),
+        FileAct::Renamed { from: None } => "gave a file the name".to_owned(),
+        FileAct::Deleted => "deleted".to_owned(),
+        FileAct::AttributesChanged => "changed owner or mode of".to_owned(),
+    };
+    let mut marks = vec![];
+    if let Some(place) = change.place {
+        marks.push(format!("runs or lets in later: {}", document::raw(&place).as_str().unwrap_or_default()));
+    }
+    if change.executable {
+        marks.push("executable".to_owned());
+    }
+    if change.code {
+        marks.push("a program or script".to_owned());
+    }
+    let marks = if marks.is_empty() { String::new() } else { format!("  [{}]", marks.join(", ")) };
+    format!("{did} {}{marks}", change.path)
+}
+
+fn acted(act: &CodeAct, names: &Names) -> String {
+    let access = |write: bool| if write { "for writing" } else { "for reading" };
+    match act {
+        CodeAct::NamelessExec { memfd: true } => "executed a program from memory".to_owned(),
+        CodeAct::NamelessExec { memfd: false } => "executed a program whose file is deleted".to_owned(),
+        CodeAct::WrittenThenExecutable { bytes } => {
+            format!("made {} of written memory executable", amount::bytes(*bytes))
+        }
+        CodeAct::Trace { target, write } => {
+            format!("reached into {} {}", names.of(target), access(*write))
+        }
+        CodeAct::ModuleLoad { name } => format!("loaded the kernel module {name}"),
+        CodeAct::BpfLoad { name, program_type } => {
+            format!("loaded the BPF program {name:?} of type {program_type}")
+        }
+        CodeAct::DeviceOpen { major, minor, write } => {
+            format!("opened the device {major}:{minor} {}", access(*write))
+        }
+        CodeAct::HugePagesReserved { before, now } => {
+            format!("huge pages reserved: {before} before, {now} now")
+        }
+        CodeAct::Signal { target, signal } => format!("sent signal {signal} to {}", names.of(target)),
+    }
+}
+
+/// The first bytes of a message: as text where they are text, else in hexadecimal.
+fn first(bytes: &[u8]) -> String {
+    const SHOWN: usize = 64;
+    let cut = if bytes.len() > SHOWN { "…" } else { "" };
+    let head = &bytes[..bytes.len().min(SHOWN)];
+    let readable = head.iter().filter(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()).count();
+    if readable * 10 >= head.len() * 9 {
+        format!("{}{cut}", String::from_utf8_lossy(head).trim_end())
+    } else {
+        format!("{}{cut}", head.iter().take(24).map(|b| format!("{b:02x}")).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_text_where_they_are_text() {
+        assert_eq!(first(b"{\"id\":1}\n"), "{\"id\":1}");
+        assert_eq!(first(&[0x16, 3, 1, 2]), "16030102");
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut names = Names::default();
+        for pid in 0..10_000 {
+            let child = ProcessKey { pid, start_ticks: 1, boot: 1 };
+            let kind = EventKind::Fork { child, comm: "x".to_owned() };
+            names.learn(&Event { time: davy_model::Timestamp(0), process: None, kind });
+        }
+        assert!(names.0.len() <= NAMES);
+    }
+}

@@ -4,22 +4,29 @@
 //! `davy agent` become the agent. What is shown passes through one escape, so that no text an attacker chose can
 //! speak to the terminal.
 
+mod actions;
 mod amount;
 mod answer;
+mod change;
 mod client;
 mod clock;
 mod document;
 mod escape;
 mod events;
+mod explain;
 mod failure;
+mod findings;
 mod incidents;
 mod page;
+mod policy;
+mod shell;
 mod status;
 mod story;
 mod subject;
 mod table;
 mod tree;
 mod verbs;
+mod watch;
 mod words;
 
 use std::ffi::OsString;
@@ -30,6 +37,7 @@ use davy_agent::Paths;
 
 use answer::Answering;
 use client::Client;
+use davy_wire::Command;
 use failure::{Exit, Failure};
 use verbs::{Cli, Verb};
 
@@ -39,6 +47,8 @@ pub fn start(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let answering = Answering::new(&cli.common);
     match run(&cli, &answering) {
         Ok(exit) => exit.into(),
+        // Whoever read the answer has seen enough of it (`davy events | head`).
+        Err(failure) if failure.exit == Exit::Done => Exit::Done.into(),
         Err(failure) => {
             answering.failure(&failure);
             failure.exit.into()
@@ -48,11 +58,44 @@ pub fn start(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
     let paths = Paths::new(cli.common.base_dir.as_deref());
-    let client = Client::new(paths);
+    let client = Client::new(paths.clone());
     match &cli.verb {
+        Verb::Run => watch::run(paths, answering, true, false)?,
+        Verb::Agent(asked) => watch::run(paths, answering, false, asked.pin)?,
+        Verb::Stop => change::order(&client, answering, Command::Stop)?,
         Verb::Status => status::run(&client, answering)?,
+        Verb::Events(asked) => events::run(&client, answering, asked)?,
+        Verb::Findings(asked) => findings::run(&client, answering, asked)?,
         Verb::Incidents(asked) => incidents::run(&client, answering, asked)?,
-        _ => return Err(Failure::new(Exit::Failed, "not wired yet")),
+        Verb::Explain(about) => explain::run(&client, answering, about.subject()?)?,
+        Verb::Undo(about) => change::undo(&client, answering, about.subject()?)?,
+        Verb::Act(asked) => change::act(&client, answering, asked)?,
+        Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
+        Verb::Actions(asked) => actions::run(&client, answering, asked)?,
+        Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
+        Verb::Completions(asked) => shell::completions(asked)?,
+        Verb::Man(asked) => shell::manual(answering, asked)?,
+        Verb::Top(_) | Verb::Drill(_) | Verb::DrillAct(_) => {
+            return Err(Failure::new(Exit::Failed, "not wired yet"));
+        }
     }
     Ok(Exit::Done)
+}
+
+fn policy(
+    verb: &verbs::Policy,
+    paths: &Paths,
+    client: &Client,
+    answering: &Answering,
+) -> Result<Exit, Failure> {
+    match verb {
+        verbs::Policy::Check(asked) => policy::check(paths, answering, asked.file.as_deref()),
+        verbs::Policy::Show(asked) => policy::show(paths, answering, asked.file.as_deref()),
+        verbs::Policy::Test(asked) => policy::test(paths, answering, asked.file.as_deref()),
+        verbs::Policy::Schema => policy::schema(answering),
+        verbs::Policy::Reload => {
+            change::order(client, answering, Command::Reload)?;
+            Ok(Exit::Done)
+        }
+    }
 }

@@ -1,0 +1,43 @@
+//! The verbs that change something: they go to the change socket, and the agent says in a sentence what it did.
+
+use davy_model::IncidentId;
+use davy_wire::Command;
+
+use crate::answer::Answering;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::subject::Subject;
+use crate::verbs;
+
+/// Sends a command and repeats the agent's sentence.
+pub(crate) fn order(client: &Client, answering: &Answering, command: Command) -> Result<(), Failure> {
+    let sentence = client.command(command)?;
+    Ok(answering.sentence(&sentence)?)
+}
+
+/// `davy undo`.
+pub(crate) fn undo(client: &Client, answering: &Answering, subject: Subject) -> Result<(), Failure> {
+    let command = match subject {
+        Subject::Incident(id) => Command::UndoIncident { id },
+        Subject::Action(id) => Command::UndoAction { id },
+        Subject::Finding(_) => {
+            return Err(Failure::new(Exit::Usage, "a finding is a conclusion: there is nothing to undo")
+                .hint("undo the incident it belongs to (davy incidents), or one action (davy actions)"));
+        }
+    };
+    order(client, answering, command)
+}
+
+/// `davy act`.
+pub(crate) fn act(client: &Client, answering: &Answering, asked: &verbs::Act) -> Result<(), Failure> {
+    order(client, answering, Command::Act { id: IncidentId(asked.id), actions: asked.actions.clone() })
+}
+
+/// `davy disarm`.
+pub(crate) fn disarm(client: &Client, answering: &Answering, asked: &verbs::Disarm) -> Result<(), Failure> {
+    let command = match asked.length {
+        Some(seconds) => Command::Disarm { seconds },
+        None => Command::Arm,
+    };
+    order(client, answering, command)
+}
