@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
+/*
+ * The layout shared with user space, and the only one. host/kernel mirrors it in abi.rs; a test compares both
+ * with the compiler's type information. Every field is naturally aligned, so there is no hidden padding.
+ */
+#ifndef DAVY_ABI_H
+#define DAVY_ABI_H
+
+#define DAVY_ABI_VERSION 1
+
+/* Bounds, in bytes. */
+#define ARGS_MAX 2048
+#define ENV_MAX 4096
+#define PATH_BYTES_MAX 1024
+#define PATH_COMPONENTS_MAX 32
+#define CAPTURE_MAX 2048
+#define NAME_ANSWER_MAX 2048
+
+enum record_kind {
+    RECORD_FORK = 1,
+    RECORD_EXEC = 2,
+    RECORD_EXIT = 3,
+    RECORD_RENAME = 4,
+    RECORD_SIGNAL = 5,
+    RECORD_MODULE = 6,
+    RECORD_DEVICE = 7,
+    RECORD_FLOW_OPEN = 8,
+    RECORD_LISTEN = 9,
+    RECORD_FLOW_CHUNK = 10,
+    RECORD_FLOW_CLOSE = 11,
+    RECORD_NAME_ANSWER = 12,
+    RECORD_TRACE = 13,
+    RECORD_WRITTEN_CODE = 14,
+    RECORD_DENIED = 15,
+    RECORD_KINDS = 16,
+};
+
+/* Why a record was not delivered. */
+enum loss {
+    LOSS_FULL = 0,
+    LOSS_THROTTLED = 1,
+    LOSSES = 2,
+};
+
+/* Begins every record. `start` is the group leader's start in nanoseconds of the boot-time clock. */
+struct record_head {
+    u16 kind;
+    u16 version;
+    u32 pid;
+    u64 time;
+    u64 start;
+};
+
+struct fork_record {
+    struct record_head head;
+    u64 child_start;
+    u32 child;
+    u32 reserved;
+    char comm[16];
+};
+
+/* Followed by args, env, exe path components and cwd components, each of the length given. */
+struct exec_record {
+    struct record_head head;
+    u64 parent_start;
+    u64 caps;
+    u64 cgroup;
+    u64 ino;
+    u32 parent;
+    u32 dev;
+    u32 uid;
+    u32 euid;
+    u32 gid;
+    u32 login_uid;
+    u32 session;
+    u32 ns_pid;
+    u32 ns_mnt;
+    u32 ns_net;
+    u32 ns_user;
+    u32 nlink;
+    u16 args_len;
+    u16 env_len;
+    u16 exe_len;
+    u16 cwd_len;
+    u8 args_cut;
+    u8 env_cut;
+    u8 memfd;
+    u8 has_audit;
+    u8 exe_cut;
+    u8 cwd_cut;
+    u8 reserved[2];
+    char comm[16];
+    char tty[32];
+};
+
+struct exit_record {
+    struct record_head head;
+    u64 cpu_ns;
+    u32 code;
+    u32 reserved;
+};
+
+struct rename_record {
+    struct record_head head;
+    char comm[16];
+};
+
+struct signal_record {
+    struct record_head head;
+    u64 target_start;
+    u32 target;
+    u32 signal;
+};
+
+struct module_record {
+    struct record_head head;
+    char name[56];
+};
+
+struct device_record {
+    struct record_head head;
+    u32 major;
+    u32 minor;
+    u32 write;
+    u32 reserved;
+};
+
+/* Addresses are IPv6 in network order, IPv4 as mapped (RFC 4291, 2.5.5.2); ports in host order. */
+struct flow_record {
+    struct record_head head;
+    u64 cookie;
+    u8 local[16];
+    u8 remote[16];
+    u16 local_port;
+    u16 remote_port;
+    u8 udp;
+    u8 accepted;
+    u8 reserved[2];
+};
+
+struct flow_close_record {
+    struct record_head head;
+    u64 cookie;
+    u64 sent_bytes;
+    u64 received_bytes;
+    u64 sent_packets;
+    u64 received_packets;
+};
+
+/* Followed by `captured` bytes. */
+struct flow_chunk_record {
+    struct record_head head;
+    u64 cookie;
+    u64 offset;
+    u32 size;
+    u16 captured;
+    u8 received;
+    u8 udp;
+};
+
+/* Followed by `captured` bytes of a DNS message. */
+struct name_answer_record {
+    struct record_head head;
+    u32 captured;
+    u32 reserved;
+};
+
+struct trace_record {
+    struct record_head head;
+    u64 target_start;
+    u32 target;
+    u32 write;
+};
+
+struct written_code_record {
+    struct record_head head;
+    u64 bytes;
+};
+
+/* What a self-protection program refused. */
+enum denied_act {
+    DENIED_SIGNAL = 1,
+    DENIED_TRACE = 2,
+    DENIED_FILE = 3,
+    DENIED_BPF = 4,
+};
+
+struct denied_record {
+    struct record_head head;
+    u32 act;
+    u32 detail;
+};
+
+/* One thread, written by the task iterator. */
+struct thread_record {
+    u64 start;
+    u64 cpu_ns;
+    u64 voluntary;
+    u64 involuntary;
+    u32 tgid;
+    u32 tid;
+    u32 mxcsr;
+    u32 has_mxcsr;
+    u32 policy;
+    s32 nice;
+    u32 allowed_cpus;
+    u32 reserved;
+};
+
+/* Constants that user space sets before loading. */
+struct settings {
+    /* Fill level of the lanes, in bytes, from which the consumer is woken at once. */
+    u64 priority_wake;
+    u64 bulk_wake;
+    /* The processor saves extended state with a feature header. */
+    u32 has_xsave;
+    /* Character device majors to report; zero ends the list. */
+    u32 device_majors[7];
+};
+
+struct block_key {
+    u8 address[16];
+    u16 port;
+    u16 reserved[3];
+};
+
+/* Whom a destination is closed to; expiries in nanoseconds of the boot-time clock, zero for not closed. */
+struct block_entry {
+    u64 host_until;
+    u64 scopes;
+};
+
+struct scoped_block_key {
+    u8 address[16];
+    u16 port;
+    u16 reserved[3];
+    u64 cgroup;
+};
+
+struct file_key {
+    u64 ino;
+    u64 dev;
+};
+
+#endif

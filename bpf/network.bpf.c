@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/*
+ * Flows: who opened them, the first bytes each way, the sizes of their messages, and their end. Every program
+ * here watches only: the cgroup programs always allow.
+ */
+#include "lanes.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define ALLOW 1
+
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+#define PORT_DNS 53
+
+/* Messages told beyond the captured bytes: a burst, then two a second; a bulk flow is looked at again every 16. */
+#define MESSAGE_BURST 64
+#define MESSAGES_PER_SECOND 2
+#define SKIP_WHEN_EMPTY 16
+
+enum flow_state {
+    FLOW_LISTENS = 1,
+    FLOW_ACCEPTED = 2,
+    FLOW_TOLD = 4,
+};
+
+struct way {
+    /* TCP: sequence number of the first byte seen, and the one after the last. */
+    u32 first;
+    u32 next;
+    u32 skip;
+    u16 begun;
+    u16 captured;
+    u64 arrival;
+    u64 bytes;
+    u64 packets;
+};
+
+struct flow {
+    u64 start;
+    u32 pid;
+    u32 state;
+    /* UDP: the peer last told, and the bucket for telling another. */
+    u8 peer[16];
+    u64 peer_arrival;
+    u16 peer_port;
+    u16 reserved[3];
+    struct way ways[2];
+};
+
+/* Freed by the kernel with its socket, so its bound is the number of sockets. Accepted sockets copy the listener's. */
+struct {
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+    __type(key, int);
+    __type(value, struct flow);
+} flows SEC(".maps");
+
+static __always_inline void own(struct flow *flow)
+{
+    struct task_struct *task = (void *)bpf_get_current_task();
+
+    flow->pid = BPF_CORE_READ(task, tgid);
+    flow->start = BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+static __always_inline void begin_flow(struct record_head *head, u16 kind, u64 now, struct flow *flow)
+{
+    head->kind = kind;
+    head->version = DAVY_ABI_VERSION;
+    head->pid = flow->pid;
+    head->time = now;
+    head->start = flow->start;
+}
+
+static __always_inline void map_v4(u8 *address, u32 v4)
+{
+    __builtin_memset(address, 0, 10);
+    address[10] = address[11] = 0xff;
+    __builtin_memcpy(address + 12, &v4, 4);
+}
+
+static __always_inline bool admit_flow(struct flow *flow, u16 kind, u64 now)
+{
+    if (admit_process(flow->pid, BUCKET_FLOW, now, PER_SECOND(5000), 10000))
+        return true;
+    count_loss(kind, LOSS_THROTTLED);
+    return false;
+}
+
+/* TCP: the kernel tells of every change of state. */
+
+static __always_inline void tell_tcp(struct sock *sk, struct flow *flow, u16 kind, u64 now)
+{
+    if (!admit_flow(flow, kind, now))
+        return;
+    struct flow_record *record;
+
+    if (kind == RECORD_LISTEN)
+        record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    else
+        record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(kind, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, kind, now, flow);
+    record->cookie = bpf_get_socket_cookie(sk);
+    if (sk->__sk_common.skc_family == AF_INET6) {
+        bpf_probe_read_kernel(record->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+        bpf_probe_read_kernel(record->remote, 16, &sk->__sk_common.skc_v6_daddr);
+    } else {
+        map_v4(record->local, sk->__sk_common.skc_rcv_saddr);
+        map_v4(record->remote, sk->__sk_common.skc_daddr);
+    }
+    record->local_port = sk->__sk_common.skc_num;
+    record->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+    record->udp = 0;
+    record->accepted = !!(flow->state & FLOW_ACCEPTED);
+    record->reserved[0] = record->reserved[1] = 0;
+    flow->state |= FLOW_TOLD;
+    bpf_ringbuf_submit(record, kind == RECORD_LISTEN ? priority_flags() : bulk_flags());
+}
+
+static __always_inline void tell_close(struct flow *flow, u64 cookie, u64 sent, u64 received, u64 out, u64 in)
+{
+    struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+
+    if (!record) {
+        count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), flow);
+    record->cookie = cookie;
+    record->sent_bytes = sent;
+    record->received_bytes = received;
+    record->sent_packets = out;
+    record->received_packets = in;
+    bpf_ringbuf_submit(record, bulk_flags());
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state, struct sock *sk, int before, int now_in)
+{
+    struct flow *flow;
+
+    if (sk->sk_protocol != PROTOCOL_TCP)
+        return 0;
+    switch (now_in) {
+    case STATE_SYN_SENT:
+    case STATE_LISTEN:
+        flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+        if (!flow) {
+            count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+            return 0;
+        }
+        own(flow);
+        flow->state = now_in == STATE_LISTEN ? FLOW_LISTENS : 0;
+        tell_tcp(sk, flow, now_in == STATE_LISTEN ? RECORD_LISTEN : RECORD_FLOW_OPEN, bpf_ktime_get_boot_ns());
+        return 0;
+    case STATE_ESTABLISHED:
+        if (before != STATE_SYN_RECV)
+            return 0;
+        /* The listener's storage was copied, so the owner is the one who listens. */
+        flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+        if (!flow) {
+            count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+            return 0;
+        }
+        flow->state = FLOW_ACCEPTED;
+        tell_tcp(sk, flow, RECORD_FLOW_OPEN, bpf_ktime_get_boot_ns());
+        return 0;
+    case STATE_CLOSE:
+        flow = bpf_sk_storage_get(&flows, sk, 0, 0);
+        if (!flow || !(flow->state & FLOW_TOLD))
+            return 0;
+        if (!(flow->state & FLOW_LISTENS)) {
+            struct tcp_sock *tcp = (struct tcp_sock *)sk;
+
+            tell_close(flow, bpf_get_socket_cookie(sk),
+                       BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans),
+                       BPF_CORE_READ(tcp, bytes_received), BPF_CORE_READ(tcp, data_segs_out),
+                       BPF_CORE_READ(tcp, data_segs_in));
+        }
+        flow->state = 0;
+        return 0;
+    }
+    return 0;
+}
+
+/* Packets of sockets. */
+
+struct packet {
+    u32 sequence;
+    u32 payload;
+    u32 at;
+    u16 local_port;
+    u16 remote_port;
+    u8 protocol;
+    u8 reserved[7];
+    /* UDP only. */
+    u8 local[16];
+    u8 remote[16];
+};
+
+struct ipv4_header {
+    u8 version_length;
+    u8 service;
+    u16 total;
+    u16 id;
+    u16 fragment;
+    u8 ttl;
+    u8 protocol;
+    u16 sum;
+    u32 source;
+    u32 destination;
+};
+
+struct ipv6_header {
+    u32 first;
+    u16 length;
+    u8 next;
+    u8 hops;
+    u8 source[16];
+    u8 destination[16];
+};
+
+/*
+ * Reads the headers in place and returns whether there is payload. Fragments and packets with extension headers
+ * are not looked into.
+ */
+static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *packet, bool received)
+{
+    void *data = (void *)(long)skb->data;
+    void *end = (void *)(long)skb->data_end;
+    struct ipv4_header *v4 = data;
+    struct ipv6_header *v6 = data;
+    bool is_v4 = skb->protocol == bpf_htons(0x0800);
+    u32 header = sizeof(*v6);
+
+    if (is_v4) {
+        if ((void *)(v4 + 1) > end || v4->fragment & bpf_htons(0x3fff))
+            return false;
+        header = (v4->version_length & 15) * 4;
+        packet->protocol = v4->protocol;
+    } else {
+        if (skb->protocol != bpf_htons(0x86dd) || (void *)(v6 + 1) > end)
+            return false;
+        packet->protocol = v6->next;
+    }
+    u16 *ports = data + header;
+    u32 transport = 8;
+
+    if (packet->protocol == PROTOCOL_TCP) {
+        if ((void *)(ports + 8) > end)
+            return false;
+        packet->sequence = bpf_ntohl(*(u32 *)(ports + 2));
+        transport = (*(u8 *)(ports + 6) >> 4) * 4;
+    } else if (packet->protocol != PROTOCOL_UDP || (void *)(ports + 4) > end) {
+        return false;
+    }
+    packet->at = header + transport;
+    if (skb->len <= packet->at)
+        return false;
+    packet->payload = skb->len - packet->at;
+    packet->local_port = bpf_ntohs(ports[received]);
+    packet->remote_port = bpf_ntohs(ports[!received]);
+    if (packet->protocol == PROTOCOL_TCP)
+        return true;
+    if (is_v4) {
+        map_v4(packet->local, received ? v4->destination : v4->source);
+        map_v4(packet->remote, received ? v4->source : v4->destination);
+    } else {
+        __builtin_memcpy(packet->local, received ? v6->destination : v6->source, 16);
+        __builtin_memcpy(packet->remote, received ? v6->source : v6->destination, 16);
+    }
+    return true;
+}
+
+struct chunk {
+    u64 cookie;
+    u64 offset;
+    u64 now;
+    u32 capture;
+    bool received;
+};
+
+/* One size of record: a reservation must be a constant, so there are four. */
+static __always_inline void tell_chunk_in(struct __sk_buff *skb, struct packet *packet, struct flow *flow,
+                                          struct chunk *chunk, u32 room)
+{
+    struct flow_chunk_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record) + room, 0);
+    u32 capture = chunk->capture;
+
+    if (!record) {
+        count_loss(RECORD_FLOW_CHUNK, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_FLOW_CHUNK, chunk->now, flow);
+    record->cookie = chunk->cookie;
+    record->offset = chunk->offset;
+    record->size = packet->payload;
+    record->captured = 0;
+    record->received = chunk->received;
+    record->udp = packet->protocol == PROTOCOL_UDP;
+    /* Hides the value from the compiler, which else tests another copy of it than the one that is used. */
+    asm volatile("" : "+r"(capture));
+    if (room && capture > 0 && capture <= room &&
+        !bpf_skb_load_bytes(skb, packet->at, (void *)(record + 1), capture))
+        record->captured = capture;
+    bpf_ringbuf_submit(record, bulk_flags());
+}
+
+static __always_inline void tell_chunk(struct __sk_buff *skb, struct packet *packet, struct flow *flow,
+                                       struct chunk *chunk)
+{
+    if (chunk->capture == 0)
+        tell_chunk_in(skb, packet, flow, chunk, 0);
+    else if (chunk->capture <= 128)
+        tell_chunk_in(skb, packet, flow, chunk, 128);
+    else if (chunk->capture <= 512)
+        tell_chunk_in(skb, packet, flow, chunk, 512);
+    else
+        tell_chunk_in(skb, packet, flow, chunk, CAPTURE_MAX);
+}
+
+static __always_inline void tell_names_in(struct __sk_buff *skb, struct packet *packet, struct flow *flow, u64 now,
+                                          u32 room)
+{
+    struct name_answer_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record) + room, 0);
+    u32 capture = packet->payload;
+
+    if (!record) {
+        count_loss(RECORD_NAME_ANSWER, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_NAME_ANSWER, now, flow);
+    record->captured = 0;
+    record->reserved = 0;
+    if (capture > room)
+        capture = room;
+    asm volatile("" : "+r"(capture));
+    if (capture > 0 && capture <= room && !bpf_skb_load_bytes(skb, packet->at, (void *)(record + 1), capture))
+        record->captured = capture;
+    bpf_ringbuf_submit(record, bulk_flags());
+}
+
+static __always_inline void tell_udp(struct packet *packet, struct flow *flow, u64 cookie, bool received, u64 now)
+{
+    if (!admit_flow(flow, RECORD_FLOW_OPEN, now))
+        return;
+    struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+
+    if (!record) {
+        count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_FLOW_OPEN, now, flow);
+    record->cookie = cookie;
+    __builtin_memcpy(record->local, packet->local, 16);
+    __builtin_memcpy(record->remote, packet->remote, 16);
+    record->local_port = packet->local_port;
+    record->remote_port = packet->remote_port;
+    record->udp = 1;
+    record->accepted = received;
+    record->reserved[0] = record->reserved[1] = 0;
+    flow->state |= FLOW_TOLD;
+    bpf_ringbuf_submit(record, bulk_flags());
+}
+
+static __always_inline bool same_peer(struct flow *flow, struct packet *packet)
+{
+    u64 *told = (u64 *)flow->peer;
+    u64 *seen = (u64 *)packet->remote;
+
+    return told[0] == seen[0] && told[1] == seen[1] && flow->peer_port == packet->remote_port;
+}
+
+/* One socket may talk to many peers: each change is told, sixteen at once and then one a second. */
+static __always_inline void follow_peer(struct packet *packet, struct flow *flow, u64 cookie, bool received, u64 now)
+{
+    if (same_peer(flow, packet))
+        return;
+    if (!admit(&flow->peer_arrival, now, PER_SECOND(1), 16))
+        return;
+    __builtin_memcpy(flow->peer, packet->remote, 16);
+    flow->peer_port = packet->remote_port;
+    tell_udp(packet, flow, cookie, received, now);
+}
+
+static __always_inline int on_packet(struct __sk_buff *skb, bool received)
+{
+    struct packet packet = {};
+
+    if (!read_packet(skb, &packet, received))
+        return ALLOW;
+    struct bpf_sock *sk = skb->sk;
+    if (!sk)
+        return ALLOW;
+    sk = bpf_sk_fullsock(sk);
+    if (!sk)
+        return ALLOW;
+    bool udp = packet.protocol == PROTOCOL_UDP;
+    /* A datagram leaves in the context of the process that sends it; a segment may leave in anyone's. */
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, udp && !received ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+    if (!flow)
+        return ALLOW;
+    struct way *way = &flow->ways[received];
+    struct chunk chunk = {.received = received};
+
+    if (udp) {
+        if (!flow->pid)
+            own(flow);
+        chunk.offset = way->bytes;
+        way->bytes += packet.payload;
+        way->packets++;
+    } else {
+        u32 next = packet.sequence + packet.payload;
+
+        if (way->skip) {
+            way->skip--;
+            return ALLOW;
+        }
+        if (!way->begun) {
+            way->begun = 1;
+            way->first = way->next = packet.sequence;
+        }
+        /* Sent again, or before what was seen first. */
+        if ((s32)(next - way->next) <= 0 || (s32)(packet.sequence - way->first) < 0)
+            return ALLOW;
+        way->next = next;
+        chunk.offset = packet.sequence - way->first;
+    }
+    if (chunk.offset >= CAPTURE_MAX)
+        way->captured = 1;
+    if (!way->captured)
+        chunk.capture = packet.payload < CAPTURE_MAX - chunk.offset ? packet.payload : CAPTURE_MAX - chunk.offset;
+
+    chunk.now = bpf_ktime_get_boot_ns();
+    if (udp) {
+        chunk.cookie = bpf_get_socket_cookie(skb);
+        follow_peer(&packet, flow, chunk.cookie, received, chunk.now);
+        if (packet.remote_port == PORT_DNS) {
+            if (!received)
+                return ALLOW;
+            if (!admit_process(flow->pid, BUCKET_NAME, chunk.now, PER_SECOND(500), 2000))
+                count_loss(RECORD_NAME_ANSWER, LOSS_THROTTLED);
+            else if (packet.payload <= 512)
+                tell_names_in(skb, &packet, flow, chunk.now, 512);
+            else
+                tell_names_in(skb, &packet, flow, chunk.now, NAME_ANSWER_MAX);
+            return ALLOW;
+        }
+    }
+    if (!admit(&way->arrival, chunk.now, PER_SECOND(MESSAGES_PER_SECOND), MESSAGE_BURST) && !chunk.capture) {
+        way->skip = SKIP_WHEN_EMPTY;
+        return ALLOW;
+    }
+    if (!udp)
+        chunk.cookie = bpf_get_socket_cookie(skb);
+    tell_chunk(skb, &packet, flow, &chunk);
+    return ALLOW;
+}
+
+SEC("cgroup_skb/egress")
+int on_sent(struct __sk_buff *skb)
+{
+    return on_packet(skb, false);
+}
+
+SEC("cgroup_skb/ingress")
+int on_received(struct __sk_buff *skb)
+{
+    return on_packet(skb, true);
+}
+
+/* UDP: bound sockets serve, and the end of a socket is the end of its flow. */
+
+static __always_inline int on_bind(struct bpf_sock *sk, bool v6)
+{
+    if (sk->protocol != PROTOCOL_UDP || sk->type != 2)
+        return ALLOW;
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+    if (!flow)
+        return ALLOW;
+    own(flow);
+    u64 now = bpf_ktime_get_boot_ns();
+    /* Clients that bind do so to the ephemeral range. */
+    if (sk->src_port >= 32768 || !admit_flow(flow, RECORD_LISTEN, now))
+        return ALLOW;
+    struct flow_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_LISTEN, LOSS_FULL);
+        return ALLOW;
+    }
+    begin_flow(&record->head, RECORD_LISTEN, now, flow);
+    record->cookie = bpf_get_socket_cookie(sk);
+    __builtin_memset(record->remote, 0, sizeof(record->remote));
+    if (v6) {
+        u32 words[4] = {sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]};
+
+        __builtin_memcpy(record->local, words, 16);
+    } else {
+        map_v4(record->local, sk->src_ip4);
+    }
+    record->local_port = sk->src_port;
+    record->remote_port = 0;
+    record->udp = 1;
+    record->accepted = 0;
+    record->reserved[0] = record->reserved[1] = 0;
+    flow->state |= FLOW_TOLD;
+    bpf_ringbuf_submit(record, priority_flags());
+    return ALLOW;
+}
+
+SEC("cgroup/post_bind4")
+int on_bind_v4(struct bpf_sock *sk)
+{
+    return on_bind(sk, false);
+}
+
+SEC("cgroup/post_bind6")
+int on_bind_v6(struct bpf_sock *sk)
+{
+    return on_bind(sk, true);
+}
+
+SEC("cgroup/sock_release")
+int on_release(struct bpf_sock *sk)
+{
+    if (sk->protocol != PROTOCOL_UDP)
+        return ALLOW;
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, 0);
+    if (!flow || !(flow->state & FLOW_TOLD))
+        return ALLOW;
+    flow->state = 0;
+    tell_close(flow, bpf_get_socket_cookie(sk), flow->ways[0].bytes, flow->ways[1].bytes, flow->ways[0].packets,
+               flow->ways[1].packets);
+    return ALLOW;
+}
+
+/* Sockets that were there before: run once, it gives each the process that holds it. Tells nothing. */
+SEC("iter/task_file")
+int adopt_sockets(struct bpf_iter__task_file *ctx)
+{
+    struct task_struct *task = ctx->task;
+    struct file *file = ctx->file;
+
+    if (!task || !file)
+        return 0;
+    struct socket *socket = bpf_sock_from_file(file);
+    if (!socket)
+        return 0;
+    struct sock *sk = socket->sk;
+    if (!sk || (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+        return 0;
+    if (sk->sk_protocol != PROTOCOL_TCP && sk->sk_protocol != PROTOCOL_UDP)
+        return 0;
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!flow || flow->pid)
+        return 0;
+    flow->pid = task->tgid;
+    flow->start = BPF_CORE_READ(task, group_leader, start_boottime);
+    flow->state = FLOW_TOLD | (sk->__sk_common.skc_state == STATE_LISTEN ? FLOW_LISTENS : 0);
+    return 0;
+}

@@ -1,0 +1,65 @@
+//! Compiles every `bpf/*.bpf.c` to an object that the crate embeds.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libbpf_cargo::SkeletonBuilder;
+
+/// Programs of which each becomes one object; the order has no meaning.
+const OBJECTS: [&str; 2] = ["process", "sample"];
+
+fn main() {
+    let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
+    let source = manifest.join("../../bpf");
+    println!("cargo::rerun-if-changed={}", source.display());
+    println!("cargo::rerun-if-env-changed=CLANG");
+
+    let Some(clang) = clang() else {
+        fail(
+            "no clang of version 16 or newer was found (clang, clang-16 to clang-22, or the CLANG variable)",
+        );
+    };
+    let arguments = [
+        format!("-I{}", source.join("include").display()),
+        format!("-I/usr/include/{}-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it")),
+        "-Wall".to_owned(),
+        "-Werror".to_owned(),
+    ];
+    for name in OBJECTS {
+        compile(
+            &clang,
+            &arguments,
+            &source.join(format!("{name}.bpf.c")),
+            &out.join(format!("{name}.bpf.o")),
+        );
+    }
+}
+
+fn compile(clang: &Path, arguments: &[String], source: &Path, object: &Path) {
+    let built = SkeletonBuilder::new().source(source).obj(object).clang(clang).clang_args(arguments).build();
+    if let Err(error) = built {
+        fail(&format!("{} did not compile: {error:#}", source.display()));
+    }
+}
+
+/// The first clang that is new enough for the relocations used.
+fn clang() -> Option<PathBuf> {
+    let named = env::var_os("CLANG").map(PathBuf::from);
+    let numbered = (16..=22).rev().map(|version| PathBuf::from(format!("clang-{version}")));
+    named.into_iter().chain([PathBuf::from("clang")]).chain(numbered).find(|clang| major(clang) >= Some(16))
+}
+
+fn major(clang: &Path) -> Option<u32> {
+    let output = Command::new(clang).arg("-dumpversion").output().ok()?;
+    String::from_utf8(output.stdout).ok()?.split('.').next()?.trim().parse().ok()
+}
+
+fn fail(why: &str) -> ! {
+    println!("cargo::error=Davy's kernel programs cannot be built: {why}");
+    println!(
+        "cargo::error=on Debian and Ubuntu: apt install clang-16 libelf-dev zlib1g-dev linux-libc-dev pkg-config"
+    );
+    std::process::exit(1)
+}

@@ -1,0 +1,133 @@
+//! The records that the kernel programs write, as `bpf/include/abi.h` lays them out.
+//!
+//! Every field is naturally aligned and there is no padding, so a record is read from bytes without `unsafe`. A
+//! test compares sizes and offsets with the type information that the C compiler left in the objects.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version that every record carries; user space and programs are built together, so others are refused.
+pub(crate) const VERSION: u16 = 1;
+
+/// Defines a record with what reading it from bytes needs, and lists its layout for the comparison with C.
+macro_rules! records {
+    ($($(#[$meta:meta])* struct $name:ident as $c:literal { $($field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$meta])*
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            pub(crate) struct $name { $(pub(crate) $field: $type,)* }
+        )*
+
+        /// Name in C, size in bytes, and offset of each field.
+        #[cfg(test)]
+        pub(crate) const LAYOUTS: &[(&str, usize, &[(&str, usize)])] = &[
+            $(($c, size_of::<$name>(), &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*]),)*
+        ];
+    };
+}
+
+records! {
+    /// Begins every record.
+    struct Head as "record_head" { kind: u16, version: u16, pid: u32, time: u64, start: u64, }
+    /// A birth.
+    struct Fork as "fork_record" { head: Head, child_start: u64, child: u32, reserved: u32, comm: [u8; 16], }
+    /// A program; strings follow.
+    struct Exec as "exec_record" {
+        head: Head, parent_start: u64, caps: u64, cgroup: u64, ino: u64, parent: u32, dev: u32, uid: u32, euid: u32,
+        gid: u32, login_uid: u32, session: u32, ns_pid: u32, ns_mnt: u32, ns_net: u32, ns_user: u32, nlink: u32,
+        args_len: u16, env_len: u16, exe_len: u16, cwd_len: u16, args_cut: u8, env_cut: u8, memfd: u8, has_audit: u8,
+        exe_cut: u8, cwd_cut: u8, reserved: [u8; 2], comm: [u8; 16], tty: [u8; 32],
+    }
+    /// An end.
+    struct Exit as "exit_record" { head: Head, cpu_ns: u64, code: u32, reserved: u32, }
+    /// A new name.
+    struct Rename as "rename_record" { head: Head, comm: [u8; 16], }
+    /// A signal to another process.
+    struct Signal as "signal_record" { head: Head, target_start: u64, target: u32, signal: u32, }
+    /// A kernel module.
+    struct Module as "module_record" { head: Head, name: [u8; 56], }
+    /// A device node opened.
+    struct Device as "device_record" { head: Head, major: u32, minor: u32, write: u32, reserved: u32, }
+    /// A flow opened, or a socket listens.
+    struct Flow as "flow_record" {
+        head: Head, cookie: u64, local: [u8; 16], remote: [u8; 16], local_port: u16, remote_port: u16, udp: u8,
+        accepted: u8, reserved: [u8; 2],
+    }
+    /// A flow closed.
+    struct FlowClose as "flow_close_record" {
+        head: Head, cookie: u64, sent_bytes: u64, received_bytes: u64, sent_packets: u64, received_packets: u64,
+    }
+    /// A message; its bytes follow.
+    struct FlowChunk as "flow_chunk_record" {
+        head: Head, cookie: u64, offset: u64, size: u32, captured: u16, received: u8, udp: u8,
+    }
+    /// A DNS answer; the message follows.
+    struct NameAnswer as "name_answer_record" { head: Head, captured: u32, reserved: u32, }
+    /// Another process traced.
+    struct Trace as "trace_record" { head: Head, target_start: u64, target: u32, write: u32, }
+    /// Written memory made executable.
+    struct WrittenCode as "written_code_record" { head: Head, bytes: u64, }
+    /// What self-protection refused.
+    struct Denied as "denied_record" { head: Head, act: u32, detail: u32, }
+    /// A thread, from the iterator.
+    struct Thread as "thread_record" {
+        start: u64, cpu_ns: u64, voluntary: u64, involuntary: u64, tgid: u32, tid: u32, mxcsr: u32, has_mxcsr: u32,
+        policy: u32, nice: i32, allowed_cpus: u32, reserved: u32,
+    }
+    /// Constants set before loading.
+    struct Settings as "settings" { priority_wake: u64, bulk_wake: u64, has_xsave: u32, device_majors: [u32; 7], }
+    /// A destination.
+    struct BlockKey as "block_key" { address: [u8; 16], port: u16, reserved: [u16; 3], }
+    /// For whom a destination is closed.
+    struct BlockEntry as "block_entry" { host_until: u64, scopes: u64, }
+    /// A destination within a cgroup.
+    struct ScopedBlockKey as "scoped_block_key" { address: [u8; 16], port: u16, reserved: [u16; 3], cgroup: u64, }
+    /// A file.
+    struct FileKey as "file_key" { ino: u64, dev: u64, }
+}
+
+/// The kinds of record, as `enum record_kind`.
+pub(crate) mod kind {
+    pub(crate) const FORK: u16 = 1;
+    pub(crate) const EXEC: u16 = 2;
+    pub(crate) const EXIT: u16 = 3;
+    pub(crate) const RENAME: u16 = 4;
+    pub(crate) const SIGNAL: u16 = 5;
+    pub(crate) const MODULE: u16 = 6;
+    pub(crate) const DEVICE: u16 = 7;
+    pub(crate) const FLOW_OPEN: u16 = 8;
+    pub(crate) const LISTEN: u16 = 9;
+    pub(crate) const FLOW_CHUNK: u16 = 10;
+    pub(crate) const FLOW_CLOSE: u16 = 11;
+    pub(crate) const NAME_ANSWER: u16 = 12;
+    pub(crate) const TRACE: u16 = 13;
+    pub(crate) const WRITTEN_CODE: u16 = 14;
+    pub(crate) const DENIED: u16 = 15;
+    pub(crate) const NAMES: [&str; 16] = [
+        "unknown",
+        "fork",
+        "exec",
+        "exit",
+        "renamed",
+        "signal",
+        "module_load",
+        "device_open",
+        "flow_open",
+        "listen",
+        "flow_chunk",
+        "flow_close",
+        "name",
+        "trace",
+        "written_code",
+        "denied",
+    ];
+}
+
+/// Causes of a loss, as `enum loss`, in the order of the counters.
+pub(crate) const LOSSES: [&str; 2] = ["full", "throttled"];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { priority_wake: 1 << 20, bulk_wake: 1 << 19, has_xsave: 0, device_majors: [0; 7] }
+    }
+}

@@ -1,0 +1,145 @@
+//! The compiled programs, carried in the binary, and how they are opened, loaded and attached.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel};
+use zerocopy::IntoBytes;
+
+use crate::abi::Settings;
+use crate::error::{During, Error, Result};
+
+/// libelf reads words in place, so the bytes must lie as a file's would in memory.
+#[repr(C, align(16))]
+struct Aligned<T: ?Sized>(T);
+
+macro_rules! objects {
+    ($($(#[$meta:meta])* $name:ident = $file:literal;)*) => {
+        $(
+            $(#[$meta])*
+            pub(crate) static $name: Source = Source {
+                name: $file,
+                bytes: {
+                    static BYTES: &Aligned<[u8]> =
+                        &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".bpf.o")));
+                    &BYTES.0
+                },
+            };
+        )*
+
+        #[cfg(test)]
+        pub(crate) static ALL: &[&Source] = &[$(&$name),*];
+    };
+}
+
+objects! {
+    /// Processes.
+    PROCESS = "process";
+    /// The sweep over threads.
+    SAMPLE = "sample";
+}
+
+/// One compiled object.
+pub(crate) struct Source {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: &'static [u8],
+}
+
+impl Source {
+    /// Opens the object without loading anything.
+    pub(crate) fn open(&self) -> Result<OpenObject> {
+        quiet();
+        let mut builder = ObjectBuilder::default();
+        builder
+            .name(format!("davy_{}", self.name))
+            .during(|| format!("naming the {} programs", self.name))?;
+        builder.open_memory(self.bytes).during(|| format!("opening the {} programs", self.name))
+    }
+}
+
+/// libbpf's own words go to the log at debug level; errors carry what matters to the caller.
+fn quiet() {
+    libbpf_rs::set_print(Some((
+        PrintLevel::Debug,
+        |_, text| tracing::debug!(target: "libbpf", "{}", text.trim_end()),
+    )));
+}
+
+/// Writes the constants that the programs read.
+pub(crate) fn configure(object: &mut OpenObject, settings: &Settings) -> Result<()> {
+    for mut map in object.maps_mut() {
+        if map.name().to_string_lossy().ends_with(".rodata.settings") {
+            return map
+                .set_initial_value(settings.as_bytes())
+                .during(|| "setting the programs' constants".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the open object share maps of the same name.
+pub(crate) fn share(object: &mut OpenObject, maps: &[MapHandle]) -> Result<()> {
+    for mut map in object.maps_mut() {
+        if let Some(shared) = maps.iter().find(|shared| shared.name() == map.name()) {
+            map.reuse_fd(shared.as_fd()).during(|| format!("sharing the map {:?}", map.name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets which programs are loaded.
+pub(crate) fn select(object: &mut OpenObject, wanted: impl Fn(&str) -> bool) {
+    for mut program in object.progs_mut() {
+        let load = wanted(&program.name().to_string_lossy());
+        program.set_autoload(load);
+    }
+}
+
+/// Loads the object.
+pub(crate) fn load(object: OpenObject, what: &str) -> Result<Object> {
+    object.load().during(|| format!("loading the {what} programs"))
+}
+
+/// Attaches every loaded program by its section name.
+pub(crate) fn attach_all(object: &Object) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for program in object.progs_mut() {
+        if program.autoload() {
+            links
+                .push(program.attach().during(|| format!("attaching {}", program.name().to_string_lossy()))?);
+        }
+    }
+    Ok(links)
+}
+
+/// Attaches the named programs to a cgroup.
+pub(crate) fn attach_cgroup(object: &Object, cgroup: BorrowedFd<'_>) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for program in object.progs_mut() {
+        if program.autoload() && program.section().to_string_lossy().starts_with("cgroup") {
+            let link = program.attach_cgroup(cgroup.as_raw_fd());
+            links.push(
+                link.during(|| format!("attaching {} to the cgroup", program.name().to_string_lossy()))?,
+            );
+        }
+    }
+    Ok(links)
+}
+
+/// A handle of its own to a map of a loaded object.
+pub(crate) fn map(object: &Object, name: &str) -> Result<MapHandle> {
+    let found = object.maps().find(|map| map.name() == name);
+    let map = found.ok_or_else(|| Error::Unsupported(format!("the programs have no map {name}")))?;
+    MapHandle::try_from(&map).during(|| format!("taking a handle to the map {name}"))
+}
+
+/// Whether the running kernel has a type of this name.
+pub(crate) fn kernel_has_type(name: &str) -> bool {
+    libbpf_rs::btf::Btf::from_vmlinux()
+        .is_ok_and(|btf| btf.type_by_name::<libbpf_rs::btf::BtfType<'_>>(name).is_some())
+}
+
+/// Where the kernel's type information lies.
+pub(crate) fn kernel_types() -> &'static Path {
+    Path::new("/sys/kernel/btf/vmlinux")
+}

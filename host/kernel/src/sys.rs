@@ -1,0 +1,98 @@
+//! The system calls and instructions that have no safe wrapper. The only unsafe code of this room.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
+
+/// Makes a child that ends at once with `code`, and waits for it. The child runs nothing but `_exit`, so it is
+/// safe whatever other threads hold.
+pub(crate) fn brief_child(code: i32) -> io::Result<u32> {
+    child(move || code)
+}
+
+/// Runs `act` in a child and ends it with what `act` returns; waits for it, and gives its pid when that was the
+/// code of success zero, or else an error with the code as its number.
+///
+/// `act` runs in a copy of a process that may have had threads: it must only make system calls, and neither
+/// allocate nor take locks.
+pub(crate) fn child(act: impl FnOnce() -> i32) -> io::Result<u32> {
+    // SAFETY: the child calls `act`, which by the contract above only makes system calls, and `_exit`, both of
+    // which are async-signal-safe (signal-safety(7)).
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = act();
+            // SAFETY: ends this child without running the parent's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
+        _ => wait(pid),
+    }
+}
+
+fn wait(pid: i32) -> io::Result<u32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the call's duration, and `pid` is our own child.
+        let done = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if done == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    if libc::WIFEXITED(status) {
+        match libc::WEXITSTATUS(status) {
+            0 => Ok(pid.unsigned_abs()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    } else {
+        Err(io::Error::other("the child was ended by a signal"))
+    }
+}
+
+/// Sleeps with the SSE control register set to `value`, and puts it back.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn sleep_with_mxcsr(value: u32, time: Duration) {
+    let request = libc::timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let mut before = 0u32;
+    // SAFETY: the register is saved, set to a value whose exceptions are all masked (the caller's contract is a
+    // rounding mode over the initial 0x1f80), and restored before any Rust floating-point code runs again. Between
+    // the two is one system call.
+    unsafe {
+        std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut before, options(nostack));
+        std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, readonly));
+        libc::nanosleep(&raw const request, std::ptr::null_mut());
+        std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const before, options(nostack, readonly));
+    }
+}
+
+/// The id of the BPF program after `id`; `None` after the last. Needs CAP_SYS_ADMIN.
+pub(crate) fn next_program_id(id: u32) -> Option<u32> {
+    let mut next = 0;
+    // SAFETY: `next` is a valid place for the call's duration.
+    let done = unsafe { libbpf_rs::libbpf_sys::bpf_prog_get_next_id(id, &raw mut next) };
+    (done == 0).then_some(next)
+}
+
+/// CPU time that all threads of a process have used, in nanoseconds; those that ended included.
+pub(crate) fn cpu_time(pid: u32) -> Option<u64> {
+    let pid = i32::try_from(pid).ok()?;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // The clock id that clock_getcpuclockid(3) makes of a pid: its complement, and 2 for the scheduler's clock.
+    let clock = (!pid << 3) | 2;
+    // SAFETY: `time` is a valid place for the call's duration; a wrong clock id is an error, not a fault.
+    let done = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    if done != 0 {
+        return None;
+    }
+    u64::try_from(time.tv_sec)
+        .ok()?
+        .checked_mul(1_000_000_000)?
+        .checked_add(u64::try_from(time.tv_nsec).ok()?)
+}
