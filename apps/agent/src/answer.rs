@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use davy_model::{ActionRecord, ActionState, IncidentId, Tier};
 use davy_policy::ActionKind;
-use davy_store::Store;
+use davy_store::{EventFilter, Store};
 use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Query, Reply};
 use tokio::sync::{Notify, broadcast, oneshot};
 
@@ -56,12 +56,13 @@ impl Answer for Desk {
             },
             Query::Events { since, limit, pid, kinds, follow } => {
                 let live = follow.then(|| self.live.subscribe());
-                let events = self.store.events(since, bounded(limit), pid, &kinds).await;
+                let filter = EventFilter { since, limit: bounded(limit), pid, kinds: kinds.clone() };
+                let events = self.store.events(&filter).await;
                 send_all(client, events, Reply::Event).await?;
                 let wanted = |reply: &Reply| {
                     matches!(reply, Reply::Event(e)
                         if pid.is_none_or(|p| e.process.is_some_and(|k| k.pid == p))
-                            && (kinds.is_empty() || kinds.iter().any(|k| k == davy_store::kind_name(&e.kind))))
+                            && (kinds.is_empty() || kinds.iter().any(|k| k == e.kind.name())))
                 };
                 go_on(client, live, wanted).await
             }
@@ -160,8 +161,7 @@ impl Desk {
         let incident = self.store.incident(id).await.map_err(|e| e.to_string())?;
         let incident = incident.ok_or_else(|| no_incident(id))?;
         // The journal knows more than the incident's text, which is written a little later.
-        let journal = self.store.actions(MAX_LIMIT).await.map_err(|e| e.to_string())?;
-        let records = journal.into_iter().filter(|r| r.incident == Some(incident.id)).collect();
+        let records = self.store.actions_of(incident.id).await.map_err(|e| e.to_string())?;
         self.undo(records).await
     }
 
@@ -230,7 +230,7 @@ impl Desk {
             policy: summary,
             events: counters.events.load(Ordering::Relaxed),
             drops,
-            store: self.store.status().await,
+            store: self.store.status(),
             running_incidents,
             resident,
             cpu_ns,

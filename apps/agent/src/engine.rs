@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
-use davy_detect::Detector;
+use davy_detect::{Detector, Process, Slotted};
 use davy_model::{
     Event, Finding, FindingId, Incident, IncidentId, IncidentState, ProbeRequest, ProcessInfo, Proposal,
 };
+use davy_store::Store;
 use davy_wire::{BusyTree, Reply, TopView, TreeFlow};
 use tokio::sync::broadcast;
 
@@ -38,13 +39,6 @@ const POLL: Duration = Duration::from_secs(1);
 /// The most trees in `davy top`.
 const TOP_TREES: usize = 30;
 
-/// The numbers of findings and incidents given out so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Numbers {
-    pub(crate) finding: FindingId,
-    pub(crate) incident: IncidentId,
-}
-
 /// The engine.
 pub(crate) struct Engine {
     pub(crate) detector: Detector,
@@ -54,7 +48,7 @@ pub(crate) struct Engine {
     pub(crate) arbiter: SyncSender<Order>,
     /// New events and findings, for clients that follow.
     pub(crate) live: broadcast::Sender<Arc<Reply>>,
-    pub(crate) numbers: Numbers,
+    pub(crate) store: Store,
     pub(crate) rhythm: Rhythm,
     pub(crate) batch: Vec<Event>,
     /// Which incident a finding belongs to, as last concluded.
@@ -191,33 +185,31 @@ impl Engine {
                 self.observe(event);
             }
         }
-        // Findings are numbered before the incidents that hold them, so that an incident never names an unnumbered one.
-        let mut findings = Vec::new();
-        for (slot, mut finding) in conclusions.findings {
+        // Findings are numbered before the incidents that hold them, so that no incident names one without a number.
+        let mut findings = conclusions.findings;
+        for Slotted { slot, item: finding, .. } in &mut findings {
             if finding.id == FindingId(0) {
-                self.numbers.finding.0 += 1;
-                finding.id = self.numbers.finding;
-                self.detector.number_finding(slot, finding.id);
+                finding.id = self.store.new_finding_id();
+                self.detector.number_finding(*slot, finding.id);
             }
-            findings.push(finding);
         }
-        for (slot, mut incident) in conclusions.incidents {
+        for Slotted { slot, item: incident, .. } in conclusions.incidents {
             if incident.id == IncidentId(0) {
-                self.numbers.incident.0 += 1;
-                incident.id = self.numbers.incident;
-                self.detector.number_incident(slot, incident.id);
+                self.detector.number_incident(slot, self.store.new_incident_id());
             }
-            self.publish_incident(incident);
+            if let Some(incident) = self.detector.incident(slot) {
+                self.publish_incident(incident);
+            }
         }
-        for finding in findings {
-            let proposals =
-                conclusions.proposals.iter().filter(|p| p.finding == finding.id).cloned().collect();
+        for Slotted { slot, item: finding, .. } in findings {
+            let own = conclusions.proposals.iter().filter(|p| p.slot == slot);
+            let proposals = own.map(|p| Proposal { finding: finding.id, ..p.item.clone() }).collect();
             self.publish_finding(finding, proposals);
         }
         let counters = &self.shared.counters;
+        counters.turns.fetch_add(1, Ordering::Relaxed);
         counters.processes.store(self.detector.processes().len() as u64, Ordering::Relaxed);
         counters.flows.store(self.detector.flows().len() as u64, Ordering::Relaxed);
-        *lock(&self.shared.running) = self.detector.running();
         self.measure_rate();
     }
 
@@ -225,17 +217,22 @@ impl Engine {
         for finding in &incident.findings {
             self.incident_of.insert(finding.id, incident.id);
         }
-        if incident.state != IncidentState::Running {
+        let mut running = lock(&self.shared.running);
+        running.retain(|id| *id != incident.id);
+        if incident.state == IncidentState::Running {
+            running.push(incident.id);
+        } else {
             // Nothing more will be decided about what has ended, and the map must not grow for ever.
             self.incident_of.retain(|_, id| *id != incident.id);
         }
+        drop(running);
         self.keeper.incident(incident);
     }
 
     fn publish_finding(&mut self, finding: Finding, proposals: Vec<Proposal>) {
         let _ = self.live.send(Arc::new(Reply::Finding(finding.clone())));
         self.keeper.finding(finding.clone());
-        let process = finding.subject.and_then(|key| self.detector.processes().get(&key)).map(|p| p.info.clone());
+        let process = finding.subject.and_then(|key| self.detector.processes().get(&key)).map(Process::info);
         let incident = self.incident_of.get(&finding.id).copied();
         let case = Order::Judge(Box::new(Case { finding, incident, proposals, process }));
         if let Err(TrySendError::Full(_)) = self.arbiter.try_send(case) {
@@ -254,7 +251,7 @@ impl Engine {
     }
 
     fn process(&self, pid: u32) -> Option<ProcessInfo> {
-        self.detector.processes().by_pid(pid).map(|p| p.info.clone())
+        self.detector.processes().by_pid(pid).map(Process::info)
     }
 
     fn top(&mut self) -> TopView {
@@ -264,7 +261,7 @@ impl Engine {
             comm: tree.comm,
             path: tree.path,
             user: users.name_or_number(tree.uid),
-            cpu: tree.cpu,
+            cpu: tree.cpu as f32,
             threads: tree.threads,
             bits: tree.bits,
             confidence: tree.confidence,
@@ -272,13 +269,13 @@ impl Engine {
             flows: tree
                 .flows
                 .into_iter()
-                .map(|f| TreeFlow { transport: f.transport, remote: f.remote, volume: f.volume })
+                .map(|f| TreeFlow { transport: f.open.transport, remote: f.remote(), volume: f.volume })
                 .collect(),
             stopped: tree.stopped,
         });
         TopView {
             time: clock::now(),
-            cpus: davy_proc::HostFacts::read().cpus,
+            cpus: davy_proc::Hardware::host().cpus(),
             event_rate: self.rhythm.rate,
             trees: trees.collect(),
             blocked: lock(&self.shared.blocked).clone(),

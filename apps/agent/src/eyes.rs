@@ -1,14 +1,15 @@
 //! Everything that sees: the kernel's sensors where they load, /proc and sock_diag where they do not, and the
 //! file watcher. The engine asks it for samples and backfill and need not know which of them answers.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use davy_kernel::{Blocker, SensorConfig, Sensors};
 use davy_model::{
-    Capability, CodeAct, Event, EventKind, FlowOpen, Probe, ProbeRequest, ProcessKey, SampleBatch, Timestamp,
+    Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch, Timestamp,
 };
-use davy_proc::{Poller, Sampler};
+use davy_proc::{Hardware, PollOptions, Poller, Sampler};
 
 use crate::clock;
 use crate::shared::Intake;
@@ -25,6 +26,7 @@ pub(crate) struct Eyes {
     files: Option<davy_files::Watcher>,
     gpu: davy_proc::gpu::Watch,
     huge_pages: u64,
+    cpus: u32,
     /// What could not be opened, for people.
     pub(crate) notes: Vec<String>,
 }
@@ -45,7 +47,7 @@ impl Eyes {
             let sensor_config = SensorConfig {
                 capture: config.capture,
                 cgroup2: config.cgroup2.clone(),
-                ..SensorConfig::default()
+                ..SensorConfig::new(davy_proc::boot())
             };
             match Sensors::start(sensor_config, probes, intake.sink()) {
                 Ok(sensors) => Some(sensors),
@@ -71,7 +73,7 @@ impl Eyes {
         } else {
             None
         };
-        let poller = sensors.is_none().then(Poller::new);
+        let poller = sensors.is_none().then(|| Poller::new(PollOptions::default()));
         Self {
             sensors,
             sampler: Sampler::new(),
@@ -79,6 +81,7 @@ impl Eyes {
             files,
             gpu: davy_proc::gpu::Watch::new(),
             huge_pages: davy_proc::hugepages(),
+            cpus: Hardware::host().cpus(),
             notes,
         }
     }
@@ -109,21 +112,11 @@ impl Eyes {
     }
 
     fn open_flows(&self, now: Timestamp) -> impl Iterator<Item = Event> + use<> {
-        let sockets = match davy_proc::sockets::list() {
-            Ok(sockets) => sockets,
-            Err(e) => {
-                tracing::warn!("open sockets could not be listed: {e}");
-                Vec::new()
-            }
-        };
+        let sockets = davy_proc::sockets::list();
+        // Which end began a connection is not written anywhere; one whose own port somebody listens on was accepted.
+        let ports: HashSet<u16> = sockets.iter().filter(|s| s.listening).map(|s| s.local.port()).collect();
         sockets.into_iter().map(move |socket| {
-            let open = FlowOpen {
-                flow: socket.flow,
-                transport: socket.transport,
-                local: socket.local,
-                remote: socket.remote,
-                accepted: socket.accepted,
-            };
+            let open = socket.opening(!socket.listening && ports.contains(&socket.local.port()));
             let kind = if socket.listening { EventKind::Listen(open) } else { EventKind::FlowOpen(open) };
             Event { time: now, process: socket.owners.first().copied(), kind }
         })
@@ -140,7 +133,7 @@ impl Eyes {
             None => self.sampler.sample(),
         };
         batch.time = clock::now();
-        batch.cpus = davy_proc::HostFacts::read().cpus;
+        batch.cpus = self.cpus;
         batch.sessions = davy_proc::sessions();
         batch
     }

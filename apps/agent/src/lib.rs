@@ -17,6 +17,7 @@ mod paths;
 mod protections;
 mod run;
 mod rulebook;
+mod service;
 mod shared;
 mod standing;
 

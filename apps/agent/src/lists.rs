@@ -11,7 +11,7 @@ pub(crate) fn load(policy: &Policy, config: &Path) -> Lists {
     let mut lists = Lists::builtin();
     let pools = &policy.mining.pools;
     for (kind, files) in
-        [(ListKind::Domains, &pools.domains), (ListKind::Hosts, &pools.hosts), (ListKind::Cidrs, &pools.cidrs)]
+        [(ListKind::Domains, &pools.domains), (ListKind::Hosts, &pools.hosts), (ListKind::Networks, &pools.cidrs)]
     {
         for file in files {
             let path = config.join(file);
@@ -19,7 +19,7 @@ pub(crate) fn load(policy: &Policy, config: &Path) -> Lists {
                 Ok(text) => {
                     if let Err(faults) = lists.add(kind, &path.display().to_string(), &text) {
                         for fault in faults {
-                            tracing::error!("{fault}");
+                            tracing::error!("{}:{}: {}", path.display(), fault.line, fault.reason);
                         }
                     }
                 }

@@ -21,14 +21,14 @@ use crate::banner;
 use crate::block::{KernelBlock, Shareable};
 use crate::clock;
 use crate::control::Sockets;
-use crate::engine::{Engine, Numbers, Rhythm};
+use crate::engine::{Engine, Rhythm};
 use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
 use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
-use crate::{Paths, protections};
+use crate::{Paths, protections, service};
 
 /// How many orders may wait for the arbiter.
 const ORDERS: usize = 1024;
@@ -76,7 +76,8 @@ async fn live(options: &AgentOptions) -> Result<()> {
     let rulebook = Rulebook::open(paths, started);
     let policy = rulebook.policy();
     let store = Store::open(&paths.state.join("store"), limits(&policy)).await.context("cannot open the store")?;
-    let facts = davy_proc::HostFacts::read();
+    let facts = davy_proc::HostFacts::gather();
+    let run = store.begin_run(facts.boot, env!("CARGO_PKG_VERSION")).await.ok();
     let context =
         davy_kernel::ProbeContext { cgroup2: facts.cgroup2.clone(), ..davy_kernel::ProbeContext::default() };
     let probes = tokio::task::block_in_place(|| probe(&context));
@@ -119,7 +120,6 @@ async fn live(options: &AgentOptions) -> Result<()> {
     )
     .context("cannot open the quarantine")?;
 
-    let (findings, incidents) = store.highest_numbers().await.context("cannot read the store")?;
     let engine = Engine {
         detector: Detector::new(settings(&policy), lists::load(&policy, &paths.config)),
         eyes,
@@ -127,7 +127,7 @@ async fn live(options: &AgentOptions) -> Result<()> {
         keeper: keeper.clone(),
         arbiter: orders.clone(),
         live: live_sender.clone(),
-        numbers: Numbers { finding: findings, incident: incidents },
+        store: store.clone(),
         rhythm: Rhythm::default(),
         batch: Vec::new(),
         incident_of: std::collections::BTreeMap::new(),
@@ -164,6 +164,7 @@ async fn live(options: &AgentOptions) -> Result<()> {
         facts,
         notes: notes.clone(),
     });
+    service::ready();
     if options.foreground_banner {
         banner::print(paths, &protections::all(&policy, &probes, &notes), &probes);
     }
@@ -174,13 +175,20 @@ async fn live(options: &AgentOptions) -> Result<()> {
         () = keeper.clone().keep() => {}
         () = maintain(&store) => {}
         () = prove(&shared, &context) => {}
+        () = service::feed_watchdog(Arc::clone(&shared)) => {}
     }
+    service::stopping();
     if options.foreground_banner {
         banner::farewell(shared.counters.events.load(Ordering::Relaxed));
     }
     drop(sockets);
     tokio::task::block_in_place(|| threads.stop());
     keeper.flush().await;
+    if let Some(run) = run
+        && let Err(e) = store.end_run(run).await
+    {
+        tracing::warn!("the end could not be written down: {e}");
+    }
     store.close().await;
     Ok(())
 }
@@ -243,6 +251,9 @@ impl Stops {
 /// Keeps the store within its bounds, for ever.
 async fn maintain(store: &Store) {
     loop {
+        for notice in store.notices() {
+            tracing::warn!("{notice}");
+        }
         tokio::time::sleep(MAINTAIN).await;
         if let Err(e) = store.maintain().await {
             tracing::warn!("the store could not be looked after: {e}");
@@ -278,7 +289,7 @@ fn probe(context: &davy_kernel::ProbeContext) -> Vec<Probe> {
     };
     let root = rustix::process::geteuid().is_root();
     add(Capability::Root, root, "running as root", "not running as root: start it with sudo".to_owned());
-    let sockets = davy_proc::sockets::list();
+    let sockets = davy_proc::sockets::probe_list();
     let refused = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
     add(Capability::SockDiag, sockets.is_ok(), "sockets are listed", refused);
     let fanotify = davy_files::probe();

@@ -47,6 +47,8 @@ pub(crate) struct Counters {
     pub(crate) queue_full: AtomicU64,
     /// Findings the arbiter could not be told of.
     pub(crate) arbiter_full: AtomicU64,
+    /// How often the engine drew conclusions: it stands still when the engine hangs.
+    pub(crate) turns: AtomicU64,
     /// Processes in the table.
     pub(crate) processes: AtomicU64,
     /// Flows in the table.
