@@ -1,1 +1,49 @@
-//! Placeholder while the room is being built.
+//! Davy's behaviour engine: events and samples in, findings and incidents out.
+//!
+//! It decides without I/O and without a clock: whoever drives it gives it what the sensors saw and asks it to conclude. Evidence is
+//! gathered per unit (a program with everything it forked), each piece with a weight in bits; the weights, the prior and what a
+//! verdict needs stand in `weights` and `case`, each signal in a module of its own.
+//!
+//! ```
+//! use davy_detect::{Detector, Lists, Settings};
+//! use davy_model::Timestamp;
+//!
+//! let mut detector = Detector::new(Settings::default(), Lists::builtin());
+//! // for each event: detector.observe(&event); each sweep: detector.sample(&batch); about once a second:
+//! let conclusions = detector.conclude(Timestamp::from_secs(1));
+//! assert!(conclusions.findings.is_empty());
+//! ```
+
+mod case;
+mod compute_shape;
+mod conclusions;
+mod detector;
+mod findings;
+mod flow_table;
+mod flow_watch;
+mod gpu;
+mod known_names;
+mod ledger;
+mod memory_shape;
+mod pool_list;
+mod pool_shape;
+mod process_table;
+mod recent;
+mod rounding_mode;
+mod server_name;
+mod settings;
+pub mod stratum;
+mod stream_head;
+mod thread_table;
+mod weights;
+
+pub use conclusions::{Conclusions, Slotted, TableSizes, TreeView};
+pub use detector::Detector;
+pub use flow_table::{Flow, FlowTable, Message};
+pub use known_names::KnownNames;
+pub use pool_list::{LineError, ListKind, Lists, Match};
+pub use pool_shape::{PoolShape, pool_shape};
+pub use process_table::{PastProgram, Process, ProcessTable};
+pub use server_name::server_name;
+pub use settings::Settings;
+pub use stream_head::StreamHead;

@@ -1,0 +1,445 @@
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use davy_model::{
+    Event, EventKind, Evidence, FlowChunk, FlowKey, FlowOpen, ProbeRequest, ProcessInfo, ProcessKey,
+    SampleBatch, Signal, Timestamp,
+};
+
+use crate::case::{Case, UnitKey};
+use crate::compute_shape::ComputeSum;
+use crate::conclusions::{Conclusions, TableSizes, TreeView, due};
+use crate::flow_table::{Flow, FlowTable};
+use crate::ledger::{Particulars, Topic, evidence, probability};
+use crate::pool_list::Lists;
+use crate::pool_shape::pool_shape;
+use crate::process_table::ProcessTable;
+use crate::recent::Recent;
+use crate::rounding_mode::RoundingSum;
+use crate::settings::Settings;
+use crate::thread_table::ThreadTable;
+use crate::weights::{
+    COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, ENOUGH_COMPUTATION, POOL_LISTED, POOL_SHAPE,
+    POOL_SHAPE_AND_COMPUTE,
+};
+use crate::{flow_watch, gpu, memory_shape};
+
+/// Seconds between two looks at the same unit's memory, and how many units are looked at in one go.
+const MEMORY_EVERY: f64 = 30.0;
+const MEMORY_AT_ONCE: usize = 3;
+/// Seconds between two counts of the same unit's system calls: attaching to every call costs the whole host.
+const CALLS_EVERY: f64 = 300.0;
+/// Seconds between two wishes for more frequent samples.
+const BURST_EVERY: f64 = 15.0;
+/// A unit that pauses for longer than this computes anew.
+const PAUSE_SECS: f64 = 12.0;
+
+/// The behaviour engine. See the crate's documentation.
+#[derive(Debug)]
+pub struct Detector {
+    pub(crate) settings: Settings,
+    pub(crate) lists: Lists,
+    pub(crate) processes: ProcessTable,
+    pub(crate) flows: FlowTable,
+    pub(crate) threads: ThreadTable,
+    pub(crate) cases: HashMap<UnitKey, Case>,
+    names: Recent<IpAddr, String>,
+    next_slot: u64,
+}
+
+impl Detector {
+    /// A detector that has seen nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, lists: Lists) -> Self {
+        Self {
+            processes: ProcessTable::new(settings.max_processes, settings.max_ended),
+            flows: FlowTable::new(settings.max_flows),
+            threads: ThreadTable::new(settings.max_threads),
+            cases: HashMap::new(),
+            names: Recent::new(settings.max_names),
+            next_slot: 1,
+            settings,
+            lists,
+        }
+    }
+
+    /// Takes in an event. Constant work for all but execs and the first bytes of flows, which are bounded.
+    pub fn observe(&mut self, event: &Event) {
+        let time = event.time;
+        match &event.kind {
+            EventKind::Found(info) => self.executed(time, info, true),
+            EventKind::Exec(info) => self.executed(time, info, false),
+            EventKind::Fork { child, comm } => {
+                if let Some(parent) = event.process {
+                    self.processes.forked(time, parent, *child, comm);
+                }
+            }
+            EventKind::Renamed { comm } => {
+                if let Some(key) = event.process {
+                    self.processes.renamed(&key, comm);
+                }
+            }
+            EventKind::Exit(exit) => {
+                if let Some(key) = event.process {
+                    self.processes.exited(time, &key, *exit);
+                    self.threads.ended(&key);
+                }
+            }
+            EventKind::FlowOpen(open) => self.flow_opened(time, event.process, *open),
+            EventKind::FlowChunk(chunk) => self.flow_chunk(time, event.process, chunk),
+            EventKind::FlowClose(close) => self.flows.closed(time, close.flow, close.volume),
+            EventKind::Name(answer) => self.names.insert(answer.address, answer.name.clone()),
+            EventKind::Memory(shape) => {
+                let unit = self.processes.unit_of(&shape.process);
+                if let Some(found) = memory_shape::weigh(time, shape) {
+                    self.note(unit, memory_shape::TOPIC, found);
+                } else if let Some(case) = self.cases.get_mut(&unit) {
+                    case.ledger.withdraw(memory_shape::TOPIC);
+                }
+            }
+            EventKind::Gpu(look) => {
+                if let Some(found) = gpu::weigh(time, look) {
+                    self.note_of(&look.process, gpu::TOPIC, found);
+                }
+            }
+            EventKind::Syscalls { count, cpu_ns } => {
+                if let Some(key) = event.process {
+                    self.system_calls(time, key, *count, *cpu_ns);
+                }
+            }
+            EventKind::Listen(_) | EventKind::File(_) | EventKind::Code(_) => {}
+        }
+    }
+
+    /// Takes in a sweep over all threads.
+    pub fn sample(&mut self, batch: &SampleBatch) {
+        self.threads.sample(batch);
+    }
+
+    /// Says what follows from everything seen. To be called about once a second; `now` is on the clock of the events.
+    pub fn conclude(&mut self, now: Timestamp) -> Conclusions {
+        let mut conclusions = Conclusions::default();
+        let computing = self.weigh_threads(now);
+        self.weigh_flows(now);
+        self.join_network_and_computation(now);
+        self.ask(now, &computing, &mut conclusions.probes);
+        self.find(now, &mut conclusions);
+        self.forget(now);
+        conclusions
+    }
+
+    /// The processes known.
+    #[must_use]
+    pub fn processes(&self) -> &ProcessTable {
+        &self.processes
+    }
+
+    /// The flows known.
+    #[must_use]
+    pub fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+
+    /// How full the tables are and what they turned away, to be shown and never silent.
+    #[must_use]
+    pub fn sizes(&self) -> TableSizes {
+        TableSizes {
+            processes: self.processes.len(),
+            processes_refused: self.processes.refused(),
+            flows: self.flows.len(),
+            flows_evicted: self.flows.evicted(),
+            threads: self.threads.len(),
+            threads_refused: self.threads.refused(),
+            cases: self.cases.len(),
+            names: self.names.len(),
+            incidents: 0,
+        }
+    }
+
+    /// The units that use the most CPU now, busiest first.
+    #[must_use]
+    pub fn busiest(&self, n: usize) -> Vec<TreeView> {
+        let mut sums: HashMap<UnitKey, (ComputeSum, ProcessKey, f64)> = HashMap::new();
+        for (process, thread) in self.threads.lately() {
+            let Some(track) = &thread.compute else { continue };
+            let entry = sums.entry(self.processes.unit_of(process)).or_insert_with(|| {
+                (ComputeSum::new(self.threads.cpus, self.threads.sessions), *process, -1.0)
+            });
+            entry.0.add(track);
+            if track.share_now() > entry.2 {
+                (entry.1, entry.2) = (*process, track.share_now());
+            }
+        }
+        let mut busiest: Vec<_> = sums.into_iter().collect();
+        busiest.sort_by(|a, b| b.1.0.cpus_now.total_cmp(&a.1.0.cpus_now));
+        busiest.truncate(n);
+        busiest.into_iter().filter_map(|(unit, (sum, process, _))| self.view(unit, &sum, &process)).collect()
+    }
+
+    fn view(&self, unit: UnitKey, sum: &ComputeSum, busiest: &ProcessKey) -> Option<TreeView> {
+        let process = self.processes.get(busiest)?;
+        let now = self.threads.time();
+        let case = self.cases.get(&unit);
+        let bits = case.map_or(crate::weights::PRIOR, |c| c.ledger.bits(now));
+        let mut flows: Vec<Flow> = self
+            .flows
+            .iter()
+            .filter(|f| f.closed.is_none() && f.owner.is_some_and(|o| self.processes.unit_of(&o) == unit))
+            .cloned()
+            .collect();
+        flows.sort_by_key(|f| std::cmp::Reverse(f.volume.sent_packets + f.volume.received_packets));
+        flows.truncate(8);
+        Some(TreeView {
+            root: unit,
+            comm: process.comm.clone(),
+            path: process.program.image.path.clone(),
+            uid: process.program.creds.euid,
+            cpu: sum.cpus_now,
+            threads: sum.threads(),
+            bits,
+            confidence: probability(bits),
+            evidence: case
+                .map_or_else(Vec::new, |c| c.ledger.evidence(now).into_iter().map(|e| e.text).collect()),
+            flows,
+            stopped: false,
+        })
+    }
+
+    pub(crate) fn slot(&mut self) -> u64 {
+        self.next_slot += 1;
+        self.next_slot - 1
+    }
+
+    fn executed(&mut self, time: Timestamp, info: &ProcessInfo, found: bool) {
+        self.processes.executed(time, info, found);
+    }
+
+    fn flow_opened(&mut self, time: Timestamp, owner: Option<ProcessKey>, open: FlowOpen) {
+        let name = self.names.get(&open.remote.ip()).cloned();
+        let flow = self.flows.opened(time, owner, open);
+        if flow.name.is_none() {
+            flow.name = name;
+        }
+        self.weigh_list(time, open.flow);
+    }
+
+    fn flow_chunk(&mut self, time: Timestamp, owner: Option<ProcessKey>, chunk: &FlowChunk) {
+        let flow = self.flows.chunk(time, owner, chunk);
+        if chunk.bytes.is_empty() {
+            return;
+        }
+        let limit = self.settings.head_bytes;
+        if flow_watch::read(flow, chunk.direction, chunk.offset, &chunk.bytes, limit) {
+            let noted = flow_watch::stratum(time, flow);
+            let owner = flow.owner;
+            if let (Some((topic, found)), Some(owner)) = (noted, owner) {
+                self.note_of(&owner, topic, found);
+            }
+            self.weigh_list(time, chunk.flow);
+        }
+    }
+
+    /// Looks a flow's other end up in the lists.
+    fn weigh_list(&mut self, time: Timestamp, key: FlowKey) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let Some(owner) = flow.owner.filter(|_| !flow.open.accepted) else { return };
+        let by_name = flow.name.as_ref().and_then(|name| self.lists.name(name));
+        let Some(found) = by_name.or_else(|| self.lists.address(flow.open.remote.ip())) else { return };
+        let (topic, noted) = flow_watch::listed(time, flow, &found, POOL_LISTED);
+        self.note_of(&owner, topic, noted);
+    }
+
+    /// Sums up the threads of every unit that computes.
+    fn weigh_threads(&mut self, now: Timestamp) -> Vec<(UnitKey, f64)> {
+        let mut sums: HashMap<UnitKey, (RoundingSum, ComputeSum, ProcessKey)> = HashMap::new();
+        for (process, thread) in self.threads.lately() {
+            let Some(track) = &thread.compute else { continue };
+            let entry = sums.entry(self.processes.unit_of(process)).or_insert_with(|| {
+                let compute = ComputeSum::new(self.threads.cpus, self.threads.sessions);
+                (RoundingSum::default(), compute, *process)
+            });
+            entry.0.add(&thread.rounding);
+            entry.1.add(track);
+        }
+        let mut computing = Vec::new();
+        for (unit, (rounding, compute, process)) in sums {
+            let (bits, rounded) = (compute.bits(), rounding.bits());
+            if bits <= 0.0 && rounded <= 0.0 {
+                continue;
+            }
+            if bits > 0.0 {
+                let found = evidence(now, Signal::ComputeShape, bits, compute.to_string())
+                    .of(process)
+                    .technique("T1496.001")
+                    .number("threads", f64::from(compute.threads()))
+                    .number("cpu_share", compute.mean_share())
+                    .number("waits_per_cpu_second", compute.mean_waits());
+                self.note(unit, "compute", found);
+                computing.push((unit, compute.cpus_now));
+            }
+            if rounded > 0.0 {
+                let found = evidence(now, Signal::RoundingMode, rounded, rounding.to_string())
+                    .of(process)
+                    .technique("T1496.001")
+                    .number("changes", f64::from(rounding.changes))
+                    .number("samples", f64::from(rounding.samples))
+                    .number("threads", f64::from(rounding.threads))
+                    .number("modes", f64::from(rounding.modes()));
+                self.note(unit, "rounding", found);
+            }
+            if let Some(case) = self.cases.get_mut(&unit) {
+                if bits > 0.0 && (case.computing_since.is_none() || case.compute_pause(now) > PAUSE_SECS) {
+                    case.computing_since = Some(now.plus_secs(-compute.secs()));
+                }
+                if bits > 0.0 {
+                    case.computed = Some(now);
+                }
+                case.compute = compute;
+                case.rounding = rounding;
+            }
+        }
+        computing.sort_by(|a, b| b.1.total_cmp(&a.1));
+        computing
+    }
+
+    /// Scores the flows that anything went over lately.
+    fn weigh_flows(&mut self, now: Timestamp) {
+        for key in self.flows.take_touched() {
+            let Some(flow) = self.flows.get(&key) else { continue };
+            let (Some(owner), Some(shape)) = (flow.owner, pool_shape(flow)) else { continue };
+            if shape.score < 0.4 {
+                continue;
+            }
+            let weight = POOL_SHAPE * ((shape.score - 0.4) / 0.5).min(1.0) as f32;
+            let how = if flow.tls { " in TLS" } else { "" };
+            let text = format!("talks to {}{how}: {shape}", flow.remote());
+            let found = evidence(now, Signal::PoolShape, weight, text)
+                .on(key)
+                .technique("T1573")
+                .number("score", shape.score)
+                .number("pushes", f64::from(shape.pushes))
+                .number("solutions", f64::from(shape.solutions));
+            self.note_of(&owner, "pool_shape", found);
+        }
+    }
+
+    /// A pool's rhythm or name speaks far louder of a unit that computes than of one that does not.
+    fn join_network_and_computation(&mut self, now: Timestamp) {
+        let touching: Vec<UnitKey> = self
+            .cases
+            .iter()
+            .filter(|(_, case)| {
+                case.ledger.has("pool_shape")
+                    || case.ledger.has("pool_list")
+                    || case.ledger.has("stratum/client")
+            })
+            .map(|(unit, _)| *unit)
+            .collect();
+        for unit in touching {
+            let Some(case) = self.cases.get_mut(&unit) else { continue };
+            let network = case.ledger.signal_bits(Signal::PoolShape, now)
+                + case.ledger.signal_bits(Signal::PoolList, now);
+            let computes = case.ledger.class_bits(Class::Computation, now) >= ENOUGH_COMPUTATION;
+            if computes && network >= 4.0 && !case.ledger.has("pool_shape/computes") {
+                let text = "the same program computes and holds that connection".to_owned();
+                let found = evidence(now, Signal::PoolShape, POOL_SHAPE_AND_COMPUTE, text).of(unit);
+                self.note(unit, "pool_shape/computes", found);
+            } else if !computes {
+                case.ledger.withdraw("pool_shape/computes");
+            }
+        }
+    }
+
+    fn system_calls(&mut self, time: Timestamp, key: ProcessKey, count: u64, cpu_ns: u64) {
+        if cpu_ns < 100_000_000 {
+            return;
+        }
+        let rate = count as f64 * 1e9 / cpu_ns as f64;
+        let weight = if rate < 300.0 {
+            COMPUTE_FEW_CALLS
+        } else if rate > 3_000.0 {
+            COMPUTE_MANY_CALLS
+        } else {
+            return;
+        };
+        let text = format!("{rate:.0} system calls a CPU-second");
+        let found =
+            evidence(time, Signal::ComputeShape, weight, text).of(key).number("calls_per_cpu_second", rate);
+        self.note_of(&key, "compute/calls", found);
+    }
+
+    /// Asks for a closer look at what computes, seldom enough to cost nothing.
+    fn ask(&mut self, now: Timestamp, computing: &[(UnitKey, f64)], probes: &mut Vec<ProbeRequest>) {
+        let mut memory = 0;
+        let mut calls = 0;
+        for (unit, _) in computing {
+            let Some(case) = self.cases.get_mut(unit) else { continue };
+            let process = case.busiest.unwrap_or(*unit);
+            if memory < MEMORY_AT_ONCE && due(case.memory_asked, now, MEMORY_EVERY) {
+                memory += 1;
+                case.memory_asked = Some(now);
+                probes.push(ProbeRequest::Memory(process));
+            }
+            if case.rounding.undecided() && due(case.burst_asked, now, BURST_EVERY) {
+                case.burst_asked = Some(now);
+                probes.push(ProbeRequest::Burst(process));
+            }
+            let other = case.ledger.bits(now) - case.ledger.class_bits(Class::Computation, now);
+            let open = probability(case.ledger.bits(now)) < self.settings.mining_threshold;
+            if calls == 0 && open && other >= -9.0 && due(case.calls_asked, now, CALLS_EVERY) {
+                calls += 1;
+                case.calls_asked = Some(now);
+                probes.push(ProbeRequest::Syscalls(process));
+            }
+        }
+    }
+
+    /// Notes evidence for the unit of a process.
+    pub(crate) fn note_of(&mut self, process: &ProcessKey, topic: Topic, mut found: Evidence) {
+        found.process.get_or_insert(*process);
+        self.note(self.processes.unit_of(process), topic, found);
+    }
+
+    fn note(&mut self, unit: UnitKey, topic: Topic, found: Evidence) {
+        if !self.cases.contains_key(&unit) && self.cases.len() >= self.settings.max_cases {
+            self.make_room(found.time);
+        }
+        let case = self.cases.entry(unit).or_default();
+        case.last = case.last.max(found.time);
+        if matches!(found.signal, Signal::ComputeShape | Signal::RoundingMode) && topic != "compute/calls" {
+            case.busiest = found.process;
+            case.ledger.note(topic, found);
+        } else {
+            case.ledger.note_strongest(topic, found);
+        }
+    }
+
+    /// Drops the case with the least evidence that no finding stands on.
+    fn make_room(&mut self, now: Timestamp) {
+        let weakest = self
+            .cases
+            .iter()
+            .min_by(|(_, a), (_, b)| {
+                (a.standing.len(), a.ledger.bits(now))
+                    .partial_cmp(&(b.standing.len(), b.ledger.bits(now)))
+                    .unwrap_or(std::cmp::Ordering::Equal)
+            })
+            .map(|(unit, _)| *unit);
+        if let Some(unit) = weakest {
+            self.cases.remove(&unit);
+        }
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        let alive: HashSet<UnitKey> = if self.cases.is_empty() {
+            HashSet::new()
+        } else {
+            self.processes.iter().filter(|p| p.alive()).map(|p| p.unit).collect()
+        };
+        self.cases.retain(|unit, case| {
+            let faded = case.ledger.forget(now);
+            let over = !alive.contains(unit) && now.secs_since(case.last) > 600.0;
+            !(faded || over)
+        });
+    }
+}

@@ -1,0 +1,253 @@
+//! Makes findings of cases.
+
+use std::collections::HashSet;
+
+use davy_model::{
+    Action, Destination, Evidence, Finding, FindingId, FindingKind, FlowKey, ImageKind, ProcessKey, Proposal,
+    Severity, Signal, Technique, Timestamp,
+};
+
+use crate::case::{Case, Standing, UnitKey, Verdict};
+use crate::conclusions::{Conclusions, Slotted};
+use crate::detector::Detector;
+use crate::process_table::Process;
+
+/// A finding that only grew a little is renewed after this long, in seconds.
+const RENEW_SECS: f64 = 10.0;
+/// How long Davy proposes to cut a pool off, in seconds.
+const CUT_SECS: u32 = 86_400;
+
+/// What a case amounts to in one kind of finding.
+struct Claim {
+    kind: FindingKind,
+    severity: Severity,
+    confidence: f64,
+    suspected: bool,
+}
+
+impl Detector {
+    /// Tells the findings that are new or have grown.
+    pub(crate) fn find(&mut self, now: Timestamp, conclusions: &mut Conclusions) {
+        let claims: Vec<(UnitKey, Claim)> = self
+            .cases
+            .iter()
+            .flat_map(|(unit, case)| self.claims(case, now).into_iter().map(|claim| (*unit, claim)))
+            .collect();
+        for (unit, claim) in claims {
+            let Some((slot, renewed)) = self.stand(unit, &claim, now) else { continue };
+            let Some(finding) = self.finding(&unit, &claim, now) else { continue };
+            if !renewed || claim.kind == FindingKind::Mining {
+                for action in self.answers(&unit, &finding, claim.suspected) {
+                    let proposal = Proposal { finding: finding.id, action };
+                    conclusions.proposals.push(Slotted { slot, renewed, item: proposal });
+                }
+            }
+            conclusions.findings.push(Slotted { slot, renewed, item: finding });
+        }
+    }
+
+    /// Gives the finding in a slot the number it has in the store.
+    pub fn number_finding(&mut self, slot: u64, id: FindingId) {
+        for case in self.cases.values_mut() {
+            if let Some((_, standing)) = case.standing.iter_mut().find(|(_, s)| s.slot == slot) {
+                standing.id = id;
+            }
+        }
+    }
+
+    fn claims(&self, case: &Case, now: Timestamp) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        let signal = |signal| case.ledger.signal_bits(signal, now);
+        let (verdict, confidence) = case.verdict(now, &self.settings);
+        let mines = case.standing(FindingKind::Mining).is_some_and(|s| !s.suspected);
+        match verdict {
+            Verdict::Mines => {
+                claims.push(Claim {
+                    kind: FindingKind::Mining,
+                    severity: Severity::Critical,
+                    confidence,
+                    suspected: false,
+                });
+            }
+            Verdict::Suspected if !mines => {
+                claims.push(Claim {
+                    kind: FindingKind::Mining,
+                    severity: Severity::High,
+                    confidence,
+                    suspected: true,
+                });
+            }
+            Verdict::Suspected | Verdict::Open => {}
+        }
+        let contact = signal(Signal::PoolList) + signal(Signal::Stratum);
+        if contact >= 5.0 && verdict != Verdict::Mines && !mines {
+            let severity = if contact >= 9.0 { Severity::High } else { Severity::Medium };
+            claims.push(Claim {
+                kind: FindingKind::PoolContact,
+                severity,
+                confidence: 0.9,
+                suspected: false,
+            });
+        }
+        claims
+    }
+
+    /// Decides whether a claim is to be told now; gives its slot and whether it was told before.
+    fn stand(&mut self, unit: UnitKey, claim: &Claim, now: Timestamp) -> Option<(u64, bool)> {
+        let grown = self.cases.get(&unit)?.ledger.grown();
+        let slot = self.slot();
+        let case = self.cases.get_mut(&unit)?;
+        let first = case.ledger.first().unwrap_or(now);
+        if let Some(standing) = case.standing_mut(claim.kind) {
+            let worse = standing.suspected && !claim.suspected;
+            let news = standing.told != grown && now.secs_since(standing.told_at) >= 2.0;
+            let stale = now.secs_since(standing.told_at) >= RENEW_SECS
+                && (claim.confidence - standing.confidence).abs() > 0.005;
+            if !(worse || news || stale) {
+                return None;
+            }
+            standing.told = grown;
+            standing.told_at = now;
+            standing.confidence = claim.confidence;
+            standing.suspected = claim.suspected;
+            return Some((standing.slot, true));
+        }
+        case.standing.push((
+            claim.kind,
+            Standing {
+                slot,
+                id: FindingId::default(),
+                first,
+                made: now,
+                told: grown,
+                told_at: now,
+                confidence: claim.confidence,
+                suspected: claim.suspected,
+            },
+        ));
+        Some((slot, false))
+    }
+
+    fn finding(&self, unit: &UnitKey, claim: &Claim, now: Timestamp) -> Option<Finding> {
+        let case = self.cases.get(unit)?;
+        let standing = case.standing(claim.kind)?;
+        let evidence = relevant(case.ledger.evidence(now), claim.kind);
+        let processes = self.members(unit);
+        let subject = self.subject(unit, &processes, &evidence);
+        let mut techniques: Vec<Technique> = evidence.iter().filter_map(|e| e.technique.clone()).collect();
+        if claim.kind == FindingKind::Mining {
+            techniques.push(Technique::new("T1496.001"));
+        }
+        techniques.sort();
+        techniques.dedup();
+        Some(Finding {
+            id: standing.id,
+            kind: claim.kind,
+            first: standing.first,
+            time: now,
+            severity: claim.severity,
+            confidence: claim.confidence,
+            subject: Some(subject),
+            processes,
+            summary: self.summary(claim, &subject, &evidence),
+            evidence,
+            techniques,
+        })
+    }
+
+    /// The living processes of a unit, or its first one when none lives.
+    fn members(&self, unit: &UnitKey) -> Vec<ProcessKey> {
+        let mut members: Vec<ProcessKey> =
+            self.processes.iter().filter(|p| p.alive() && p.unit == *unit).map(|p| p.key).collect();
+        members.sort_by_key(|key| (key.start_ticks, key.pid));
+        if members.is_empty() {
+            members.push(*unit);
+        }
+        members
+    }
+
+    fn subject(&self, unit: &UnitKey, members: &[ProcessKey], evidence: &[Evidence]) -> ProcessKey {
+        if members.contains(unit) {
+            return *unit;
+        }
+        let shown = evidence.iter().filter_map(|e| e.process).find(|p| members.contains(p));
+        shown.or_else(|| members.first().copied()).unwrap_or(*unit)
+    }
+
+    fn summary(&self, claim: &Claim, subject: &ProcessKey, evidence: &[Evidence]) -> String {
+        let who =
+            self.processes.get(subject).map_or_else(|| format!("process {}", subject.pid), name_for_people);
+        let why = evidence.first().map_or("", |e| e.text.as_str());
+        match claim.kind {
+            FindingKind::Mining if claim.suspected => {
+                format!("{who} hides and computes without pause: {why}")
+            }
+            FindingKind::Mining => format!("{who} mines: {why}"),
+            _ => format!("{who} {why}"),
+        }
+    }
+
+    /// What could be done about a finding.
+    fn answers(&self, unit: &UnitKey, finding: &Finding, suspected: bool) -> Vec<Action> {
+        let Some(subject) = finding.subject.and_then(|s| self.processes.get(&s)) else { return Vec::new() };
+        if subject.key.pid <= 1 || subject.program.kernel_thread {
+            return vec![Action::Alert];
+        }
+        let mut actions = vec![Action::Alert];
+        if finding.kind == FindingKind::Mining {
+            let (root, tree) = (subject.key, finding.processes.clone());
+            actions.push(Action::Freeze { root, tree: tree.clone() });
+            if !suspected {
+                actions.push(Action::Kill { root, tree });
+                actions.extend(self.quarantine(subject));
+            }
+        }
+        if !suspected {
+            actions.extend(self.cuts(unit, finding));
+        }
+        actions
+    }
+
+    /// The program's file, unless it belongs to the system: an interpreter is not the culprit.
+    fn quarantine(&self, process: &Process) -> Option<Action> {
+        let image = &process.program.image;
+        if image.kind == ImageKind::Memfd || image.file.ino == 0 || self.lists.names.is_system(&image.path) {
+            return None;
+        }
+        let path = image.path.strip_suffix(" (deleted)").unwrap_or(&image.path).to_owned();
+        Some(Action::Quarantine { path, file: image.file, process: process.alive().then_some(process.key) })
+    }
+
+    /// The far ends of the flows that the evidence names.
+    fn cuts(&self, unit: &UnitKey, finding: &Finding) -> Vec<Action> {
+        let flows: HashSet<FlowKey> = finding.evidence.iter().filter_map(|e| e.flow).collect();
+        let mut destinations: Vec<Destination> = flows
+            .iter()
+            .filter_map(|key| self.flows.get(key))
+            .filter(|flow| !flow.open.accepted && !flow.open.remote.ip().is_unspecified())
+            .filter(|flow| flow.owner.is_some_and(|owner| self.processes.unit_of(&owner) == *unit))
+            .map(|flow| Destination { address: flow.open.remote.ip(), port: flow.open.remote.port() })
+            .collect();
+        destinations.sort();
+        destinations.dedup();
+        destinations.into_iter().map(|destination| Action::Cut { destination, seconds: CUT_SECS }).collect()
+    }
+}
+
+/// The evidence a kind of finding rests on.
+fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
+    let keep = |signal: Signal| match kind {
+        FindingKind::PoolContact => matches!(signal, Signal::Stratum | Signal::PoolList | Signal::PoolShape),
+        FindingKind::Masquerade => signal == Signal::Masquerade,
+        FindingKind::Fileless => signal == Signal::Fileless,
+        FindingKind::Persistence => signal == Signal::Persistence,
+        FindingKind::Campaign => matches!(signal, Signal::Campaign | Signal::Preparation),
+        FindingKind::Mining | FindingKind::Tampering => true,
+    };
+    evidence.into_iter().filter(|e| keep(e.signal)).collect()
+}
+
+/// What a process is called for people: its short name, and its pid.
+pub(crate) fn name_for_people(process: &Process) -> String {
+    format!("\"{}\" ({})", process.comm, process.key.pid)
+}

@@ -1,0 +1,188 @@
+//! Pool traffic by its shape, whatever encrypts or relays it.
+//!
+//! A pool pushes jobs on its own rhythm; the miner hands in solutions now and then, each answered at once by a short
+//! acknowledgement; each kind of message has nearly the same size every time. Encryption adds a constant to each size and nothing to the
+//! rhythm. What is scored does not depend on the rate: whether pushes come unasked, how sizes agree with themselves and with each other,
+//! and that solutions, which are found by luck, come irregularly where heartbeats come regularly.
+//!
+//! Chat, telemetry and remote shells come near some of it. So the score speaks for mining only together with computation of
+//! the process tree that holds the flow.
+
+use std::fmt;
+
+use davy_model::{Direction, Timestamp, Transport};
+
+use crate::flow_table::{Flow, Message};
+
+/// An acknowledgement comes within this time, in seconds.
+const ANSWER_SECS: f64 = 3.0;
+/// The first moments of a flow (handshake, login, first job) follow other sizes.
+const OPENING_SECS: f64 = 1.0;
+/// Larger messages than this are no solutions.
+const MAX_SOLUTION: u32 = 1_400;
+/// Larger messages than this are no jobs.
+const MAX_JOB: u32 = 6_000;
+
+/// How much a flow looks like a miner's connection to its pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PoolShape {
+    /// 0 to 1.
+    pub score: f64,
+    /// Messages sent that were answered: solutions.
+    pub solutions: u32,
+    /// Their usual size in bytes.
+    pub solution_size: u32,
+    /// The usual size of the answers.
+    pub answer_size: u32,
+    /// Messages received unasked: jobs.
+    pub pushes: u32,
+    /// Their usual size.
+    pub push_size: u32,
+    /// Seconds looked at.
+    pub secs: f64,
+}
+
+impl fmt::Display for PoolShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sizes and rhythm of a pool ({:.2}): {} pushes of about {} bytes, {} messages of about {} bytes answered at once by {}, in {:.0} s",
+            self.score,
+            self.pushes,
+            self.push_size,
+            self.solutions,
+            self.solution_size,
+            self.answer_size,
+            self.secs
+        )
+    }
+}
+
+/// Scores a flow; `None` while there is too little of it, or it cannot be a miner's.
+#[must_use]
+pub fn pool_shape(flow: &Flow) -> Option<PoolShape> {
+    if flow.open.accepted || flow.open.transport != Transport::Tcp {
+        return None;
+    }
+    let begin = if flow.from_start { flow.opened.plus_secs(OPENING_SECS) } else { Timestamp(i64::MIN) };
+    let messages: Vec<&Message> = flow.messages.iter().filter(|m| m.time >= begin).collect();
+    let exchanges = Exchanges::of(&messages);
+    exchanges.score(&messages)
+}
+
+#[derive(Default)]
+struct Exchanges {
+    solutions: Vec<u32>,
+    times: Vec<Timestamp>,
+    answers: Vec<u32>,
+    pushes: Vec<u32>,
+    sent: u32,
+}
+
+impl Exchanges {
+    fn of(messages: &[&Message]) -> Self {
+        let mut exchanges = Self::default();
+        let mut waiting: Option<&Message> = None;
+        for message in messages {
+            match message.direction {
+                Direction::Sent => {
+                    exchanges.sent += 1;
+                    waiting = Some(message);
+                }
+                Direction::Received => match waiting.take() {
+                    Some(asked) if message.time.secs_since(asked.end) <= ANSWER_SECS => {
+                        exchanges.solutions.push(asked.size);
+                        exchanges.times.push(asked.time);
+                        exchanges.answers.push(message.size);
+                    }
+                    _ => exchanges.pushes.push(message.size),
+                },
+            }
+        }
+        // One still on its way is not unanswered.
+        exchanges.sent -= u32::from(waiting.is_some());
+        exchanges
+    }
+
+    fn score(&self, messages: &[&Message]) -> Option<PoolShape> {
+        if self.solutions.is_empty() || self.pushes.is_empty() || self.solutions.len() + self.pushes.len() < 3
+        {
+            return None;
+        }
+        let solution = median(&self.solutions);
+        let answer = median(&self.answers);
+        let push = median(&self.pushes);
+        let large = messages
+            .iter()
+            .filter(|m| m.size > if m.direction == Direction::Sent { MAX_SOLUTION } else { MAX_JOB })
+            .count();
+        if large * 20 > messages.len() || !(40..=MAX_SOLUTION).contains(&solution) || push > MAX_JOB {
+            return None;
+        }
+        let mut points = 0.0;
+        // Every solution is answered.
+        points += if self.solutions.len() as u32 * 10 >= self.sent * 9 { 1.0 } else { -2.0 };
+        // Solutions differ in a nonce of fixed length, answers in a counter, jobs in a blob.
+        points += agreement(&self.solutions, solution, 0.08) * 3.0 - 1.5;
+        points += agreement(&self.answers, answer, 0.10) * 2.0 - 1.0;
+        points += agreement(&self.pushes, push, 0.15) * 3.0 - 1.5;
+        // A yes is shorter than what it answers; an echo is not.
+        points += if answer + 8 < solution && answer <= 200 { 1.5 } else { -2.0 };
+        // A job carries a block's header; a tick or a key's echo does not.
+        points += if push >= 120 && push > answer + 20 { 1.5 } else { -1.5 };
+        points += self.luck();
+        let secs = match (messages.first(), messages.last()) {
+            (Some(first), Some(last)) => last.time.secs_since(first.time),
+            _ => 0.0,
+        };
+        // Dozens of messages a second are a conversation, not a search for solutions.
+        if secs > 0.0 && messages.len() as f64 / secs > 15.0 {
+            points -= 3.0;
+        }
+        let certainty = 1.0 - (-((self.solutions.len() + self.pushes.len()) as f64) / 2.5).exp();
+        let score = certainty / (1.0 + (-(points - 2.5f64)).exp());
+        Some(PoolShape {
+            score,
+            solutions: self.solutions.len() as u32,
+            solution_size: solution,
+            answer_size: answer,
+            pushes: self.pushes.len() as u32,
+            push_size: push,
+            secs,
+        })
+    }
+
+    /// Solutions are found by luck: the gaps between them vary as much as they are long. A timer's do not.
+    fn luck(&self) -> f64 {
+        let gaps: Vec<f64> = self.times.windows(2).map(|w| w[1].secs_since(w[0])).collect();
+        if gaps.len() < 3 {
+            return 0.0;
+        }
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        if mean <= 0.0 {
+            return 0.0;
+        }
+        let variance = gaps.iter().map(|g| (g - mean) * (g - mean)).sum::<f64>() / gaps.len() as f64;
+        let variation = variance.sqrt() / mean;
+        if variation > 0.35 {
+            1.0
+        } else if variation < 0.12 {
+            -3.0
+        } else {
+            0.0
+        }
+    }
+}
+
+fn median(sizes: &[u32]) -> u32 {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+/// The share of sizes within `tolerance` (or 10 bytes) of the usual one.
+fn agreement(sizes: &[u32], usual: u32, tolerance: f64) -> f64 {
+    let margin = (f64::from(usual) * tolerance).max(10.0);
+    let near = sizes.iter().filter(|s| (f64::from(**s) - f64::from(usual)).abs() <= margin).count();
+    near as f64 / sizes.len().max(1) as f64
+}

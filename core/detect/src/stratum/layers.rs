@@ -1,0 +1,124 @@
+//! What carries a mining protocol: nothing, a proxy's greeting, HTTP, or WebSocket.
+
+use std::borrow::Cow;
+
+/// What was found at the beginning of one direction of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwrapped<'a> {
+    /// The text inside.
+    pub text: Cow<'a, [u8]>,
+    /// Whether it came inside HTTP.
+    pub http: bool,
+    /// Whether it came inside WebSocket frames.
+    pub websocket: bool,
+    /// The host an HTTP request or a proxy greeting names, without its port.
+    pub host: Option<String>,
+}
+
+const MAX_HEADERS: usize = 48;
+
+/// Takes off what surrounds the protocol's text. Input may be cut anywhere.
+#[must_use]
+pub fn unwrap(head: &[u8]) -> Unwrapped<'_> {
+    if let Some(http) = http_request(head).or_else(|| http_response(head)) {
+        return http;
+    }
+    if let Some((host, rest)) = socks_greeting(head) {
+        return Unwrapped { text: Cow::Borrowed(rest), host: Some(host), ..Unwrapped::default() };
+    }
+    Unwrapped { text: Cow::Borrowed(head), ..Unwrapped::default() }
+}
+
+fn http_request(head: &[u8]) -> Option<Unwrapped<'_>> {
+    const METHODS: [&[u8]; 6] = [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"CONNECT ", b"OPTIONS "];
+    if !METHODS.iter().any(|m| head.starts_with(m)) {
+        return None;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let status = request.parse(head).ok()?;
+    let connect = request.method == Some("CONNECT");
+    let host = if connect { request.path.map(str::to_owned) } else { header(request.headers, "host") };
+    let websocket = is_upgrade(request.headers);
+    let rest = if let httparse::Status::Complete(length) = status { &head[length..] } else { &[] };
+    let text = if websocket { Cow::Owned(frames(rest)) } else { Cow::Borrowed(rest) };
+    Some(Unwrapped { text, http: !connect, websocket, host: host.map(|h| without_port(&h)) })
+}
+
+fn http_response(head: &[u8]) -> Option<Unwrapped<'_>> {
+    if !head.starts_with(b"HTTP/1.") {
+        return None;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let status = response.parse(head).ok()?;
+    let websocket = response.code == Some(101) && is_upgrade(response.headers);
+    let httparse::Status::Complete(length) = status else {
+        return Some(Unwrapped { http: true, websocket, ..Unwrapped::default() });
+    };
+    let text = if websocket { Cow::Owned(frames(&head[length..])) } else { Cow::Borrowed(&head[length..]) };
+    Some(Unwrapped { text, http: true, websocket, host: None })
+}
+
+fn header(headers: &[httparse::Header<'_>], name: &str) -> Option<String> {
+    let header = headers.iter().find(|h| h.name.eq_ignore_ascii_case(name))?;
+    Some(String::from_utf8_lossy(header.value).trim().to_owned())
+}
+
+fn is_upgrade(headers: &[httparse::Header<'_>]) -> bool {
+    header(headers, "upgrade").is_some_and(|v| v.eq_ignore_ascii_case("websocket"))
+}
+
+fn without_port(host: &str) -> String {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.trim_matches(['[', ']']).to_ascii_lowercase()
+}
+
+/// The payload of WebSocket frames (RFC 6455, 5.2), unmasked; control frames are left out, the last frame may be cut.
+#[must_use]
+pub fn frames(mut input: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    while let [first, second, rest @ ..] = input {
+        let (length, rest) = match second & 0x7f {
+            126 => match rest {
+                [a, b, rest @ ..] => (u64::from(u16::from_be_bytes([*a, *b])), rest),
+                _ => break,
+            },
+            127 => match rest.split_first_chunk::<8>() {
+                Some((length, rest)) => (u64::from_be_bytes(*length), rest),
+                None => break,
+            },
+            short => (u64::from(short), rest),
+        };
+        let (mask, rest) = if second & 0x80 == 0 {
+            ([0; 4], rest)
+        } else {
+            match rest.split_first_chunk::<4>() {
+                Some((mask, rest)) => (*mask, rest),
+                None => break,
+            }
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
+        let (payload, rest) = rest.split_at(length);
+        if first & 0x0f <= 2 {
+            text.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+            text.push(b'\n');
+        }
+        input = rest;
+    }
+    text
+}
+
+/// A SOCKS5 greeting and request as a client sends them (RFC 1928), with the name it asks for.
+fn socks_greeting(head: &[u8]) -> Option<(String, &[u8])> {
+    let [5, methods, rest @ ..] = head else { return None };
+    let rest = rest.get(usize::from(*methods)..)?;
+    let [5, 1, 0, 3, length, rest @ ..] = rest else { return None };
+    let name = rest.get(..usize::from(*length))?;
+    let rest = rest.get(usize::from(*length) + 2..)?;
+    let name = std::str::from_utf8(name).ok()?;
+    name.bytes().all(|b| b.is_ascii_graphic()).then(|| (name.to_ascii_lowercase(), rest))
+}
