@@ -24,6 +24,8 @@ pub(crate) struct Answering {
     pub(crate) quiet: bool,
     /// Say more.
     pub(crate) verbose: u8,
+    /// Whether standard output is a terminal.
+    pub(crate) terminal: bool,
     /// The clock and zone of the reader.
     pub(crate) clock: Clock,
     color: bool,
@@ -48,6 +50,7 @@ impl Answering {
             width,
             quiet: common.quiet,
             verbose: common.verbose,
+            terminal: io::stdout().is_terminal(),
             clock: Clock::system(),
             color: color(io::stdout().is_terminal()),
             error_color: color(io::stderr().is_terminal()),

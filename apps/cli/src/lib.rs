@@ -24,6 +24,7 @@ mod status;
 mod story;
 mod subject;
 mod table;
+mod top;
 mod tree;
 mod verbs;
 mod watch;
@@ -75,7 +76,8 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
         Verb::Completions(asked) => shell::completions(asked)?,
         Verb::Man(asked) => shell::manual(answering, asked)?,
-        Verb::Top(_) | Verb::Drill(_) | Verb::DrillAct(_) => {
+        Verb::Top(asked) => top::run(&client, answering, asked)?,
+        Verb::Drill(_) | Verb::DrillAct(_) => {
             return Err(Failure::new(Exit::Failed, "not wired yet"));
         }
     }

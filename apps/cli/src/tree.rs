@@ -68,10 +68,10 @@ mod tests {
             [node(0, "sshd", false), node(1, "bash", false), node(2, "xmr", true), node(1, "cron", false)];
         let mut page = Page::new();
         page.extend(lines(&nodes, 80));
-        let expected = "  sshd 10        /usr/bin/sshd\n  \
-                          ├─ bash 11     /usr/bin/bash\n  \
-                          │  └─ xmr 12   /usr/bin/xmr   suspect, gone\n  \
-                          └─ cron 11     /usr/bin/cron\n";
+        let expected = "  sshd 10       /usr/bin/sshd\n  \
+                          ├─ bash 11    /usr/bin/bash\n  \
+                          │  └─ xmr 12  /usr/bin/xmr   suspect, gone\n  \
+                          └─ cron 11    /usr/bin/cron\n";
         assert_eq!(page.print(false), expected);
     }
 }
