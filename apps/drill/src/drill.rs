@@ -1,0 +1,226 @@
+use davy_model::{Capability, Finding, FindingKind, Signal};
+use serde::Serialize;
+
+/// One harmless attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Drill {
+    /// `room/what`.
+    pub name: &'static str,
+    /// Link of the attack it plays: outside, runtime, control or always.
+    pub phase: &'static str,
+    /// MITRE ATT&CK technique.
+    pub technique: &'static str,
+    /// What should happen.
+    pub expected: &'static str,
+    /// The policy section of the protection it tries.
+    pub protection: &'static str,
+    /// What the host must be able to do, besides running the agent.
+    pub needs: &'static [Capability],
+    /// What is played and watched.
+    #[serde(skip)]
+    pub(crate) plot: Plot,
+}
+
+/// What the act does, and what is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plot {
+    /// A finding with one of these marks is enough.
+    Detect { act: Act, marks: Marks },
+    /// Recognised, frozen and ended.
+    Kill,
+    /// Frozen by order, then running again.
+    FreezeUndo,
+    /// Its file taken away, then given back as it was.
+    QuarantineUndo,
+    /// Its line to the pool cut, then allowed again.
+    Cut,
+}
+
+/// The act's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Computes as RandomX does.
+    Compute,
+    /// The same, held to a quarter of the CPU from outside.
+    Throttled,
+    /// Speaks Stratum with the stage's pool.
+    Stratum,
+    /// Looks up and greets a pool by a name from the list.
+    PoolName,
+    /// Computes under a kernel thread's name.
+    Masquerade,
+    /// Computes from memory.
+    Memfd,
+    /// Computes from a file without a name.
+    Deleted,
+}
+
+impl Act {
+    /// Whether it needs the other end of a connection.
+    pub(crate) const fn needs_stage(self) -> bool {
+        matches!(self, Self::Stratum | Self::PoolName)
+    }
+}
+
+/// What a finding must have, one of both, to be the one that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    kind: Option<FindingKind>,
+    signal: Option<Signal>,
+}
+
+impl Marks {
+    const fn of(kind: Option<FindingKind>, signal: Option<Signal>) -> Self {
+        Self { kind, signal }
+    }
+
+    /// A finding that the process mines.
+    pub(crate) const MINING: Self = Self::of(Some(FindingKind::Mining), None);
+
+    /// A finding that the process talks to a pool.
+    pub(crate) const POOL: Self = Self::of(Some(FindingKind::PoolContact), None);
+
+    /// Whether a finding has them.
+    pub(crate) fn fit(self, finding: &Finding) -> bool {
+        self.kind == Some(finding.kind)
+            || self.signal.is_some_and(|s| finding.evidence.iter().any(|e| e.signal == s && e.weight > 0.0))
+    }
+}
+
+const ROUNDING: &[Capability] = &[Capability::TaskIterator, Capability::FpuState];
+
+const fn detect(
+    name: &'static str,
+    protection: &'static str,
+    technique: &'static str,
+    expected: &'static str,
+    needs: &'static [Capability],
+    (act, marks): (Act, Marks),
+) -> Drill {
+    let phase = "always";
+    Drill { name, phase, technique, expected, protection, needs, plot: Plot::Detect { act, marks } }
+}
+
+const fn respond(
+    name: &'static str,
+    expected: &'static str,
+    needs: &'static [Capability],
+    plot: Plot,
+) -> Drill {
+    Drill { name, phase: "always", technique: "T1496.001", expected, protection: "mining", needs, plot }
+}
+
+/// Every drill, in the order they are run.
+const DRILLS: &[Drill] = &[
+    detect(
+        "detect/randomx",
+        "mining",
+        "T1496.001",
+        "found mining by its rounding mode, without any pool",
+        ROUNDING,
+        (Act::Compute, Marks::of(None, Some(Signal::RoundingMode))),
+    ),
+    detect(
+        "detect/throttled",
+        "mining",
+        "T1496.001",
+        "found mining although held to a quarter of the CPU",
+        ROUNDING,
+        (Act::Throttled, Marks::of(None, Some(Signal::RoundingMode))),
+    ),
+    detect(
+        "detect/stratum",
+        "mining",
+        "T1071.001",
+        "found talking Stratum in the clear",
+        &[Capability::CgroupBpf],
+        (Act::Stratum, Marks::of(None, Some(Signal::Stratum))),
+    ),
+    detect(
+        "detect/pool-list",
+        "mining",
+        "T1071.004",
+        "found greeting a pool whose name is on the list",
+        &[Capability::CgroupBpf],
+        (Act::PoolName, Marks::of(None, Some(Signal::PoolList))),
+    ),
+    detect(
+        "detect/masquerade",
+        "masquerade",
+        "T1036.005",
+        "found under a kernel thread's name that is not its own",
+        &[],
+        (Act::Masquerade, Marks::of(Some(FindingKind::Masquerade), Some(Signal::Masquerade))),
+    ),
+    detect(
+        "detect/memfd",
+        "fileless",
+        "T1620",
+        "found running from memory",
+        &[],
+        (Act::Memfd, Marks::of(Some(FindingKind::Fileless), Some(Signal::Fileless))),
+    ),
+    detect(
+        "detect/deleted",
+        "fileless",
+        "T1070.004",
+        "found running from a file without a name",
+        &[],
+        (Act::Deleted, Marks::of(Some(FindingKind::Fileless), Some(Signal::Fileless))),
+    ),
+    respond("respond/kill", "recognised, frozen and ended", ROUNDING, Plot::Kill),
+    respond("respond/freeze-undo", "frozen, and running again after the undo", ROUNDING, Plot::FreezeUndo),
+    respond(
+        "respond/quarantine-undo",
+        "its file taken away, and given back unchanged after the undo",
+        ROUNDING,
+        Plot::QuarantineUndo,
+    ),
+    respond(
+        "respond/cut",
+        "its line to the pool cut and kept cut, and allowed again after the undo",
+        &[Capability::CgroupBpf],
+        Plot::Cut,
+    ),
+];
+
+/// Every drill, in the order they are run.
+#[must_use]
+pub fn list() -> Vec<Drill> {
+    DRILLS.to_vec()
+}
+
+/// The drills of these names; a room's name means all of it, and no name at all every drill.
+///
+/// # Errors
+/// A name that is neither, with what there is.
+pub(crate) fn chosen(names: &[String]) -> anyhow::Result<Vec<Drill>> {
+    for name in names {
+        if !DRILLS.iter().any(|d| is_called(d, name)) {
+            let known: Vec<_> = DRILLS.iter().map(|d| d.name).collect();
+            anyhow::bail!("there is no drill `{name}`; there are: {}", known.join(", "));
+        }
+    }
+    Ok(list().into_iter().filter(|d| names.is_empty() || names.iter().any(|n| is_called(d, n))).collect())
+}
+
+fn is_called(drill: &Drill, name: &str) -> bool {
+    drill.name == name
+        || drill.name.split_once('/').is_some_and(|(room, _)| room == name.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_room_means_all_of_it() {
+        let names = |n: &[&str]| chosen(&n.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(names(&[]).unwrap().len(), DRILLS.len());
+        assert_eq!(names(&["respond"]).unwrap().len(), 4);
+        assert_eq!(names(&["respond", "respond/kill", "detect/memfd"]).unwrap().len(), 5);
+        assert!(names(&["detect/what"]).unwrap_err().to_string().contains("detect/randomx"));
+        assert!(names(&["det"]).is_err());
+    }
+}

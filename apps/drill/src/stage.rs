@@ -1,0 +1,123 @@
+//! Where a drill plays: the private folder, the cgroup, the pool and its network namespace.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::actor::{Actor, FOLDER};
+use crate::acts::{NOBODY, resolver_beside};
+use crate::scope::Scope;
+
+/// How long the pool may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All that one drill needs around its act. What it made goes away with it, last the folder.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    program: PathBuf,
+    pool: Option<(Actor, SocketAddr)>,
+    /// The pool's own, beside the rehearsed one: it must outlive what is done to the act.
+    backstage: Option<Scope>,
+    scope: Option<Scope>,
+    copy: PathBuf,
+    _folder: TempDir,
+}
+
+impl Stage {
+    /// Sets the stage. As root the act gets a cgroup and, with a pool, a network namespace; else neither.
+    ///
+    /// # Errors
+    /// What could not be made.
+    pub(crate) fn set(program: &Path, file_name: &str, with_pool: bool) -> anyhow::Result<Self> {
+        let root = rustix::process::geteuid().is_root();
+        let folder = tempfile::Builder::new().prefix(FOLDER).tempdir().context("make a private folder")?;
+        let copy = copy_program(program, folder.path(), file_name, root)?;
+        let (scope, backstage) = if root {
+            let name = format!("{FOLDER}{}", std::process::id());
+            (Some(Scope::make(&name)?), with_pool.then(|| Scope::make(&format!("{name}-pool"))).transpose()?)
+        } else {
+            (None, None)
+        };
+        let mut stage = Self {
+            program: program.to_owned(),
+            pool: None,
+            backstage,
+            scope,
+            copy,
+            _folder: folder,
+        };
+        if with_pool {
+            stage.pool = Some(stage.open_pool(root)?);
+        }
+        Ok(stage)
+    }
+
+    /// The cgroup v2 path that the act lives in, if it has one.
+    pub(crate) fn cgroup(&self) -> Option<&str> {
+        self.scope.as_ref().map(Scope::path)
+    }
+
+    /// The pool's address, if there is one.
+    pub(crate) fn pool(&self) -> Option<SocketAddr> {
+        self.pool.as_ref().map(|(_, address)| *address)
+    }
+
+    /// The name server beside it, if there is one.
+    pub(crate) fn resolver(&self) -> Option<SocketAddr> {
+        resolver_beside(self.pool()?)
+    }
+
+    /// The act's own program.
+    pub(crate) fn copy(&self) -> &Path {
+        &self.copy
+    }
+
+    /// Starts an act from the copy, under the name it gives itself.
+    pub(crate) fn play(&self, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
+        let none = OsStr::new("-");
+        let cgroup = self.scope.as_ref().map_or(none, |s| s.directory().as_os_str());
+        let network = match &self.pool {
+            Some((pool, _)) if self.scope.is_some() => format!("/proc/{}/ns/net", pool.pid()),
+            _ => "-".to_owned(),
+        };
+        let mut command = Command::new(&self.program);
+        command.args(["drill-act", "enter"]).arg(cgroup).arg(network).arg(&self.copy).arg(argv0).args(act);
+        Actor::start(command)
+    }
+
+    fn open_pool(&self, root: bool) -> anyhow::Result<(Actor, SocketAddr)> {
+        let mut command = Command::new(&self.program);
+        command.args(["drill-act", "stage", if root { "private" } else { "loopback" }]);
+        let pool = Actor::start(command)?;
+        let (_, address) = pool.wait_for("listening", PATIENCE)?;
+        if let Some(backstage) = &self.backstage {
+            let procs = backstage.directory().join("cgroup.procs");
+            fs::write(procs, pool.pid().to_string()).context("put the pool into its cgroup")?;
+        }
+        let address = address.parse().context("read the pool's address")?;
+        Ok((pool, address))
+    }
+}
+
+/// Copies the program into a folder of its own inside, which the act, as nobody, may change.
+fn copy_program(program: &Path, folder: &Path, file_name: &str, root: bool) -> anyhow::Result<PathBuf> {
+    // Others may pass through but not look.
+    fs::set_permissions(folder, Permissions::from_mode(0o711)).context("open the private folder")?;
+    let inner = folder.join("act");
+    fs::create_dir(&inner).context("make the act's folder")?;
+    let copy = inner.join(file_name);
+    fs::copy(program, &copy).with_context(|| format!("copy {}", program.display()))?;
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).context("make the copy executable")?;
+    if root {
+        // Only now, when nothing more is written into it: nobody could lead a later write elsewhere.
+        chown(&inner, Some(NOBODY), Some(NOBODY)).context("hand the act its folder")?;
+    }
+    Ok(copy)
+}
