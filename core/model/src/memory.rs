@@ -13,7 +13,8 @@ pub struct MemoryShape {
     pub hugetlb: u64,
     /// The largest anonymous mapping, in bytes.
     pub largest_anonymous: u64,
-    /// Number of private anonymous mappings of 2 MiB, give or take a page: RandomX scratchpads.
+    /// Number of private anonymous mappings of 2 MiB, give or take a page, that are nearly all in use:
+    /// RandomX scratchpads. Neighbours that the kernel joined into one mapping count each, up to one a CPU.
     pub scratchpads: u32,
     /// Bytes of anonymous memory that is executable: just-in-time code, or unpacked code.
     pub anonymous_executable: u64,

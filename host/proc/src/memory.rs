@@ -1,7 +1,10 @@
 //! The shape of a process's memory, from `/proc/PID/maps` (proc_pid_maps(5)) and the sums in its status.
 
+use std::os::fd::OwnedFd;
+
 use davy_model::{MemoryShape, ProcessKey};
 
+use crate::host::Hardware;
 use crate::procfs::ProcFs;
 use crate::status::parse_status;
 
@@ -12,9 +15,6 @@ const PAGE: u64 = 4096;
 
 /// What RandomX gives every thread to work in (RandomX specification, `RANDOMX_SCRATCHPAD_L3`).
 const SCRATCHPAD: u64 = 2 * 1024 * 1024;
-
-/// The kernel joins neighbouring anonymous mappings into one; of at most so many scratchpads.
-const MAX_JOINED: u64 = 256;
 
 impl ProcFs {
     /// The shape of a process's memory; `None` when it is gone or its pid was reused.
@@ -36,8 +36,10 @@ impl ProcFs {
             writable_executable: 0,
             nameless_code: 0,
         };
+        let cpus = Hardware::host().cpus();
+        let pagemap = folder.open("pagemap");
         for mapping in maps.split(|b| *b == b'\n').filter_map(parse_mapping) {
-            mapping.add_to(&mut shape);
+            mapping.add_to(&mut shape, cpus, |start, length| resident(pagemap.as_ref()?, start, length));
         }
         Some(shape)
     }
@@ -46,6 +48,7 @@ impl ProcFs {
 /// One line of maps.
 #[derive(Debug, PartialEq, Eq)]
 struct Mapping<'a> {
+    start: u64,
     length: u64,
     writable: bool,
     executable: bool,
@@ -65,6 +68,7 @@ fn parse_mapping(line: &[u8]) -> Option<Mapping<'_>> {
     let inode = field()?.parse().ok()?;
     let name = fields.next().unwrap_or(b"").trim_ascii_start();
     Some(Mapping {
+        start,
         length: end.checked_sub(start)?,
         writable: rights.get(1) == Some(&b'w'),
         executable: rights.get(2) == Some(&b'x'),
@@ -75,14 +79,19 @@ fn parse_mapping(line: &[u8]) -> Option<Mapping<'_>> {
 }
 
 impl Mapping<'_> {
-    fn add_to(&self, shape: &mut MemoryShape) {
+    fn add_to(&self, shape: &mut MemoryShape, cpus: u32, resident: impl Fn(u64, u64) -> Option<u64>) {
         let anonymous = self.is_anonymous();
         if anonymous {
             shape.largest_anonymous = shape.largest_anonymous.max(self.length);
             if self.executable {
                 shape.anonymous_executable = shape.anonymous_executable.saturating_add(self.length);
             } else if self.writable && !self.is_stack_or_heap() {
-                shape.scratchpads = shape.scratchpads.saturating_add(scratchpads(self.length));
+                let pads = scratchpads(self.length, cpus);
+                // A scratchpad is written from end to end all the time; a thread's stack of the same size hardly.
+                let used = |pages: u64| pages.saturating_mul(PAGE) >= self.length / 8 * 7;
+                if pads > 0 && resident(self.start, self.length).is_none_or(used) {
+                    shape.scratchpads = shape.scratchpads.saturating_add(pads);
+                }
             }
         }
         if self.writable && self.executable {
@@ -105,15 +114,29 @@ impl Mapping<'_> {
     }
 }
 
-/// How many scratchpads a mapping of this length is. One is 2 MiB, give or take a page. A multiple counts only when
-/// each has the page that malloc puts in front: a bare multiple of 2 MiB is what stacks and arenas are made of.
-fn scratchpads(length: u64) -> u32 {
+/// How many scratchpads a mapping of this length can be. One is 2 MiB, give or take a page. The kernel joins
+/// neighbouring anonymous mappings, so a multiple counts too, up to one a CPU; malloc puts a page in front of each.
+fn scratchpads(length: u64, cpus: u32) -> u32 {
     if length.abs_diff(SCRATCHPAD) <= PAGE {
         return 1;
     }
-    let each = SCRATCHPAD + PAGE;
-    let joined = length / each;
-    if length.is_multiple_of(each) && joined <= MAX_JOINED { joined as u32 } else { 0 }
+    let joined = length / SCRATCHPAD;
+    let rest = length % SCRATCHPAD;
+    let is_multiple = rest == 0 || rest == joined * PAGE;
+    if is_multiple && (2..=u64::from(cpus)).contains(&joined) { joined as u32 } else { 0 }
+}
+
+/// How many pages of a range are in memory or swapped out, from `/proc/PID/pagemap`
+/// (Documentation/admin-guide/mm/pagemap.rst); `None` where that cannot be read.
+fn resident(pagemap: &OwnedFd, start: u64, length: u64) -> Option<u64> {
+    const ENTRY: u64 = 8;
+    let wanted = usize::try_from(length / PAGE * ENTRY).ok()?;
+    let mut entries = vec![0u8; wanted];
+    let read = rustix::io::pread(pagemap, &mut entries, start / PAGE * ENTRY).ok()?;
+    // The two highest bits: present, swapped. Little-endian and big-endian hosts alike hold them in the native word.
+    let words = entries[..read].chunks_exact(ENTRY as usize);
+    let held = words.filter(|word| word.first_chunk().is_some_and(|w| u64::from_ne_bytes(*w) >> 62 != 0));
+    Some(held.count() as u64)
 }
 
 #[cfg(test)]
@@ -133,7 +156,10 @@ mod tests {
             writable_executable: 0,
             nameless_code: 0,
         };
-        maps.as_bytes().split(|b| *b == b'\n').filter_map(parse_mapping).for_each(|m| m.add_to(&mut shape));
+        maps.as_bytes()
+            .split(|b| *b == b'\n')
+            .filter_map(parse_mapping)
+            .for_each(|m| m.add_to(&mut shape, 2, |_, _| None));
         shape
     }
 
@@ -165,6 +191,21 @@ mod tests {
              7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0                          [vdso]\n",
         );
         assert_eq!((found.scratchpads, found.anonymous_executable), (0, 0));
+    }
+
+    #[test]
+    fn neighbours_that_the_kernel_joined_count_each_up_to_one_a_cpu() {
+        let mib = 1 << 20;
+        assert_eq!(
+            (scratchpads(2 * mib, 1), scratchpads(2 * mib + PAGE, 1), scratchpads(2 * mib - PAGE, 1)),
+            (1, 1, 1)
+        );
+        assert_eq!((scratchpads(8 * mib, 4), scratchpads(8 * mib + 4 * PAGE, 4)), (4, 4));
+        assert_eq!(
+            (scratchpads(8 * mib, 2), scratchpads(8 * mib + PAGE, 4), scratchpads(3 * mib, 4)),
+            (0, 0, 0)
+        );
+        assert_eq!((scratchpads(0, 64), scratchpads(PAGE, 64), scratchpads(u64::MAX, 64)), (0, 0, 0));
     }
 
     #[test]

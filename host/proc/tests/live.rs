@@ -1,0 +1,320 @@
+//! The room against the machine it runs on: own processes, own sockets, own namespaces.
+#![allow(clippy::unwrap_used, missing_docs, unsafe_code)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use davy_model::{EventKind, FlowKey, Timestamp, Transport};
+use davy_proc::sockets::{self, DestroyError};
+use davy_proc::{Concealed, PollOptions, Poller, ProcFs, Sampler};
+
+/// A process of ours that is ended whatever happens.
+struct Own(Child);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn shell(script: &str) -> Own {
+    let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    Own(child.unwrap())
+}
+
+/// Runs one ignored test of this file in namespaces of its own; `None` without the right to make them.
+fn inside(namespaces: &[&str], test: &str) -> Option<Own> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: making namespaces needs root");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(namespaces).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    Some(Own(child.unwrap()))
+}
+
+fn line_with(own: &mut Own, word: &str) -> String {
+    let reader = BufReader::new(own.0.stdout.as_mut().unwrap());
+    reader.lines().map(Result::unwrap).find(|line| line.contains(word)).unwrap()
+}
+
+#[test]
+fn this_process_is_described() {
+    let info = davy_proc::read(std::process::id()).unwrap();
+    assert_eq!(info.image.path, std::env::current_exe().unwrap().to_str().unwrap());
+    assert_eq!(info.args, std::env::args().collect::<Vec<_>>());
+    assert_eq!(info.cwd, std::env::current_dir().unwrap().to_str().unwrap());
+    assert_eq!(info.creds.euid, rustix::process::geteuid().as_raw());
+    assert_eq!(info.parent.unwrap().pid, rustix::process::getppid().unwrap().as_raw_pid() as u32);
+    assert!(info.ns.net != 0 && info.ns.pid != 0 && info.image.file.ino != 0 && !info.kernel_thread);
+    assert!(info.cgroup.starts_with('/') && info.cgroup_id != 0);
+    let all = davy_proc::list();
+    assert!(all.iter().any(|p| p.key == info.key));
+    assert!(all.iter().find(|p| p.key.pid == 1).unwrap().parent.is_none());
+}
+
+#[test]
+fn a_name_made_to_confuse_confuses_nobody() {
+    let own = Own(Command::new("sleep")
+        .arg("20")
+        .env("LD_PRELOAD", "")
+        .env_remove("LD_LIBRARY_PATH")
+        .spawn()
+        .unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("a) R 1 (b\nc");
+    std::fs::copy("/bin/sleep", &odd).unwrap();
+    let renamed = Own(Command::new(&odd).arg("20").spawn().unwrap());
+    let info = davy_proc::read(renamed.0.id()).unwrap();
+    assert_eq!(info.comm, "a) R 1 (b\nc");
+    assert_eq!(info.parent.unwrap().pid, std::process::id());
+    std::fs::remove_file(&odd).unwrap();
+    let info = davy_proc::read(renamed.0.id()).unwrap();
+    assert_eq!(info.image.kind, davy_model::ImageKind::Deleted);
+    assert_eq!(info.image.path, odd.to_str().unwrap());
+    let sleeping = davy_proc::read(own.0.id()).unwrap();
+    assert_eq!(sleeping.env, vec![("LD_PRELOAD".to_owned(), String::new())]);
+}
+
+#[test]
+fn a_thread_that_computes_is_sampled_and_one_that_sleeps_is_not() {
+    let own = shell("sleep 20 & exec 2>/dev/null; while :; do :; done");
+    let mut sampler = Sampler::new();
+    std::thread::sleep(Duration::from_millis(100));
+    sampler.sample();
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    let first = sampler.sample();
+    let busy =
+        |batch: &davy_model::SampleBatch| batch.threads.iter().find(|t| t.process.pid == own.0.id()).copied();
+    let before = busy(&first).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let after = busy(&sampler.sample()).unwrap();
+    assert!(after.cpu_ns > before.cpu_ns);
+    assert!(after.cpu_ns - before.cpu_ns <= start.elapsed().as_nanos() as u64 * 2);
+    assert!(after.allowed_cpus >= 1 && after.mxcsr.is_none() && after.tid == own.0.id());
+    assert!(first.threads.iter().all(|t| t.process.pid != 1 || t.cpu_ns > 0) && first.cpus >= 1);
+    assert_eq!(sampler.burst(&[after.process]).threads.len(), 1);
+    let idle = davy_proc::list().into_iter().find(|p| p.parent.is_some_and(|k| k.pid == own.0.id())).unwrap();
+    assert!(sampler.sample().threads.iter().all(|t| t.process != idle.key));
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(idle.key.pid as i32).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+}
+
+#[test]
+fn scratchpads_and_generated_code_show_in_the_memory_shape() {
+    const MIB: usize = 1 << 20;
+    let key = davy_proc::key(std::process::id()).unwrap();
+    let before = davy_proc::memory_shape(&key).unwrap();
+    let map = |length: usize, rights: i32| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory of this program.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, rights, flags, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at.cast::<u8>()
+    };
+    for _ in 0..3 {
+        // Between guards, so that the kernel does not join neighbours.
+        map(2 * MIB, libc::PROT_NONE);
+        let pad = map(2 * MIB, libc::PROT_READ | libc::PROT_WRITE);
+        for page in 0..512 {
+            // SAFETY: the mapping was made above, is writable and holds 512 pages.
+            unsafe { pad.add(page * 4096).write_volatile(1) };
+        }
+        map(2 * MIB, libc::PROT_NONE);
+    }
+    // One of the same size that nothing was written to, as threads' stacks are.
+    map(2 * MIB, libc::PROT_READ | libc::PROT_WRITE);
+    map(2 * MIB, libc::PROT_NONE);
+    map(64 * 1024, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+    map(256 * MIB, libc::PROT_READ | libc::PROT_WRITE);
+    let shape = davy_proc::memory_shape(&key).unwrap();
+    assert_eq!(shape.scratchpads, before.scratchpads + 3);
+    assert_eq!(shape.writable_executable, before.writable_executable + 64 * 1024);
+    assert_eq!(shape.anonymous_executable, before.anonymous_executable + 64 * 1024);
+    assert!(shape.largest_anonymous >= 256 * MIB as u64 && shape.resident > 0);
+    let reused = davy_model::ProcessKey { start_ticks: key.start_ticks + 1, ..key };
+    assert_eq!(davy_proc::memory_shape(&reused), None);
+}
+
+#[test]
+fn polls_tell_of_exec_rename_and_exit() {
+    let mut poller = Poller::new(PollOptions { flows: false, sizes: false });
+    let now = Timestamp::from_secs(1);
+    let first = poller.poll(now);
+    assert!(first.iter().all(|e| matches!(e.kind, EventKind::Found(_)) && e.time == now));
+    let mut own = shell("read a; printf renamed > /proc/$$/comm; echo; read b; exec sleep 20");
+    let key = davy_proc::key(own.0.id()).unwrap();
+    let kinds = |events: Vec<davy_model::Event>| -> Vec<EventKind> {
+        events.into_iter().filter(|e| e.process == Some(key)).map(|e| e.kind).collect()
+    };
+    // The shell may be met before and after its own exec.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(matches!(kinds(poller.poll(now)).as_slice(), [EventKind::Exec(p)] if p.comm == "sh"));
+    assert!(kinds(poller.poll(now)).is_empty());
+    own.0.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+    own.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    assert_eq!(kinds(poller.poll(now)), vec![EventKind::Renamed { comm: "renamed".into() }]);
+    own.0.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(matches!(kinds(poller.poll(now)).as_slice(), [EventKind::Exec(p)] if p.args == ["sleep", "20"]));
+    drop(own);
+    assert!(matches!(kinds(poller.poll(now)).as_slice(), [EventKind::Exit(_)]));
+}
+
+/// A connection over loopback: its listener, its two ends, and their cookies.
+fn connection() -> (TcpListener, TcpStream, TcpStream, FlowKey) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let server = listener.accept().unwrap().0;
+    let cookie = FlowKey(rustix::net::sockopt::socket_cookie(&client).unwrap());
+    (listener, client, server, cookie)
+}
+
+#[test]
+fn sockets_have_cookies_volumes_and_owners() {
+    if let Err(error) = sockets::probe_list() {
+        println!("SKIPPED: sock_diag: {error}");
+        return;
+    }
+    let (listener, mut client, mut server, cookie) = connection();
+    client.write_all(&[7; 1000]).unwrap();
+    server.read_exact(&mut [0; 1000]).unwrap();
+    server.write_all(&[7; 300]).unwrap();
+    client.read_exact(&mut [0; 300]).unwrap();
+    let udp = UdpSocket::bind("[::1]:0");
+    let all = sockets::list();
+    let own = davy_proc::key(std::process::id()).unwrap();
+    let found = all.iter().find(|s| s.flow == cookie).unwrap();
+    assert_eq!((found.local, found.remote), (client.local_addr().unwrap(), client.peer_addr().unwrap()));
+    assert_eq!((found.volume.sent_bytes, found.volume.received_bytes), (1000, 300));
+    assert!(found.volume.sent_packets >= 1 && found.volume.received_packets >= 1);
+    assert_eq!(found.owners, vec![own]);
+    assert!(!found.listening && found.is_destroyable());
+    let listening = all.iter().find(|s| s.listening && s.local == listener.local_addr().unwrap()).unwrap();
+    assert!(listening.remote.ip().is_unspecified());
+    if let Ok(udp) = udp {
+        let local = udp.local_addr().unwrap();
+        assert!(
+            all.iter().any(|s| s.transport == Transport::Udp && s.local == local && s.owners == vec![own])
+        );
+    }
+}
+
+#[test]
+fn a_destroyed_connection_is_reset_and_no_other_is_touched() {
+    let (_listener, mut client, _server, cookie) = connection();
+    let (_other_listener, mut other, mut other_server, _) = connection();
+    let Some(socket) = sockets::list().into_iter().find(|s| s.flow == cookie) else {
+        println!("SKIPPED: sock_diag does not list sockets here");
+        return;
+    };
+    match sockets::destroy(&socket) {
+        Ok(()) => {}
+        Err(error @ DestroyError::Refused(_)) => {
+            println!("SKIPPED: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    }
+    assert!(client.read(&mut [0]).is_err(), "the connection still stands");
+    other.write_all(b"x").unwrap();
+    other_server.read_exact(&mut [0]).unwrap();
+    sockets::destroy(&socket).expect("one that is gone counts as ended");
+}
+
+#[test]
+fn polls_tell_of_flows_and_their_sizes() {
+    if sockets::probe_list().is_err() {
+        println!("SKIPPED: sock_diag does not list sockets here");
+        return;
+    }
+    let mut poller = Poller::new(PollOptions::default());
+    let now = Timestamp::from_secs(1);
+    poller.poll(now);
+    let (listener, mut client, mut server, cookie) = connection();
+    let of = |events: Vec<davy_model::Event>| -> Vec<EventKind> {
+        let is_ours = |kind: &EventKind| match kind {
+            EventKind::FlowOpen(f) => f.flow == cookie,
+            EventKind::FlowChunk(c) => c.flow == cookie,
+            EventKind::FlowClose(c) => c.flow == cookie,
+            EventKind::Listen(f) => f.local == listener.local_addr().unwrap(),
+            _ => false,
+        };
+        events.into_iter().map(|e| e.kind).filter(is_ours).collect()
+    };
+    let opened = of(poller.poll(now));
+    assert!(opened.iter().any(|k| matches!(k, EventKind::FlowOpen(f) if !f.accepted)));
+    assert!(opened.iter().any(|k| matches!(k, EventKind::Listen(_))));
+    client.write_all(&[1; 203]).unwrap();
+    server.read_exact(&mut [0; 203]).unwrap();
+    let grown = of(poller.poll(now));
+    assert!(
+        matches!(grown.as_slice(), [EventKind::FlowChunk(c)] if c.size == 203 && c.offset == 0),
+        "{grown:?}"
+    );
+    drop((client, server));
+    let closed = of(poller.poll(now));
+    assert!(
+        matches!(closed.last(), Some(EventKind::FlowClose(c)) if c.volume.sent_bytes == 203),
+        "{closed:?}"
+    );
+}
+
+#[test]
+fn sockets_of_other_network_namespaces_are_seen() {
+    let Some(mut own) = inside(&["-n"], "child_listens_in_its_own_network") else { return };
+    let port: u16 = line_with(&mut own, "port=").split("port=").nth(1).unwrap().trim().parse().unwrap();
+    let all = sockets::list();
+    let found = all
+        .iter()
+        .find(|s| s.listening && s.local.port() == port && s.owners.iter().any(|o| o.pid == own.0.id()));
+    let here = davy_proc::read(std::process::id()).unwrap().ns.net;
+    assert_ne!(found.expect("the socket is not listed").namespace, here);
+}
+
+#[test]
+#[ignore = "is run by another test in a network namespace"]
+fn child_listens_in_its_own_network() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    println!("\nport={}", listener.local_addr().unwrap().port());
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn a_mount_over_a_process_hides_it_from_nobody() {
+    let Some(own) = inside(&["-m"], "child_hides_a_process_by_a_mount") else { return };
+    let mut own = own;
+    let mut said = String::new();
+    own.0.stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
+    own.0.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
+    assert!(own.0.wait().unwrap().success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "is run by another test in a mount namespace"]
+fn child_hides_a_process_by_a_mount() {
+    let sleeper = Own(Command::new("sleep").arg("20").spawn().unwrap());
+    let pid = sleeper.0.id();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "hide", &format!("/proc/{pid}")]).status().unwrap();
+    assert!(mounted.success());
+    assert!(std::fs::read(format!("/proc/{pid}/stat")).is_err(), "the mount does not cover");
+    let found = davy_proc::hidden();
+    assert!(
+        found
+            .iter()
+            .any(|h| h.pid == pid && matches!(&h.how, Concealed::Covered { by } if by.starts_with("tmpfs")))
+    );
+    assert!(ProcFs::host().is_private());
+    assert_eq!(davy_proc::read(pid).expect("it is not seen through").comm, "sleep");
+}
