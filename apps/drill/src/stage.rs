@@ -45,14 +45,8 @@ impl Stage {
         } else {
             (None, None)
         };
-        let mut stage = Self {
-            program: program.to_owned(),
-            pool: None,
-            backstage,
-            scope,
-            copy,
-            _folder: folder,
-        };
+        let mut stage =
+            Self { program: program.to_owned(), pool: None, backstage, scope, copy, _folder: folder };
         if with_pool {
             stage.pool = Some(stage.open_pool(root)?);
         }

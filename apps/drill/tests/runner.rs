@@ -1,2 +1,219 @@
-//! Being written.
-fn main() {}
+//! The runner and its acts, played for real against an agent that is not: it answers on the same sockets, and what it
+//! claims to do it does, or does not, as each test says.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fake;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use davy_drill::{DrillOptions, DrillProgress};
+use davy_model::{Capability, Mode};
+use davy_wire::{DrillOutcome, DrillResult};
+use fake::{Fake, Manners};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, name, args @ ..] = words.as_slice()
+        && verb == "drill-act"
+    {
+        std::process::exit(i32::from(davy_drill::act(name, args).is_err()));
+    }
+    let mut arguments = Arguments::from_args();
+    // A drill's cgroup is named after the process, and these tests are one.
+    arguments.test_threads = Some(1);
+    let tests: Vec<(&str, fn())> = vec![
+        ("no_agent_is_an_error_that_says_what_to_do", no_agent),
+        ("a_name_that_is_no_drill_is_an_error", no_such_drill),
+        ("acts_are_what_they_play", acts_are_what_they_play),
+        ("computing_and_throttled", computing_and_throttled),
+        ("stratum_is_spoken", stratum_is_spoken),
+        ("a_silent_agent_fails_and_nothing_is_left", silent_agent),
+        ("a_missing_capability_is_unsupported", missing_capability),
+        ("off_is_off", off),
+        ("kill_holds", kill_holds),
+        ("kill_that_does_not_kill_fails", kill_liar),
+        ("freeze_and_undo_hold", freeze_undo),
+        ("quarantine_and_undo_hold", quarantine_undo),
+        ("quarantine_that_changes_the_file_fails", quarantine_careless),
+        ("cut_that_does_not_cut_fails", cut_liar),
+    ];
+    let trials = tests.into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            std::panic::catch_unwind(test).map_err(|_| Failed::from("panicked, see above"))?;
+            nothing_is_left().map_err(Failed::from)
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// What every test leaves behind: no act, no cgroup, no folder.
+fn nothing_is_left() -> Result<(), String> {
+    let own = std::process::id();
+    let children = fake::acts();
+    if !children.is_empty() {
+        return Err(format!("acts still run: {children:?}"));
+    }
+    let names = [format!("davy-drill-{own}"), format!("davy-drill-{own}-pool")];
+    let scopes = names.iter().filter_map(|name| Some(fake::cgroup2()?.join(name)));
+    match scopes.into_iter().find(|s| s.exists()) {
+        Some(left) => Err(format!("{} is still there", left.display())),
+        None => Ok(()),
+    }
+}
+
+fn drill(fake: &Fake, name: &str, seconds: u64) -> DrillResult {
+    let options = options(fake.folder(), name, seconds);
+    let mut seen = Vec::new();
+    let results = davy_drill::run(&options, &mut |p| seen.push(p)).unwrap();
+    assert!(matches!(
+        seen.as_slice(),
+        [DrillProgress::Started { number: 1, of: 1, .. }, DrillProgress::Finished(_)]
+    ));
+    assert_eq!(results.len(), 1);
+    println!("{:?}", results[0]);
+    results[0].clone()
+}
+
+fn options(folder: &Path, name: &str, seconds: u64) -> DrillOptions {
+    DrillOptions {
+        read_socket: folder.join("read.sock"),
+        control_socket: folder.join("control.sock"),
+        names: vec![name.to_owned()],
+        timeout: Duration::from_secs(seconds),
+        program: None,
+    }
+}
+
+/// Whether drills that stop something can be played; says so when not.
+fn can_stop() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let writable = fake::cgroup2().is_some_and(|mount| {
+        let trial: PathBuf = mount.join(format!("davy-drill-trial-{}", std::process::id()));
+        std::fs::create_dir(&trial).and_then(|()| std::fs::remove_dir(&trial)).is_ok()
+    });
+    if !(root && writable) {
+        println!("SKIPPED: root and a writable cgroup v2 mount");
+    }
+    root && writable
+}
+
+fn no_agent() {
+    let error = davy_drill::run(&options(Path::new("/nonexistent"), "detect", 1), &mut |_| ()).unwrap_err();
+    assert!(format!("{error:#}").contains("davy run"), "{error:#}");
+}
+
+fn no_such_drill() {
+    let fake = Fake::start(Manners::default());
+    let error = davy_drill::run(&options(fake.folder(), "detect/rndomx", 1), &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("detect/randomx"), "{error:#}");
+}
+
+fn acts_are_what_they_play() {
+    for name in ["detect/memfd", "detect/deleted", "detect/masquerade"] {
+        let fake = Fake::start(Manners::default());
+        let result = drill(&fake, name, 15);
+        assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+        assert!(result.detect_ms.is_some() && result.stop_ms.is_none(), "{result:?}");
+    }
+}
+
+fn computing_and_throttled() {
+    let rates: Vec<f64> = ["detect/randomx", "detect/throttled"]
+        .map(|name| {
+            let fake = Fake::start(Manners { cpu_ms: 3000, ..Manners::default() });
+            let begun = Instant::now();
+            let result = drill(&fake, name, 30);
+            assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+            3000.0 / begun.elapsed().as_millis() as f64
+        })
+        .into();
+    // Both had to use three seconds of CPU on at most two threads; held to a quarter that takes far longer.
+    assert!(rates[1] < 0.6, "the throttled act used the CPU at {rates:?}");
+}
+
+fn stratum_is_spoken() {
+    for name in ["detect/stratum", "detect/pool-list"] {
+        if rustix::process::geteuid().is_root() && !can_stop() {
+            return;
+        }
+        let fake = Fake::start(Manners::default());
+        let result = drill(&fake, name, 15);
+        assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+    }
+}
+
+fn silent_agent() {
+    let fake = Fake::start(Manners { silent: true, ..Manners::default() });
+    let result = drill(&fake, "detect/memfd", 1);
+    assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+    assert!(result.evidence.contains("no such finding"), "{result:?}");
+}
+
+fn missing_capability() {
+    let fake = Fake::start(Manners { lacks: Some(Capability::FpuState), ..Manners::default() });
+    let result = drill(&fake, "detect/randomx", 1);
+    assert_eq!((result.outcome, result.tier), (DrillOutcome::Unsupported, None));
+    assert!(result.evidence.contains("FpuState") && result.evidence.contains("not here"), "{result:?}");
+}
+
+fn off() {
+    let fake = Fake::start(Manners { mode: Mode::Off, ..Manners::default() });
+    assert_eq!(drill(&fake, "detect/memfd", 1).outcome, DrillOutcome::Off);
+}
+
+fn kill_holds() {
+    if can_stop() {
+        let fake = Fake::start(Manners::default());
+        let result = drill(&fake, "respond/kill", 15);
+        assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+        assert!(result.stop_ms.is_some() && result.detect_ms.is_some(), "{result:?}");
+    }
+}
+
+fn kill_liar() {
+    if can_stop() {
+        let fake = Fake::start(Manners { liar: true, ..Manners::default() });
+        let result = drill(&fake, "respond/kill", 3);
+        assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+        assert!(result.evidence.contains("not ended"), "{result:?}");
+    }
+}
+
+fn freeze_undo() {
+    if can_stop() {
+        let fake = Fake::start(Manners::default());
+        let result = drill(&fake, "respond/freeze-undo", 20);
+        assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+        let fake = Fake::start(Manners { liar: true, ..Manners::default() });
+        let result = drill(&fake, "respond/freeze-undo", 4);
+        assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+    }
+}
+
+fn quarantine_undo() {
+    if can_stop() {
+        let fake = Fake::start(Manners::default());
+        let result = drill(&fake, "respond/quarantine-undo", 15);
+        assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+    }
+}
+
+fn quarantine_careless() {
+    if can_stop() {
+        let fake = Fake::start(Manners { careless: true, ..Manners::default() });
+        let result = drill(&fake, "respond/quarantine-undo", 15);
+        assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+        assert!(result.evidence.contains("came back changed"), "{result:?}");
+    }
+}
+
+fn cut_liar() {
+    if can_stop() {
+        let fake = Fake::start(Manners { liar: true, ..Manners::default() });
+        let result = drill(&fake, "respond/cut", 15);
+        assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+        assert!(result.evidence.contains("could still be reached"), "{result:?}");
+    }
+}
