@@ -96,7 +96,7 @@ impl State {
                 self.findings().into_iter().map(Reply::Finding).collect()
             }
             Query::Incidents { .. } => self.incident().map(Reply::Incident).into_iter().collect(),
-            Query::Incident { id } if id == IncidentId(1) => {
+            Query::Incident { id: IncidentId(1) } => {
                 self.incident().map(Reply::Incident).into_iter().collect()
             }
             Query::Actions { .. } => self.journal.iter().cloned().map(Reply::Action).collect(),
