@@ -26,6 +26,8 @@ pub(crate) struct Answering {
     pub(crate) verbose: u8,
     /// Whether standard output is a terminal.
     pub(crate) terminal: bool,
+    /// Whether standard error is a terminal.
+    pub(crate) error_terminal: bool,
     /// The clock and zone of the reader.
     pub(crate) clock: Clock,
     color: bool,
@@ -51,9 +53,26 @@ impl Answering {
             quiet: common.quiet,
             verbose: common.verbose,
             terminal: io::stdout().is_terminal(),
+            error_terminal: io::stderr().is_terminal(),
             clock: Clock::system(),
             color: color(io::stdout().is_terminal()),
             error_color: color(io::stderr().is_terminal()),
+        }
+    }
+
+    /// For people, without colours, by a clock that stands.
+    #[cfg(test)]
+    pub(crate) fn for_tests(clock: Clock, width: usize) -> Self {
+        Self {
+            json: false,
+            width,
+            quiet: false,
+            verbose: 0,
+            terminal: false,
+            error_terminal: false,
+            clock,
+            color: false,
+            error_color: false,
         }
     }
 

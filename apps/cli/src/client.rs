@@ -72,6 +72,12 @@ impl Client {
         }
     }
 
+    /// Whether this user may command at all; nothing is sent.
+    pub(crate) fn may_change(&self) -> Result<(), Failure> {
+        let socket = self.paths.control_socket();
+        UnixStream::connect(&socket).map(drop).map_err(|e| self.unreachable(&socket, &e))
+    }
+
     fn send(&self, socket: &Path, body: RequestBody, patience: Option<Duration>) -> Result<Answers, Failure> {
         let fault = |e: io::Error| self.unreachable(socket, &e);
         let mut stream = UnixStream::connect(socket).map_err(fault)?;

@@ -11,6 +11,7 @@ mod change;
 mod client;
 mod clock;
 mod document;
+mod drill;
 mod escape;
 mod events;
 mod explain;
@@ -77,9 +78,8 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Completions(asked) => shell::completions(asked)?,
         Verb::Man(asked) => shell::manual(answering, asked)?,
         Verb::Top(asked) => top::run(&client, answering, asked)?,
-        Verb::Drill(_) | Verb::DrillAct(_) => {
-            return Err(Failure::new(Exit::Failed, "not wired yet"));
-        }
+        Verb::Drill(asked) => return drill::run(&client, &paths, answering, asked),
+        Verb::DrillAct(asked) => drill::act(asked)?,
     }
     Ok(Exit::Done)
 }

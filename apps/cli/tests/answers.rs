@@ -1,0 +1,160 @@
+//! What every verb answers, for people and in JSON, against an agent of canned answers.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod canned;
+mod fake_agent;
+
+use davy_model::{ActionId, IncidentId};
+use davy_wire::{Command, ErrorCode, Query, Reply, RequestBody};
+use fake_agent::{FakeAgent, golden};
+
+fn host() -> FakeAgent {
+    FakeAgent::answering(|request| match request {
+        RequestBody::Query(query) => match query {
+            Query::Status => vec![Reply::Status(canned::status())],
+            Query::Top => vec![Reply::Top(canned::top())],
+            Query::Events { .. } => canned::events().into_iter().map(Reply::Event).collect(),
+            Query::Findings { .. } => vec![Reply::Finding(canned::finding())],
+            Query::Finding { id } if id.0 == 12 => vec![Reply::Finding(canned::finding())],
+            Query::Incidents { .. } => canned::listed().into_iter().map(Reply::Incident).collect(),
+            Query::Incident { id } if id.0 == 7 => vec![Reply::Incident(canned::incident())],
+            Query::Actions { .. } => canned::actions().into_iter().map(Reply::Action).collect(),
+            _ => {
+                vec![Reply::Error { code: ErrorCode::NotFound, message: "there is no such thing".to_owned() }]
+            }
+        },
+        RequestBody::Command(command) => vec![Reply::Done(format!("Did it: {command:?}."))],
+    })
+}
+
+fn answers(name: &str, args: &[&str]) {
+    let host = host();
+    let people = host.davy(args);
+    assert_eq!((people.code, people.err.as_str()), (0, ""));
+    golden(&format!("{name}.txt"), &people.out);
+    let mut args = args.to_vec();
+    args.push("--json");
+    let programs = host.davy(&args);
+    assert_eq!((programs.code, programs.err.as_str()), (0, ""));
+    for document in serde_json::Deserializer::from_str(&programs.out).into_iter::<serde_json::Value>() {
+        document.unwrap();
+    }
+    golden(&format!("{name}.json"), &programs.out);
+}
+
+#[test]
+fn status() {
+    answers("status", &["status", "-v"]);
+}
+
+#[test]
+fn incidents() {
+    answers("incidents", &["incidents"]);
+}
+
+#[test]
+fn the_story_of_one() {
+    answers("incident", &["incidents", "7"]);
+}
+
+#[test]
+fn explain_an_incident() {
+    answers("explain", &["explain", "7"]);
+}
+
+#[test]
+fn explain_a_finding() {
+    answers("explain_finding", &["explain", "f12"]);
+}
+
+#[test]
+fn events() {
+    answers("events", &["events"]);
+}
+
+#[test]
+fn events_followed_are_json_lines() {
+    let ended = host().davy(&["events", "-f", "--json"]);
+    assert_eq!(ended.code, 0);
+    assert_eq!(ended.out.lines().count(), canned::events().len());
+    for line in ended.out.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(event["time"].as_str().unwrap().starts_with("2026-02-03T03:12:4"));
+    }
+}
+
+#[test]
+fn findings() {
+    answers("findings", &["findings"]);
+}
+
+#[test]
+fn actions() {
+    answers("actions", &["actions"]);
+}
+
+#[test]
+fn top_once() {
+    answers("top", &["top", "--once"]);
+}
+
+#[test]
+fn questions_carry_their_filters() {
+    let host = host();
+    host.davy(&["events", "--since", "2026-02-03T03:12:41Z", "--pid", "4711", "--kind", "exec", "--limit", "5"]);
+    let asked = Query::Events {
+        since: Some(canned::BEGAN),
+        limit: 5,
+        pid: Some(4711),
+        kinds: vec!["exec".to_owned()],
+        follow: false,
+    };
+    assert_eq!(host.heard(), [RequestBody::Query(asked)]);
+}
+
+#[test]
+fn every_kind_of_event_can_be_asked_for() {
+    for event in canned::events() {
+        let name = serde_json::to_value(&event).unwrap()["event"].as_str().unwrap().to_owned();
+        assert_eq!(host().davy(&["events", "--kind", &name]).code, 0, "{name}");
+    }
+    assert_eq!(host().davy(&["events", "--kind", "rumour"]).code, 2);
+}
+
+#[test]
+fn changes_go_to_the_change_socket() {
+    let cases: [(&[&str], Command); 8] = [
+        (&["undo", "7"], Command::UndoIncident { id: IncidentId(7) }),
+        (&["undo", "a31"], Command::UndoAction { id: ActionId(31) }),
+        (
+            &["act", "7", "freeze", "cut"],
+            Command::Act { id: IncidentId(7), actions: vec!["freeze".to_owned(), "cut".to_owned()] },
+        ),
+        (&["disarm", "--for", "10m"], Command::Disarm { seconds: 600 }),
+        (&["disarm", "--end"], Command::Arm),
+        (&["policy", "reload"], Command::Reload),
+        (&["stop"], Command::Stop),
+        (&["undo", "incident", "7"], Command::UndoIncident { id: IncidentId(7) }),
+    ];
+    for (args, command) in cases {
+        let host = host();
+        let ended = host.davy(args);
+        assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{args:?}");
+        assert_eq!(ended.out.lines().collect::<Vec<_>>().join(" "), format!("Did it: {command:?}."));
+        assert_eq!(host.heard(), [RequestBody::Command(command)]);
+    }
+    let ended = host().davy(&["--json", "stop"]);
+    assert_eq!(ended.out, "{\n  \"done\": \"Did it: Stop.\"\n}\n");
+}
+
+#[test]
+fn what_is_missing_is_not_found() {
+    let ended = host().davy(&["incidents", "99"]);
+    assert_eq!(ended.code, 4);
+    assert_eq!(ended.err, "davy: there is no such thing\n");
+    let ended = host().davy(&["explain", "f99", "--json"]);
+    assert_eq!(ended.code, 4);
+    let error: serde_json::Value = serde_json::from_str(&ended.err).unwrap();
+    assert_eq!(error["error"]["code"], "not_found");
+}

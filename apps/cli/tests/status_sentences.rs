@@ -1,0 +1,80 @@
+//! The first sentence of `davy status` is true, and loud when something is wrong.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod canned;
+mod fake_agent;
+
+use davy_model::{Mode, Timestamp};
+use davy_wire::{AgentStatus, DropCount, Reply};
+use fake_agent::FakeAgent;
+
+fn said(change: impl Fn(&mut AgentStatus)) -> String {
+    let mut status = canned::status();
+    change(&mut status);
+    let ended =
+        FakeAgent::answering(move |_| vec![Reply::Status(status.clone())]).davy(&["status", "--color", "never"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    ended.out
+}
+
+fn first(out: &str) -> &str {
+    out.lines().next().unwrap()
+}
+
+#[test]
+fn says_how_many_enforce() {
+    assert_eq!(first(&said(|_| {})), "Protected. 1 of 4 protections enforces, 2 observe, 1 is off.");
+}
+
+#[test]
+fn does_not_claim_protection_that_only_watches() {
+    let out = said(|s| s.protections[0].mode = Mode::Observe);
+    assert_eq!(
+        first(&out),
+        "Watching. 3 of 4 protections observe, 1 is off; Davy tells and does not act."
+    );
+}
+
+#[test]
+fn does_not_count_what_cannot_work_here() {
+    let out = said(|s| s.protections[0].tier = None);
+    assert!(first(&out).starts_with("Watching. 2 of 4 protections observe, 1 is off, 1 cannot work here"));
+    assert!(out.contains("Missing here"), "what is missing is shown unasked when it matters\n{out}");
+}
+
+#[test]
+fn says_loudly_that_nothing_protects() {
+    let out = said(|s| s.protections.iter_mut().for_each(|p| p.mode = Mode::Off));
+    assert!(first(&out).starts_with("NOT PROTECTED."), "{out}");
+}
+
+#[test]
+fn says_loudly_that_it_is_disarmed() {
+    let out = said(|s| s.disarmed_until = Some(Timestamp::from_secs(4_070_908_800)));
+    assert!(first(&out).starts_with("DISARMED until 2099-01-01 00:00:00,"), "{out}");
+    let out = said(|s| s.disarmed_until = Some(canned::BEGAN));
+    assert!(first(&out).starts_with("Protected."), "a disarm that ran out is over\n{out}");
+}
+
+#[test]
+fn says_what_went_wrong_under_the_sentence() {
+    let out = said(|s| {
+        s.fallen_back = vec!["mining: 40 denials in 10 s".to_owned()];
+        s.protections[1].proven = Some(false);
+        s.store.failing = Some("no space left on device".to_owned());
+        s.policy.refused = "davy.toml:3: unknown key".to_owned();
+        s.drops = vec![DropCount { kind: "flow_chunk, ring buffer".to_owned(), count: 1500 }];
+        s.version = "0.0.1".to_owned();
+    });
+    for alarm in [
+        "! Fell back to observe by itself: mining: 40 denials in 10 s",
+        "! fileless is loaded but not proven",
+        "! The store cannot be written: no space left on device",
+        "! A newer policy was refused, the one before stays in force: davy.toml:3: unknown key",
+        "! Lost 1,500 events since the start (1,500 flow_chunk, ring buffer)",
+        "! The agent is version 0.0.1, this davy is",
+    ] {
+        assert!(out.replace("!  ", "! ").contains(alarm), "{alarm}\n{out}");
+    }
+}
