@@ -84,8 +84,10 @@ fn leading_number(text: &str) -> Result<(u64, &str), String> {
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     // Weeks are read but not written: 14d is what people say.
-    let (name, factor) =
-        TIME[1..].iter().find(|(_, factor)| seconds > 0 && seconds % factor == 0).unwrap_or(&("s", 1));
+    let (name, factor) = TIME[1..]
+        .iter()
+        .find(|(_, factor)| seconds > 0 && seconds.is_multiple_of(*factor))
+        .unwrap_or(&("s", 1));
     format!("{}{name}", seconds / factor)
 }
 
@@ -93,7 +95,7 @@ pub fn format_duration(duration: Duration) -> String {
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     let (name, factor) =
-        SIZE[..4].iter().find(|(_, factor)| bytes > 0 && bytes % factor == 0).unwrap_or(&("B", 1));
+        SIZE[..4].iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{name}", bytes / factor)
 }
 
