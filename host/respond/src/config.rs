@@ -13,8 +13,25 @@ pub struct ResponderConfig {
     pub cgroup2: Option<PathBuf>,
     /// Processes that the agent knows to be protected, besides the built-in failsafes.
     pub protected: Protected,
+    /// Whether everything below the agent's own process is spared, as its workers must be. Off only where the
+    /// agent and what it acts on are children of one test.
+    pub spare_children: bool,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,
+}
+
+impl ResponderConfig {
+    /// A configuration that protects nothing beyond the built-in failsafes, with the usual bounds.
+    #[must_use]
+    pub fn new(state_dir: PathBuf, cgroup2: Option<PathBuf>) -> Self {
+        Self {
+            state_dir,
+            cgroup2,
+            protected: Box::new(|_| None),
+            spare_children: true,
+            quarantine: QuarantineLimits::default(),
+        }
+    }
 }
 
 /// Bounds of the quarantine. When it is full, new files are refused and stay where they are.

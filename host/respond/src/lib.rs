@@ -4,12 +4,22 @@
 //! Nothing here decides. The agent's arbiter does, and writes its journal before and after:
 //! [`Responder::prepare`] (failsafes), journal, [`Responder::carry_out`], journal.
 
+mod administrator;
 mod block;
+mod cgroup;
 mod config;
 mod error;
 pub mod expiry;
+mod failsafe;
+mod freeze;
+mod held;
+mod kill;
 mod outcome;
+mod process;
+mod program;
+mod quarantine;
 mod responder;
+mod tree;
 mod undo;
 
 pub use block::Block;
@@ -17,4 +27,5 @@ pub use config::{Protected, QuarantineLimits, ResponderConfig};
 pub use error::Error;
 pub use expiry::due;
 pub use outcome::{Outcome, Prepared, Refusal};
+pub use quarantine::SealedFile;
 pub use responder::Responder;

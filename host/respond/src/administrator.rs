@@ -1,0 +1,91 @@
+//! Who administers this host, and where from: the ways in that must stay open.
+
+use std::{collections::HashMap, fs, net::IpAddr};
+
+use crate::{
+    process::{Stat, effective_uid},
+    program::Role,
+};
+
+/// Groups whose members may become root.
+const GROUPS: [&str; 3] = ["sudo", "wheel", "admin"];
+
+/// Whether the process is the shell (or whatever stands in its place) that an administrator was given at login:
+/// the leader of a session with a terminal, below sshd or login.
+pub(crate) fn is_login_of_administrator(stat: &Stat, all: &HashMap<u32, Stat>) -> bool {
+    stat.session == stat.pid
+        && stat.tty != 0
+        && came_through_a_door(stat, all)
+        && effective_uid(stat.pid).is_some_and(is_administrator)
+}
+
+fn came_through_a_door(stat: &Stat, all: &HashMap<u32, Stat>) -> bool {
+    all.get(&stat.parent).is_some_and(|parent| Role::of(parent.pid, parent.parent) == Some(Role::Door))
+}
+
+fn is_administrator(uid: u32) -> bool {
+    if uid == 0 {
+        return true;
+    }
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    is_member(uid, &accounts, &groups)
+}
+
+fn is_member(uid: u32, accounts: &str, groups: &str) -> bool {
+    let account = accounts.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        (fields.get(2)?.parse() == Ok(uid)).then(|| Some((*fields.first()?, *fields.get(3)?)))?
+    });
+    let Some((name, primary)) = account else { return false };
+    groups.lines().any(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let [group, _, gid, members] = fields[..] else { return false };
+        GROUPS.contains(&group) && (gid == primary || members.split(',').any(|member| member == name))
+    })
+}
+
+/// The addresses that living login sessions come from, by the `SSH_CONNECTION` that sshd gave them.
+pub(crate) fn addresses(all: &HashMap<u32, Stat>) -> Vec<IpAddr> {
+    let sessions = all.values().filter(|stat| came_through_a_door(stat, all));
+    sessions.filter_map(|stat| client(&fs::read(format!("/proc/{}/environ", stat.pid)).ok()?)).collect()
+}
+
+fn client(environment: &[u8]) -> Option<IpAddr> {
+    let value = environment.split(|&b| b == 0).find_map(|entry| entry.strip_prefix(b"SSH_CONNECTION="))?;
+    let address = std::str::from_utf8(value).ok()?.split(' ').next()?;
+    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// The name servers this host asks, by resolv.conf(5).
+pub(crate) fn name_servers() -> Vec<IpAddr> {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let server = |line: &str| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok();
+    text.lines().filter_map(server).map(|address| address.to_canonical()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNTS: &str = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n\
+        bob:x:1001:27::/home/bob:/bin/sh\neve:x:1002:1002::/home/eve:/bin/sh\nbroken\n";
+    const GROUP_LINES: &str = "sudo:x:27:ann,joe\nannexe:x:9:eve\nbroken\n";
+
+    #[test]
+    fn members_by_name_and_by_primary_group() {
+        let administrators: Vec<u32> = [1000, 1001, 1002, 4242]
+            .into_iter()
+            .filter(|&uid| is_member(uid, ACCOUNTS, GROUP_LINES))
+            .collect();
+        assert_eq!(administrators, [1000, 1001]);
+    }
+
+    #[test]
+    fn where_a_session_comes_from() {
+        let environment = b"TERM=xterm\0SSH_CONNECTION=::ffff:203.0.113.9 50022 10.0.0.1 22\0";
+        assert_eq!(client(environment), "203.0.113.9".parse().ok());
+        assert_eq!(client(b"SSH_CONNECTION=\0"), None);
+        assert_eq!(client(b""), None);
+    }
+}

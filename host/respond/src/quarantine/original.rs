@@ -1,0 +1,195 @@
+//! The file as it lies on the host, held by descriptor so that no change of names can put another in its place.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use davy_model::{FileId, ProcessKey};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{AtFlags, IFlags, Mode, OFlags, fsync, ioctl_getflags, ioctl_setflags, open, statat, unlinkat},
+    io::Errno,
+};
+use xattr::FileExt;
+
+use super::sealed_file::{HexBytes, Place};
+use crate::held::Held;
+
+/// A file found and proven to be the one that is meant.
+pub(crate) struct Original {
+    /// Open for reading.
+    pub(crate) content: File,
+    pub(crate) meta: fs::Metadata,
+    /// The folder it lies in, and its name there; `None` when it has no name that leads to it.
+    named: Option<(OwnedFd, OsString)>,
+}
+
+/// Why a file was not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// There is another file at the path now.
+    Another,
+    /// There is none.
+    Gone,
+    /// It is no ordinary file.
+    Special,
+    /// The kernel does not let us.
+    Denied(String),
+}
+
+impl std::fmt::Display for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Another => f.write_str("there is another file at this path now"),
+            Self::Gone => f.write_str("there is no such file any more"),
+            Self::Special => f.write_str("it is not an ordinary file"),
+            Self::Denied(why) => write!(f, "it cannot be opened: {why}"),
+        }
+    }
+}
+
+impl From<Errno> for Reach {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::NOTDIR => Self::Gone,
+            errno => Self::Denied(errno.to_string()),
+        }
+    }
+}
+
+impl Original {
+    /// Reaches the file by its path, or through the process that runs it: then by the path where it lies now, and
+    /// where it has none, by its content alone.
+    pub(crate) fn reach(path: &Path, file: FileId, process: Option<&ProcessKey>) -> Result<Self, Reach> {
+        let by_path = Self::at(path, file);
+        let (Err(reach), Some(key)) = (&by_path, process) else { return by_path };
+        match Self::run_by(key, file) {
+            Ok(original) => Ok(original),
+            Err(_) => Err(reach.clone()),
+        }
+    }
+
+    fn at(path: &Path, file: FileId) -> Result<Self, Reach> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Err(Reach::Gone) };
+        let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let seen = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+        let (content, meta) = reopened(&seen, file)?;
+        Ok(Self { content, meta, named: Some((folder, name.to_owned())) })
+    }
+
+    /// Through `/proc/PID/exe`, which leads to the file itself whatever became of its name.
+    fn run_by(key: &ProcessKey, file: FileId) -> Result<Self, Reach> {
+        let link = PathBuf::from(format!("/proc/{}/exe", key.pid));
+        let seen = open(&link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        if Held::take(key).is_none() {
+            return Err(Reach::Gone);
+        }
+        if let Ok(path) = fs::read_link(&link)
+            && let Ok(named) = Self::at(&path, file)
+        {
+            return Ok(named);
+        }
+        let (content, meta) = reopened(&seen, file)?;
+        Ok(Self { content, meta, named: None })
+    }
+
+    pub(crate) fn place(&self) -> Option<Place> {
+        let (folder, name) = self.named.as_ref()?;
+        // The kernel's own word for the folder, without symbolic links.
+        let folder = fs::read_link(descriptor_path(folder)).ok()?;
+        let folder = HexBytes(folder.as_os_str().as_bytes().to_vec());
+        Some(Place { folder, name: HexBytes(name.as_bytes().to_vec()) })
+    }
+
+    pub(crate) fn xattrs(&self) -> io::Result<Vec<(HexBytes, HexBytes)>> {
+        let mut xattrs = Vec::new();
+        let names = match self.content.list_xattr() {
+            Ok(names) => names,
+            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => return Ok(xattrs),
+            Err(error) => return Err(error),
+        };
+        for name in names {
+            if let Some(value) = self.content.get_xattr(&name)? {
+                xattrs.push((HexBytes(name.as_bytes().to_vec()), HexBytes(value)));
+            }
+        }
+        Ok(xattrs)
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        ioctl_getflags(&self.content).map_or(0, |flags| flags.bits())
+    }
+
+    /// Whether nobody wrote to it since it was reached.
+    pub(crate) fn unchanged(&self) -> io::Result<bool> {
+        let now = self.content.metadata()?;
+        let mark = |meta: &fs::Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec());
+        Ok(mark(&now) == mark(&self.meta))
+    }
+
+    /// Takes its name away; `false` when it had none. The attributes that forbid it are lifted first.
+    pub(crate) fn unlink(&self) -> Result<bool, Reach> {
+        let Some((folder, name)) = &self.named else { return Ok(false) };
+        let flags = IFlags::from_bits_retain(self.flags());
+        let forbidding = IFlags::IMMUTABLE | IFlags::APPEND;
+        let lifted = flags.intersects(forbidding);
+        if lifted {
+            ioctl_setflags(&self.content, flags.difference(forbidding))?;
+        }
+        let gone =
+            self.is_still_named(folder, name).and_then(|()| Ok(unlinkat(folder, name, AtFlags::empty())?));
+        if gone.is_err() && lifted {
+            let _ = ioctl_setflags(&self.content, flags);
+        }
+        gone?;
+        let readable = open(descriptor_path(folder), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        if let Ok(folder) = readable {
+            let _ = fsync(&folder);
+        }
+        Ok(true)
+    }
+
+    fn is_still_named(&self, folder: &OwnedFd, name: &OsString) -> Result<(), Reach> {
+        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let same = (stat.st_dev, stat.st_ino) == (self.meta.dev(), self.meta.ino());
+        if same { Ok(()) } else { Err(Reach::Another) }
+    }
+
+    /// The content from its beginning, at most `limit` bytes and one.
+    pub(crate) fn reader(&self, limit: u64) -> io::Result<impl Read> {
+        Ok(read_only(&descriptor_path(&self.content))?.take(limit.saturating_add(1)))
+    }
+}
+
+fn descriptor_path(fd: &impl AsFd) -> PathBuf {
+    use rustix::fd::AsRawFd;
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// Opens without moving the access time, which is to be restored one day.
+fn read_only(path: &Path) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    open(path, flags | OFlags::NOATIME, Mode::empty())
+        .or_else(|_| open(path, flags, Mode::empty()))
+        .map(File::from)
+}
+
+/// Opens for reading what was reached by O_PATH, when it is the file that is meant.
+fn reopened(seen: &OwnedFd, file: FileId) -> Result<(File, fs::Metadata), Reach> {
+    let stat = rustix::fs::fstat(seen)?;
+    if (stat.st_dev, stat.st_ino) != (file.dev, file.ino) {
+        return Err(Reach::Another);
+    }
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(Reach::Special);
+    }
+    let path = descriptor_path(seen);
+    let content = read_only(&path)?;
+    let meta = content.metadata().map_err(|error| Reach::Denied(error.to_string()))?;
+    Ok((content, meta))
+}
