@@ -285,6 +285,19 @@ struct chunk {
     bool received;
 };
 
+/*
+ * Copies payload of at most `room` bytes, a power of two. The mask says again what the test said, in the form that
+ * every verifier follows; the barrier keeps the compiler from dropping it.
+ */
+static __always_inline bool load_payload(struct __sk_buff *skb, struct packet *packet, void *to, u32 length, u32 room)
+{
+    if (length == 0 || length > room)
+        return false;
+    asm volatile("" : "+r"(length));
+    length = ((length - 1) & (room - 1)) + 1;
+    return !bpf_skb_load_bytes(skb, packet->at, to, length);
+}
+
 /* One size of record: a reservation must be a constant, so there are four. */
 static __always_inline void tell_chunk_in(struct __sk_buff *skb, struct packet *packet, struct flow *flow,
                                           struct chunk *chunk, u32 room)
@@ -303,10 +316,7 @@ static __always_inline void tell_chunk_in(struct __sk_buff *skb, struct packet *
     record->captured = 0;
     record->received = chunk->received;
     record->udp = packet->protocol == PROTOCOL_UDP;
-    /* Hides the value from the compiler, which else tests another copy of it than the one that is used. */
-    asm volatile("" : "+r"(capture));
-    if (room && capture > 0 && capture <= room &&
-        !bpf_skb_load_bytes(skb, packet->at, (void *)(record + 1), capture))
+    if (room && load_payload(skb, packet, record + 1, capture, room))
         record->captured = capture;
     bpf_ringbuf_submit(record, bulk_flags());
 }
@@ -339,8 +349,7 @@ static __always_inline void tell_names_in(struct __sk_buff *skb, struct packet *
     record->reserved = 0;
     if (capture > room)
         capture = room;
-    asm volatile("" : "+r"(capture));
-    if (capture > 0 && capture <= room && !bpf_skb_load_bytes(skb, packet->at, (void *)(record + 1), capture))
+    if (load_payload(skb, packet, record + 1, capture, room))
         record->captured = capture;
     bpf_ringbuf_submit(record, bulk_flags());
 }

@@ -187,8 +187,11 @@ enum denied_act {
 
 struct denied_record {
     struct record_head head;
+    u64 target_start;
+    u32 target;
     u32 act;
     u32 detail;
+    u32 reserved;
 };
 
 /* One thread, written by the task iterator. */

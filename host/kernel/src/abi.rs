@@ -68,7 +68,9 @@ records! {
     /// Written memory made executable.
     struct WrittenCode as "written_code_record" { head: Head, bytes: u64, }
     /// What self-protection refused.
-    struct Denied as "denied_record" { head: Head, act: u32, detail: u32, }
+    struct Denied as "denied_record" {
+        head: Head, target_start: u64, target: u32, act: u32, detail: u32, reserved: u32,
+    }
     /// A thread, from the iterator.
     struct Thread as "thread_record" {
         start: u64, cpu_ns: u64, voluntary: u64, involuntary: u64, tgid: u32, tid: u32, mxcsr: u32, has_mxcsr: u32,
@@ -121,6 +123,14 @@ pub(crate) mod kind {
         "written_code",
         "denied",
     ];
+}
+
+/// What self-protection refused, as `enum denied_act`.
+pub(crate) mod denied {
+    pub(crate) const SIGNAL: u32 = 1;
+    pub(crate) const TRACE: u32 = 2;
+    pub(crate) const FILE: u32 = 3;
+    pub(crate) const BPF: u32 = 4;
 }
 
 /// Causes of a loss, as `enum loss`, in the order of the counters.

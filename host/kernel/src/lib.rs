@@ -4,18 +4,27 @@
 //! programs' records into events, sweeps over threads, and detaches everything when it is dropped.
 
 mod abi;
+mod block;
 mod cgroups;
 mod clock;
 mod decode;
 mod error;
+mod guard;
+mod network;
 mod objects;
+mod pin;
 mod probe;
+mod program_loads;
+mod reader;
 mod sample;
 mod sensors;
 mod sys;
+mod syscalls;
 
+pub use block::{Block, BlockScope, Blocker};
 pub use cgroups::{cgroup_id, cgroup2_mount};
 pub use clock::boot_now;
 pub use error::{Error, Result};
+pub use guard::{Refused, RefusedAct, SelfGuard};
 pub use probe::{ProbeContext, probe};
 pub use sensors::{SensorConfig, Sensors, Sink};

@@ -1,6 +1,6 @@
 //! The compiled programs, carried in the binary, and how they are opened, loaded and attached.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel};
@@ -37,6 +37,16 @@ objects! {
     PROCESS = "process";
     /// The sweep over threads.
     SAMPLE = "sample";
+    /// Flows.
+    NETWORK = "network";
+    /// Device nodes.
+    DEVICES = "devices";
+    /// System call counts.
+    SYSCALLS = "syscalls";
+    /// Closed destinations.
+    BLOCK = "block";
+    /// Security hooks.
+    PROTECT = "protect";
 }
 
 /// One compiled object.
@@ -100,30 +110,48 @@ pub(crate) fn load(object: OpenObject, what: &str) -> Result<Object> {
     object.load().during(|| format!("loading the {what} programs"))
 }
 
-/// Attaches every loaded program by its section name.
-pub(crate) fn attach_all(object: &Object) -> Result<Vec<Link>> {
+/// Attaches the loaded programs whose names are wanted, by their section names.
+pub(crate) fn attach_named(object: &Object, wanted: impl Fn(&str) -> bool) -> Result<Vec<Link>> {
     let mut links = Vec::new();
-    for program in object.progs_mut() {
-        if program.autoload() {
-            links
-                .push(program.attach().during(|| format!("attaching {}", program.name().to_string_lossy()))?);
+    for program in object.progs_mut().filter(|program| program.autoload()) {
+        let name = program.name().to_string_lossy().into_owned();
+        if wanted(&name) {
+            links.push(program.attach().during(|| format!("attaching {name}"))?);
         }
     }
     Ok(links)
 }
 
-/// Attaches the named programs to a cgroup.
-pub(crate) fn attach_cgroup(object: &Object, cgroup: BorrowedFd<'_>) -> Result<Vec<Link>> {
+/// Attaches every loaded program of the tracing kinds; iterators run when they are read, and cgroup programs need
+/// a cgroup.
+pub(crate) fn attach_tracing(object: &Object) -> Result<Vec<Link>> {
+    let tracing: Vec<String> = object
+        .progs()
+        .filter(|program| {
+            ["tp_btf", "?tp_btf", "raw_tp"].iter().any(|kind| section(program).starts_with(kind))
+        })
+        .map(|program| program.name().to_string_lossy().into_owned())
+        .collect();
+    attach_named(object, |name| tracing.iter().any(|known| known == name))
+}
+
+/// Attaches the loaded cgroup programs to a cgroup.
+pub(crate) fn attach_cgroup(object: &Object, directory: &Path) -> Result<Vec<Link>> {
+    let cgroup = crate::cgroups::open(directory)?;
     let mut links = Vec::new();
-    for program in object.progs_mut() {
-        if program.autoload() && program.section().to_string_lossy().starts_with("cgroup") {
-            let link = program.attach_cgroup(cgroup.as_raw_fd());
-            links.push(
-                link.during(|| format!("attaching {} to the cgroup", program.name().to_string_lossy()))?,
-            );
+    for program in object.progs_mut().filter(|program| program.autoload()) {
+        if program.section().to_string_lossy().starts_with("cgroup") {
+            let link = program.attach_cgroup(cgroup.as_fd().as_raw_fd());
+            links.push(link.during(|| {
+                format!("attaching {} to {}", program.name().to_string_lossy(), directory.display())
+            })?);
         }
     }
     Ok(links)
+}
+
+fn section(program: &libbpf_rs::Program<'_>) -> String {
+    program.section().to_string_lossy().into_owned()
 }
 
 /// A handle of its own to a map of a loaded object.

@@ -32,7 +32,7 @@ impl Sampler {
         let settings = Settings { has_xsave: u32::from(has_xsave()), ..Settings::default() };
         objects::configure(&mut object, &settings)?;
         let object = objects::load(object, "task iterator")?;
-        let link = objects::attach_all(&object)?.pop();
+        let link = objects::attach_named(&object, |_| true)?.pop();
         let link = link.ok_or_else(|| Error::Unsupported("the task iterator has no program".to_owned()))?;
         Ok(Self { _object: object, link, boot, seen: HashMap::new() })
     }

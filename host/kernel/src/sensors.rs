@@ -1,23 +1,26 @@
 //! The sensors as one thing: programs attached, a thread that reads their lanes, and what can be asked of them.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use davy_model::{Capability, Event, Probe, SampleBatch};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, RingBufferBuilder};
+use davy_model::{Capability, Event, Probe, ProcessKey, SampleBatch};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
 
 use crate::abi::{LOSSES, Settings, kind};
+use crate::block::Blocker;
 use crate::cgroups::{Cgroups, cgroup2_mount};
 use crate::decode::Decoder;
 use crate::error::{During, Error, Result};
-use crate::objects;
+use crate::guard::{Hooks, ObjectIds, Refused, SelfGuard};
+use crate::program_loads::{OwnPrograms, ProgramLoads, map_ids, program_ids};
+use crate::reader::{Reader, Shared};
 use crate::sample::Sampler;
-
-/// How often the lanes are read when nothing fills them.
-const POLL: Duration = Duration::from_millis(50);
+use crate::syscalls::SyscallCounter;
+use crate::{network, objects};
 
 /// How the sensors are to run.
 #[derive(Clone, Debug)]
@@ -45,60 +48,106 @@ impl SensorConfig {
 /// Takes events. It is called on the sensors' thread, in the order of time within one batch.
 pub type Sink = Box<dyn FnMut(Event) + Send>;
 
-/// Running sensors. Everything is detached when this is dropped.
+/// Running sensors. Everything is detached when this is dropped, except what is pinned.
 pub struct Sensors {
-    stop: Arc<AtomicBool>,
-    malformed: Arc<std::sync::atomic::AtomicU64>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    windows: Sender<(ProcessKey, Duration)>,
     losses: MapHandle,
     sampler: Option<Mutex<Sampler>>,
-    _objects: Vec<Object>,
-    _links: Vec<Link>,
+    hooks: Option<Mutex<Hooks>>,
+    blocker: Option<Blocker>,
+    cgroup2: Option<PathBuf>,
+    faults: Vec<String>,
+    attached: Attached,
+}
+
+/// Loaded objects and their links; the links go first.
+#[derive(Default)]
+struct Attached {
+    links: Vec<Link>,
+    objects: Vec<Object>,
+}
+
+impl Attached {
+    fn add(&mut self, (object, links): (Object, Vec<Link>)) {
+        self.objects.push(object);
+        self.links.extend(links);
+    }
 }
 
 impl Sensors {
-    /// Loads and attaches what the probes say works, and begins to read.
+    /// Loads and attaches what the probes say works, and begins to read. A class of sensors that fails although its
+    /// probe worked is left out, and [`Sensors::faults`] says why.
     ///
     /// # Errors
-    /// When tracing does not work here, or the kernel refuses what it allowed while probing.
+    /// When tracing does not work here, or the kernel refuses the process programs.
     pub fn start(config: SensorConfig, probes: &[Probe], sink: Sink) -> Result<Self> {
         let works = |capability| probes.iter().any(|probe| probe.capability == capability && probe.works);
         if !works(Capability::Tracing) {
             return Err(Error::Unsupported("tracing programs do not work here".to_owned()));
         }
-        let mut process = objects::PROCESS.open()?;
-        size_lanes(&mut process, &config)?;
-        objects::configure(&mut process, &settings(&config))?;
-        let modules = objects::kernel_has_type("btf_trace_module_load");
-        objects::select(&mut process, |name| name != "on_module" || modules);
-        let process = objects::load(process, "process")?;
+        let settings = settings(&config);
+        let cgroup2 = config.cgroup2.clone().or_else(cgroup2_mount);
+        let root = network::usable_root(cgroup2.as_deref()).filter(|_| works(Capability::CgroupBpf));
+        let mut faults = Vec::new();
+        let mut attached = Attached::default();
 
-        let priority = objects::map(&process, "priority_lane")?;
-        let bulk = objects::map(&process, "bulk_lane")?;
-        let losses = objects::map(&process, "losses")?;
-        let sampler = works(Capability::TaskIterator).then(|| Sampler::load(config.boot)).transpose()?;
-        let links = objects::attach_all(&process)?;
+        attached.add(start_processes(&config, &settings)?);
+        let process = &attached.objects[0];
+        let lanes = ["priority_lane", "bulk_lane", "losses", "buckets"];
+        let shared_maps = lanes.iter().map(|name| objects::map(process, name)).collect::<Result<Vec<_>>>()?;
+        let [priority, bulk] = [objects::map(process, lanes[0])?, objects::map(process, lanes[1])?];
+        let losses = objects::map(process, "losses")?;
 
-        let stop = Arc::new(AtomicBool::new(false));
-        let malformed = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let mut or_fault = |outcome: Result<(Object, Vec<Link>)>| match outcome {
+            Ok(started) => attached.add(started),
+            Err(error) => faults.push(error.to_string()),
+        };
+        or_fault(network::start(root, &settings, &shared_maps));
+        if let Some(root) = root {
+            or_fault(network::start_devices(root, &settings, &shared_maps));
+        }
+        let mut keep = |what: &str, error: Error| {
+            tracing::error!(%error, "{what} does not start");
+            faults.push(format!("{what}: {error}"));
+        };
+        let sampler = works(Capability::TaskIterator).then(|| Sampler::load(config.boot));
+        let sampler =
+            sampler.and_then(|loaded| loaded.map_err(|error| keep("the task iterator", error)).ok());
+        let hooks = works(Capability::LsmBpf).then(|| Hooks::start(&settings, &shared_maps));
+        let hooks = hooks.and_then(|loaded| loaded.map_err(|error| keep("the security hooks", error)).ok());
+
+        let own = OwnPrograms::default();
+        let blocker = root.map(|root| Blocker::new(Some(root.to_owned()), config.pin.clone(), own.clone()));
+        let blocker = blocker.and_then(|made| made.map_err(|error| keep("blocking", error)).ok());
+
+        let shared = Arc::new(Shared::default());
+        let (windows, asked) = channel();
         let reader = Reader {
-            stop: Arc::clone(&stop),
-            malformed: Arc::clone(&malformed),
-            decoder: Decoder::new(config.boot, Cgroups::new(config.cgroup2.clone().or_else(cgroup2_mount))),
+            shared: Arc::clone(&shared),
+            decoder: Decoder::new(config.boot, Cgroups::new(cgroup2.clone())),
             sink,
+            asked,
+            counter: SyscallCounter::new(own.clone()),
+            loads: ProgramLoads::new(own),
+            blocker: blocker.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("davy-sensors".to_owned())
             .spawn(move || reader.run(&priority, &bulk))
             .during(|| "starting the sensors' thread".to_owned())?;
         Ok(Self {
-            stop,
-            malformed,
+            shared,
             thread: Some(thread),
+            windows,
             losses,
             sampler: sampler.map(Mutex::new),
-            _objects: vec![process],
-            _links: links,
+            hooks: hooks.map(Mutex::new),
+            blocker,
+            cgroup2,
+            faults,
+            attached,
         })
     }
 
@@ -112,6 +161,59 @@ impl Sensors {
         let sampler =
             sampler.ok_or_else(|| Error::Unsupported("task iterators do not work here".to_owned()))?;
         sampler.lock().unwrap_or_else(PoisonError::into_inner).sample()
+    }
+
+    /// Counts a process's system calls for a window of at most five seconds. The result comes to the sink as
+    /// [`davy_model::EventKind::Syscalls`]; a process that is gone, or ends in the window, gives none. At most 16
+    /// windows are open at once; what is asked beyond that is dropped with a line in the log.
+    ///
+    /// # Errors
+    /// When the sensors have stopped.
+    pub fn count_syscalls(&self, process: ProcessKey, window: Duration) -> Result<()> {
+        self.windows.send((process, window)).map_err(|_| Error::Stopped)
+    }
+
+    /// Closes and opens destinations; `None` where cgroup programs do not work.
+    #[must_use]
+    pub fn blocker(&self) -> Option<Blocker> {
+        self.blocker.clone()
+    }
+
+    /// Protects the agent from everyone outside its cgroup. Called again, it replaces what is protected.
+    ///
+    /// # Errors
+    /// When the kernel takes no security programs, the agent has no cgroup of its own, or a table is full.
+    pub fn guard_self(&self, guard: &SelfGuard) -> Result<()> {
+        let unsupported = || Error::Unsupported("the kernel refuses security (LSM) programs".to_owned());
+        let hooks = self.hooks.as_ref().ok_or_else(unsupported)?;
+        let cgroup2 = self.cgroup2.as_deref();
+        let cgroup2 = cgroup2.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))?;
+        let mut ids = ObjectIds {
+            programs: self.attached.objects.iter().flat_map(program_ids).collect(),
+            maps: self.attached.objects.iter().flat_map(map_ids).collect(),
+            links: self
+                .attached
+                .links
+                .iter()
+                .filter_map(|link| link.info().ok().map(|info| info.id))
+                .collect(),
+        };
+        if let Some(blocker) = &self.blocker {
+            ids.extend(blocker.ids());
+        }
+        hooks.lock().unwrap_or_else(PoisonError::into_inner).guard(guard, &ids, cgroup2)
+    }
+
+    /// Acts against Davy that were refused since the last call, oldest first; at most 1,024 are kept.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Refused> {
+        std::mem::take(&mut *self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner)).into()
+    }
+
+    /// Classes of sensors that did not start although their probe worked, with the reason. Empty is good.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
     }
 
     /// Records lost since the start, as `kind/cause` (`flow_chunk/full`, `fork/throttled`) and how many. Kinds that
@@ -128,7 +230,7 @@ impl Sensors {
                 }
             }
         }
-        let malformed = self.malformed.load(Ordering::Relaxed);
+        let malformed = self.shared.malformed.load(Ordering::Relaxed);
         if malformed > 0 {
             drops.push(("record/malformed".to_owned(), malformed));
         }
@@ -138,7 +240,7 @@ impl Sensors {
 
 impl Drop for Sensors {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -147,15 +249,8 @@ impl Drop for Sensors {
     }
 }
 
-fn settings(config: &SensorConfig) -> Settings {
-    Settings {
-        priority_wake: u64::from(config.priority_bytes / 4),
-        bulk_wake: u64::from(config.bulk_bytes / 4),
-        ..Settings::default()
-    }
-}
-
-fn size_lanes(object: &mut libbpf_rs::OpenObject, config: &SensorConfig) -> Result<()> {
+fn start_processes(config: &SensorConfig, settings: &Settings) -> Result<(Object, Vec<Link>)> {
+    let mut object = objects::PROCESS.open()?;
     for mut map in object.maps_mut() {
         let bytes = match map.name().to_str() {
             Some("priority_lane") => config.priority_bytes,
@@ -164,58 +259,25 @@ fn size_lanes(object: &mut libbpf_rs::OpenObject, config: &SensorConfig) -> Resu
         };
         map.set_max_entries(bytes).during(|| format!("sizing a lane to {bytes} bytes"))?;
     }
-    Ok(())
+    objects::configure(&mut object, settings)?;
+    // A kernel without modules has no such hook.
+    let modules = objects::kernel_has_type("btf_trace_module_load");
+    objects::select(&mut object, |name| name != "on_module" || modules);
+    let object = objects::load(object, "process")?;
+    let links = objects::attach_tracing(&object)?;
+    Ok((object, links))
+}
+
+fn settings(config: &SensorConfig) -> Settings {
+    Settings {
+        priority_wake: u64::from(config.priority_bytes / 4),
+        bulk_wake: u64::from(config.bulk_bytes / 4),
+        device_majors: network::device_majors(),
+        ..Settings::default()
+    }
 }
 
 fn per_cpu_sum(map: &MapHandle, key: &[u8]) -> u64 {
     let values = map.lookup_percpu(key, MapFlags::ANY).ok().flatten().unwrap_or_default();
     values.iter().filter_map(|value| value.as_slice().try_into().ok().map(u64::from_ne_bytes)).sum()
-}
-
-/// The thread that reads the lanes.
-struct Reader {
-    stop: Arc<AtomicBool>,
-    malformed: Arc<std::sync::atomic::AtomicU64>,
-    decoder: Decoder,
-    sink: Sink,
-}
-
-impl Reader {
-    fn run(self, priority: &MapHandle, bulk: &MapHandle) {
-        let Self { stop, malformed, decoder, mut sink } = self;
-        let state = std::cell::RefCell::new((decoder, Vec::<Event>::new()));
-        let take = |bytes: &[u8]| {
-            let (decoder, events) = &mut *state.borrow_mut();
-            decoder.decode(bytes, events);
-            0
-        };
-        // The bulk lane is read first: whatever happened before a flow's record is then in this batch too, and
-        // sorting by time puts a process's start before its flows.
-        let mut builder = RingBufferBuilder::new();
-        let built = builder.add(bulk, take).and_then(|builder| builder.add(priority, take)).map(drop);
-        let lanes = match built.and_then(|()| builder.build()) {
-            Ok(lanes) => lanes,
-            Err(error) => return tracing::error!(%error, "the sensors' lanes cannot be read"),
-        };
-        let mut rounds = 0u32;
-        while !stop.load(Ordering::Acquire) {
-            // Waking programs and the timer both end the wait; all lanes are read either way.
-            lanes.poll_raw(POLL);
-            lanes.consume_raw();
-            let mut batch = std::mem::take(&mut state.borrow_mut().1);
-            batch.sort_by_key(|event| event.time);
-            for event in batch.drain(..) {
-                sink(event);
-            }
-            let (decoder, events) = &mut *state.borrow_mut();
-            *events = batch;
-            events.shrink_to(4096);
-            decoder.clock.renew();
-            malformed.store(decoder.malformed, Ordering::Relaxed);
-            rounds = rounds.wrapping_add(1);
-            if rounds.is_multiple_of(200) {
-                decoder.cgroups.renew();
-            }
-        }
-    }
 }

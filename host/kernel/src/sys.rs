@@ -53,6 +53,29 @@ fn wait(pid: i32) -> io::Result<u32> {
     }
 }
 
+/// Moves the caller to a cgroup by its open `cgroup.procs`, and connects to a loopback port by TCP. Gives zero or an
+/// error number. Only makes system calls, as [`child`] demands.
+pub(crate) fn enter_and_connect(procs: i32, port: u16) -> i32 {
+    let own = b"0";
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(std::net::Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the buffers are valid for the lengths given; the descriptors belong to this process.
+    let done = unsafe {
+        if libc::write(procs, own.as_ptr().cast(), own.len()) != 1 {
+            -1
+        } else {
+            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+            if socket < 0 { -1 } else { libc::connect(socket, (&raw const address).cast(), length) }
+        }
+    };
+    if done == 0 { 0 } else { io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) }
+}
+
 /// Sleeps with the SSE control register set to `value`, and puts it back.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn sleep_with_mxcsr(value: u32, time: Duration) {

@@ -1,14 +1,17 @@
 //! Records to events. The bytes come from the kernel, but their contents (names, arguments, payloads) from anyone:
 //! every length is checked and text is made valid.
 
+mod flow;
+mod names;
 mod process;
 
 use davy_model::{CodeAct, Event, EventKind, Exit, ProcessKey, Timestamp};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::abi::{self, kind};
+use crate::abi::{self, denied, kind};
 use crate::cgroups::Cgroups;
 use crate::clock::BootClock;
+use crate::guard::{Refused, RefusedAct};
 
 pub(crate) use process::short_name;
 
@@ -22,6 +25,8 @@ pub(crate) struct Decoder {
     pub(crate) cgroups: Cgroups,
     /// Records that could not be read; more than none means that programs and user space disagree.
     pub(crate) malformed: u64,
+    /// What self-protection refused since this was last taken.
+    pub(crate) refused: Vec<Refused>,
     /// Processes that ended lately: two threads that end together can each be taken for the last.
     ended: std::collections::VecDeque<ProcessKey>,
 }
@@ -33,6 +38,7 @@ impl Decoder {
             clock: BootClock::new(),
             cgroups,
             malformed: 0,
+            refused: Vec::new(),
             ended: std::collections::VecDeque::new(),
         }
     }
@@ -78,8 +84,59 @@ impl Decoder {
                 let record: abi::Module = read(bytes)?;
                 tell(EventKind::Code(CodeAct::ModuleLoad { name: short_name(&record.name) }));
             }
+            kind::DEVICE => {
+                let record: abi::Device = read(bytes)?;
+                let (major, minor, write) = (record.major, record.minor, record.write != 0);
+                tell(EventKind::Code(CodeAct::DeviceOpen { major, minor, write }));
+            }
+            kind::TRACE => {
+                let record: abi::Trace = read(bytes)?;
+                let target = self.key(record.target, record.target_start);
+                tell(EventKind::Code(CodeAct::Trace { target, write: record.write != 0 }));
+            }
+            kind::WRITTEN_CODE => {
+                let record: abi::WrittenCode = read(bytes)?;
+                tell(EventKind::Code(CodeAct::WrittenThenExecutable { bytes: record.bytes }));
+            }
+            kind::FLOW_OPEN => tell(EventKind::FlowOpen(flow::open(&read(bytes)?))),
+            kind::LISTEN => tell(EventKind::Listen(flow::open(&read(bytes)?))),
+            kind::FLOW_CLOSE => tell(EventKind::FlowClose(flow::close(&read(bytes)?))),
+            kind::FLOW_CHUNK => tell(EventKind::FlowChunk(flow::chunk(bytes)?)),
+            kind::NAME_ANSWER => {
+                let record: abi::NameAnswer = read(bytes)?;
+                let message = bytes.get(size_of::<abi::NameAnswer>()..)?;
+                let message = message.get(..usize::try_from(record.captured).ok()?)?;
+                names::answers(message).into_iter().for_each(|answer| tell(EventKind::Name(answer)));
+            }
+            kind::DENIED => self.denied(&read(bytes)?, time, out)?,
             _ => return None,
         }
+        Some(())
+    }
+
+    /// A refused act is told as the act; what has no event of its own is kept for [`crate::Sensors::refusals`].
+    fn denied(&mut self, record: &abi::Denied, time: Timestamp, out: &mut Vec<Event>) -> Option<()> {
+        let process = self.key(record.head.pid, record.head.start);
+        let target = self.key(record.target, record.target_start);
+        let act = match record.act {
+            denied::SIGNAL => RefusedAct::Signal(u8::try_from(record.detail).ok()?),
+            denied::TRACE => RefusedAct::Trace,
+            denied::FILE => RefusedAct::FileChange,
+            denied::BPF => RefusedAct::BpfAccess,
+            _ => return None,
+        };
+        match act {
+            RefusedAct::Signal(signal) => {
+                let kind = EventKind::Code(CodeAct::Signal { target, signal });
+                out.push(Event { time, process: Some(process), kind });
+            }
+            RefusedAct::Trace => {
+                let kind = EventKind::Code(CodeAct::Trace { target, write: true });
+                out.push(Event { time, process: Some(process), kind });
+            }
+            RefusedAct::FileChange | RefusedAct::BpfAccess => {}
+        }
+        self.refused.push(Refused { time, process, act });
         Some(())
     }
 

@@ -3,6 +3,7 @@
 //! A kernel that lists BPF among its security modules may refuse every such program, and a program that loads may
 //! never be called. So nothing here is believed until it was seen to work.
 
+mod enforcing;
 mod sampling;
 mod tracing;
 
@@ -34,13 +35,17 @@ pub fn probe(context: &ProbeContext) -> Vec<Probe> {
     let after = |tried: fn() -> Result<String, Refusal>| ready.clone().and_then(|_| tried());
     let iterator = after(sampling::iterator);
     let registers = iterator.clone().and_then(|_| sampling::registers());
-    let _ = context.cgroup2.clone().or_else(cgroup2_mount);
+    let cgroup2 = context.cgroup2.clone().or_else(cgroup2_mount);
+    let cgroup = ready.clone().and_then(|_| enforcing::cgroup_programs(cgroup2.as_deref()));
     vec![
         report(Capability::Root, root),
         report(Capability::Btf, types),
         report(Capability::Tracing, after(tracing::processes)),
         report(Capability::TaskIterator, iterator),
         report(Capability::FpuState, registers),
+        report(Capability::CgroupBpf, cgroup),
+        report(Capability::LsmBpf, after(enforcing::security_hooks)),
+        report(Capability::BpfFs, enforcing::bpf_file_system(context.bpffs.as_deref())),
     ]
 }
 

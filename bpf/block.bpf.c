@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/*
+ * Closes destinations to the host or to a cgroup and all below it. Whether the one who asks is in the scope is
+ * settled before anything is denied; whatever is unknown is allowed.
+ */
+#include "kernel.h"
+#include "abi.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define ALLOW 1
+#define DENY 0
+
+/* Deeper cgroups count as the one at this depth. */
+#define DEPTH_MAX 32
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4096);
+    __type(key, struct block_key);
+    __type(value, struct block_entry);
+} blocked SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4096);
+    __type(key, struct scoped_block_key);
+    __type(value, u64);
+} blocked_in_scope SEC(".maps");
+
+/* Who asks: the current process, or the owner of a packet's socket. */
+static __always_inline u64 ancestor(struct __sk_buff *skb, int level)
+{
+    return skb ? bpf_skb_ancestor_cgroup_id(skb, level) : bpf_get_current_ancestor_cgroup_id(level);
+}
+
+static __always_inline bool closed(struct block_key *key, struct __sk_buff *skb)
+{
+    struct block_entry *entry = bpf_map_lookup_elem(&blocked, key);
+
+    if (!entry)
+        return false;
+    u64 now = bpf_ktime_get_boot_ns();
+    if (entry->host_until > now)
+        return true;
+    if (!entry->scopes)
+        return false;
+    struct scoped_block_key scoped = {};
+    __builtin_memcpy(scoped.address, key->address, 16);
+    scoped.port = key->port;
+    for (int level = 0; level < DEPTH_MAX; level++) {
+        scoped.cgroup = ancestor(skb, level);
+        if (!scoped.cgroup)
+            return false;
+        u64 *until = bpf_map_lookup_elem(&blocked_in_scope, &scoped);
+        if (until && *until > now)
+            return true;
+    }
+    return false;
+}
+
+static __always_inline int judge(struct block_key *key, struct __sk_buff *skb)
+{
+    u16 port = key->port;
+
+    if (closed(key, skb))
+        return DENY;
+    if (!port)
+        return ALLOW;
+    key->port = 0;
+    return closed(key, skb) ? DENY : ALLOW;
+}
+
+static __always_inline void set_v4(struct block_key *key, u32 address)
+{
+    key->address[10] = key->address[11] = 0xff;
+    __builtin_memcpy(key->address + 12, &address, 4);
+}
+
+static __always_inline int judge_v4(struct bpf_sock_addr *ctx)
+{
+    struct block_key key = {};
+
+    set_v4(&key, ctx->user_ip4);
+    key.port = bpf_ntohs(ctx->user_port);
+    return judge(&key, 0);
+}
+
+static __always_inline int judge_v6(struct bpf_sock_addr *ctx)
+{
+    struct block_key key = {};
+    u32 words[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
+
+    __builtin_memcpy(key.address, words, 16);
+    key.port = bpf_ntohs(ctx->user_port);
+    return judge(&key, 0);
+}
+
+SEC("cgroup/connect4")
+int block_connect_v4(struct bpf_sock_addr *ctx)
+{
+    return judge_v4(ctx);
+}
+
+SEC("cgroup/connect6")
+int block_connect_v6(struct bpf_sock_addr *ctx)
+{
+    return judge_v6(ctx);
+}
+
+SEC("cgroup/sendmsg4")
+int block_send_v4(struct bpf_sock_addr *ctx)
+{
+    return judge_v4(ctx);
+}
+
+SEC("cgroup/sendmsg6")
+int block_send_v6(struct bpf_sock_addr *ctx)
+{
+    return judge_v6(ctx);
+}
+
+/* Cuts flows that live already: what they send is dropped, and they run into their time limits. */
+SEC("cgroup_skb/egress")
+int block_packet(struct __sk_buff *skb)
+{
+    void *data = (void *)(long)skb->data;
+    void *end = (void *)(long)skb->data_end;
+    struct block_key key = {};
+    u32 header;
+    u8 protocol;
+
+    if (skb->protocol == bpf_htons(0x0800)) {
+        u8 *ip = data;
+
+        if ((void *)(ip + 20) > end)
+            return ALLOW;
+        header = (ip[0] & 15) * 4;
+        protocol = ip[9];
+        set_v4(&key, *(u32 *)(ip + 16));
+        /* Only the first fragment has ports; the later ones are judged by address alone. */
+        if (*(u16 *)(ip + 6) & bpf_htons(0x1fff))
+            protocol = 0;
+    } else if (skb->protocol == bpf_htons(0x86dd)) {
+        u8 *ip = data;
+
+        if ((void *)(ip + 40) > end)
+            return ALLOW;
+        header = 40;
+        protocol = ip[6];
+        __builtin_memcpy(key.address, ip + 24, 16);
+    } else {
+        return ALLOW;
+    }
+    u16 *ports = data + header;
+    if ((protocol == 6 || protocol == 17) && (void *)(ports + 2) <= end)
+        key.port = bpf_ntohs(ports[1]);
+    return judge(&key, skb);
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/*
+ * The agent's protection of itself, and what only security hooks see. From outside the agent's cgroup its
+ * processes cannot be signalled or traced, its files not changed, its programs and maps not taken hold of. The
+ * first process is let through, because it must be able to shut the machine down.
+ */
+#include "lanes.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define DEPTH_MAX 32
+#define PTRACE_MODE_ATTACH 2
+#define SIGCHLD 17
+#define SIGCONT 18
+#define SIGURG 23
+#define SIGWINCH 28
+
+/* The cgroup whose members may; zero while nothing is protected. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, u64);
+} guard_cgroup SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 64);
+    __type(key, u32);
+    __type(value, u32);
+} guarded_processes SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1024);
+    __type(key, struct file_key);
+    __type(value, u32);
+} guarded_files SEC(".maps");
+
+/* Ids of programs, maps and links, told apart by the high word. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 256);
+    __type(key, u64);
+    __type(value, u32);
+} guarded_objects SEC(".maps");
+
+/* One file that one process may not open: the probe's canary. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1);
+    __type(key, struct file_key);
+    __type(value, u32);
+} canary SEC(".maps");
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct bpf_map {
+    u32 id;
+};
+
+struct bpf_prog_aux {
+    u32 id;
+};
+
+struct bpf_prog {
+    struct bpf_prog_aux *aux;
+};
+#pragma clang attribute pop
+
+/* A constant the compiler cannot compute with: 6.12 wants to see that a hook returns within [-4095, 0]. */
+static __always_inline int refuse(void)
+{
+    int result;
+
+    asm volatile("%[result] = -1" : [result] "=r"(result));
+    return result;
+}
+
+/* Whether the current process may: the guard is off, or it is the first process, or of the agent's cgroup. */
+static __always_inline bool may(void)
+{
+    u32 zero = 0;
+    u64 *guard = bpf_map_lookup_elem(&guard_cgroup, &zero);
+
+    if (!guard || !*guard || (bpf_get_current_pid_tgid() >> 32) == 1)
+        return true;
+    for (int level = 0; level < DEPTH_MAX; level++) {
+        u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+        if (!id)
+            return false;
+        if (id == *guard)
+            return true;
+    }
+    return false;
+}
+
+static __always_inline bool guarded_process(u32 tgid)
+{
+    return bpf_map_lookup_elem(&guarded_processes, &tgid) != 0;
+}
+
+static __always_inline struct file_key key_of(struct inode *inode)
+{
+    struct file_key key = {
+        .ino = BPF_CORE_READ(inode, i_ino),
+        .dev = BPF_CORE_READ(inode, i_sb, s_dev),
+    };
+
+    return key;
+}
+
+static __always_inline bool guarded_inode(struct inode *inode)
+{
+    if (!inode)
+        return false;
+    struct file_key key = key_of(inode);
+
+    return bpf_map_lookup_elem(&guarded_files, &key) != 0;
+}
+
+static __always_inline bool guarded_dentry(struct dentry *dentry)
+{
+    return guarded_inode(BPF_CORE_READ(dentry, d_inode));
+}
+
+/* Told at once, and not throttled away by whoever tries often: sixteen tries a second each. */
+static __always_inline void tell_denied(u32 act, u32 detail, struct task_struct *target)
+{
+    struct task_struct *task = (void *)bpf_get_current_task();
+    u64 now = bpf_ktime_get_boot_ns();
+
+    if (!admit_process(BPF_CORE_READ(task, tgid), BUCKET_ACT, now, PER_SECOND(16), 32)) {
+        count_loss(RECORD_DENIED, LOSS_THROTTLED);
+        return;
+    }
+    struct denied_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_DENIED, LOSS_FULL);
+        return;
+    }
+    begin(&record->head, RECORD_DENIED, now, task);
+    record->target = target ? BPF_CORE_READ(target, tgid) : 0;
+    record->target_start = target ? BPF_CORE_READ(target, group_leader, start_boottime) : 0;
+    record->act = act;
+    record->detail = detail;
+    record->reserved = 0;
+    bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+}
+
+SEC("lsm/task_kill")
+int BPF_PROG(guard_signal, struct task_struct *target, struct kernel_siginfo *info, int sig)
+{
+    if (sig == 0 || sig == SIGCHLD || sig == SIGCONT || sig == SIGURG || sig == SIGWINCH)
+        return 0;
+    if (!guarded_process(BPF_CORE_READ(target, tgid)) || may())
+        return 0;
+    tell_denied(DENIED_SIGNAL, sig, target);
+    return refuse();
+}
+
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(guard_trace, struct task_struct *target, unsigned int mode)
+{
+    if (!(mode & PTRACE_MODE_ATTACH) || !guarded_process(BPF_CORE_READ(target, tgid)) || may())
+        return 0;
+    tell_denied(DENIED_TRACE, 0, target);
+    return refuse();
+}
+
+static __always_inline int guard_change(bool guarded)
+{
+    if (!guarded || may())
+        return 0;
+    tell_denied(DENIED_FILE, 0, 0);
+    return refuse();
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(guard_open, struct file *file)
+{
+    if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE))
+        return 0;
+    return guard_change(guarded_inode(BPF_CORE_READ(file, f_inode)));
+}
+
+SEC("lsm/path_truncate")
+int BPF_PROG(guard_truncate, struct path *path)
+{
+    return guard_change(guarded_dentry(BPF_CORE_READ(path, dentry)));
+}
+
+SEC("lsm/path_chmod")
+int BPF_PROG(guard_chmod, struct path *path)
+{
+    return guard_change(guarded_dentry(BPF_CORE_READ(path, dentry)));
+}
+
+SEC("lsm/path_chown")
+int BPF_PROG(guard_chown, struct path *path)
+{
+    return guard_change(guarded_dentry(BPF_CORE_READ(path, dentry)));
+}
+
+SEC("lsm/path_unlink")
+int BPF_PROG(guard_unlink, struct path *dir, struct dentry *dentry)
+{
+    return guard_change(guarded_dentry(dentry) || guarded_dentry(BPF_CORE_READ(dir, dentry)));
+}
+
+SEC("lsm/path_rmdir")
+int BPF_PROG(guard_rmdir, struct path *dir, struct dentry *dentry)
+{
+    return guard_change(guarded_dentry(dentry) || guarded_dentry(BPF_CORE_READ(dir, dentry)));
+}
+
+SEC("lsm/path_mknod")
+int BPF_PROG(guard_create, struct path *dir)
+{
+    return guard_change(guarded_dentry(BPF_CORE_READ(dir, dentry)));
+}
+
+SEC("lsm/path_rename")
+int BPF_PROG(guard_rename, struct path *old_dir, struct dentry *old, struct path *new_dir, struct dentry *new)
+{
+    return guard_change(guarded_dentry(old) || guarded_dentry(new) || guarded_dentry(BPF_CORE_READ(old_dir, dentry)) ||
+                        guarded_dentry(BPF_CORE_READ(new_dir, dentry)));
+}
+
+#define OBJECT_PROGRAM (1ULL << 32)
+#define OBJECT_MAP (2ULL << 32)
+#define OBJECT_LINK (3ULL << 32)
+
+static __always_inline int guard_object(u64 key)
+{
+    if (!bpf_map_lookup_elem(&guarded_objects, &key) || may())
+        return 0;
+    tell_denied(DENIED_BPF, key, 0);
+    return refuse();
+}
+
+SEC("lsm/bpf_map")
+int BPF_PROG(guard_map, struct bpf_map *map)
+{
+    return guard_object(OBJECT_MAP | BPF_CORE_READ(map, id));
+}
+
+SEC("lsm/bpf_prog")
+int BPF_PROG(guard_program, struct bpf_prog *prog)
+{
+    return guard_object(OBJECT_PROGRAM | BPF_CORE_READ(prog, aux, id));
+}
+
+/* Links have no hook of their own; taking hold of one by its id is a command. */
+SEC("lsm/bpf")
+int BPF_PROG(guard_link, int cmd, union bpf_attr *attr)
+{
+    u32 id = 0;
+
+    if (cmd != BPF_LINK_GET_FD_BY_ID)
+        return 0;
+    bpf_probe_read_kernel(&id, sizeof(id), attr);
+    return guard_object(OBJECT_LINK | id);
+}
+
+/* What only these hooks see. Always allowed. */
+
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(on_trace, struct task_struct *target, unsigned int mode)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+
+    if (!(mode & PTRACE_MODE_ATTACH) || BPF_CORE_READ(task, tgid) == BPF_CORE_READ(target, tgid))
+        return 0;
+    u64 now = bpf_ktime_get_boot_ns();
+    if (!admit_process(BPF_CORE_READ(task, tgid), BUCKET_ACT, now, PER_SECOND(100), 200)) {
+        count_loss(RECORD_TRACE, LOSS_THROTTLED);
+        return 0;
+    }
+    struct trace_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_TRACE, LOSS_FULL);
+        return 0;
+    }
+    begin(&record->head, RECORD_TRACE, now, task);
+    record->target = BPF_CORE_READ(target, tgid);
+    record->target_start = BPF_CORE_READ(target, group_leader, start_boottime);
+    record->write = 1;
+    bpf_ringbuf_submit(record, priority_flags());
+    return 0;
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(on_protect, struct vm_area_struct *area, unsigned long asked, unsigned long protection)
+{
+    if (!(protection & PROT_EXEC) || BPF_CORE_READ(area, vm_flags) & VM_EXEC || !BPF_CORE_READ(area, anon_vma) ||
+        BPF_CORE_READ(area, vm_file))
+        return 0;
+    struct task_struct *task = bpf_get_current_task_btf();
+    u64 now = bpf_ktime_get_boot_ns();
+    if (!admit_process(BPF_CORE_READ(task, tgid), BUCKET_ACT, now, PER_SECOND(100), 200)) {
+        count_loss(RECORD_WRITTEN_CODE, LOSS_THROTTLED);
+        return 0;
+    }
+    struct written_code_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_WRITTEN_CODE, LOSS_FULL);
+        return 0;
+    }
+    begin(&record->head, RECORD_WRITTEN_CODE, now, task);
+    record->bytes = BPF_CORE_READ(area, vm_end) - BPF_CORE_READ(area, vm_start);
+    bpf_ringbuf_submit(record, priority_flags());
+    return 0;
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(canary_open, struct file *file)
+{
+    struct file_key key = key_of(BPF_CORE_READ(file, f_inode));
+    u32 *tgid = bpf_map_lookup_elem(&canary, &key);
+
+    if (!tgid || *tgid != bpf_get_current_pid_tgid() >> 32)
+        return 0;
+    return refuse();
+}

@@ -1,0 +1,211 @@
+//! Protection of the agent by security hooks, where the kernel takes them.
+
+use std::path::{Path, PathBuf};
+
+use davy_model::{FileId, ProcessKey, Timestamp};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
+use rustix::fs::stat;
+use zerocopy::IntoBytes;
+
+use crate::abi::{FileKey, Settings};
+use crate::error::{During, Error, Result};
+use crate::objects;
+
+/// What is to be protected from everyone outside the agent's cgroup.
+#[derive(Clone, Debug, Default)]
+pub struct SelfGuard {
+    /// Process ids of the agent and its workers: not to be signalled or traced.
+    pub processes: Vec<u32>,
+    /// The agent's cgroup v2 directory. Its members, those of cgroups below it, and the first process are let through.
+    pub cgroup: PathBuf,
+    /// Files not to be changed, and folders in which nothing is to be made, renamed or removed.
+    pub files: Vec<FileId>,
+}
+
+/// An act that was refused because it was aimed at Davy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// When.
+    pub time: Timestamp,
+    /// Who tried.
+    pub process: ProcessKey,
+    /// What.
+    pub act: RefusedAct,
+}
+
+/// What was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedAct {
+    /// This signal to one of the agent's processes.
+    Signal(u8),
+    /// Tracing one, or opening its memory.
+    Trace,
+    /// Changing, renaming or removing a protected file.
+    FileChange,
+    /// Taking hold of one of Davy's programs, maps or links.
+    BpfAccess,
+}
+
+/// Kernel ids of objects that belong to Davy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ObjectIds {
+    pub(crate) programs: Vec<u32>,
+    pub(crate) maps: Vec<u32>,
+    pub(crate) links: Vec<u32>,
+}
+
+impl ObjectIds {
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.programs.extend(other.programs);
+        self.maps.extend(other.maps);
+        self.links.extend(other.links);
+    }
+
+    /// Keys of the kernel's table: the kind in the high word, the id in the low one.
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        let of =
+            |kind: u64, ids: &[u32]| ids.iter().map(|id| (kind << 32) | u64::from(*id)).collect::<Vec<_>>();
+        of(1, &self.programs).into_iter().chain(of(2, &self.maps)).chain(of(3, &self.links))
+    }
+}
+
+/// Programs that only watch; the others guard.
+const SENSORS: [&str; 2] = ["on_trace", "on_protect"];
+
+/// The probe's own program.
+const CANARY: &str = "canary_open";
+
+/// The security programs: watching from the start, guarding once told what.
+pub(crate) struct Hooks {
+    object: Object,
+    sensors: Vec<Link>,
+    guards: Vec<Link>,
+}
+
+impl Hooks {
+    /// Loads every hook that this kernel has, and attaches those that watch.
+    pub(crate) fn start(settings: &Settings, shared: &[MapHandle]) -> Result<Self> {
+        let mut object = objects::PROTECT.open()?;
+        objects::configure(&mut object, settings)?;
+        objects::share(&mut object, shared)?;
+        objects::select(&mut object, |name| name != CANARY);
+        let object = objects::load(object, "security")?;
+        let sensors = objects::attach_named(&object, |name| SENSORS.contains(&name))?;
+        Ok(Self { object, sensors, guards: Vec::new() })
+    }
+
+    pub(crate) fn ids(&self) -> ObjectIds {
+        let links = self.sensors.iter().chain(&self.guards);
+        ObjectIds {
+            programs: crate::program_loads::program_ids(&self.object),
+            maps: crate::program_loads::map_ids(&self.object),
+            links: links.filter_map(|link| link.info().ok().map(|info| info.id)).collect(),
+        }
+    }
+
+    /// Fills the tables first and switches the guard on last.
+    pub(crate) fn guard(&mut self, guard: &SelfGuard, ids: &ObjectIds, cgroup2: &Path) -> Result<()> {
+        if stat(&guard.cgroup).during(|| format!("looking at {}", guard.cgroup.display()))?.st_ino
+            == stat(cgroup2).during(|| format!("looking at {}", cgroup2.display()))?.st_ino
+        {
+            return Err(Error::Unsupported(
+                "the agent runs in the root cgroup, so nobody is outside its cgroup; start it as a service"
+                    .to_owned(),
+            ));
+        }
+        self.put("guarded_processes", guard.processes.iter().map(|pid| (pid.to_ne_bytes().to_vec(), 1)))?;
+        let files = guard.files.iter().copied().chain(control_files(&guard.cgroup, cgroup2)?);
+        self.put("guarded_files", files.map(|file| (file_key(file).as_bytes().to_vec(), 1)))?;
+        if self.guards.is_empty() {
+            self.guards =
+                objects::attach_named(&self.object, |name| !SENSORS.contains(&name) && name != CANARY)?;
+        }
+        let mut ids = ids.clone();
+        ids.extend(self.ids());
+        self.put("guarded_objects", ids.keys().map(|key| (key.to_ne_bytes().to_vec(), 1)))?;
+        let cgroup = crate::cgroup_id(&guard.cgroup)?;
+        objects::map(&self.object, "guard_cgroup")?
+            .update(&0u32.to_ne_bytes(), &cgroup.to_ne_bytes(), MapFlags::ANY)
+            .during(|| "switching the guard on".to_owned())
+    }
+
+    /// Replaces a table's contents.
+    fn put(&self, table: &'static str, entries: impl Iterator<Item = (Vec<u8>, u32)>) -> Result<()> {
+        let map = objects::map(&self.object, table)?;
+        let old: Vec<Vec<u8>> = map.keys().collect();
+        let new: Vec<(Vec<u8>, u32)> = entries.collect();
+        if new.len() > map.max_entries() as usize {
+            return Err(Error::Full { what: table, bound: map.max_entries() });
+        }
+        for key in old.iter().filter(|key| !new.iter().any(|(wanted, _)| wanted == *key)) {
+            let _ = map.delete(key);
+        }
+        for (key, value) in new {
+            map.update(&key, &value.to_ne_bytes(), MapFlags::ANY).during(|| format!("filling {table}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Files through which someone could join the agent's cgroup, or end or freeze it and those above it.
+fn control_files(cgroup: &Path, root: &Path) -> Result<Vec<FileId>> {
+    let mut files = Vec::new();
+    let mut add = |path: PathBuf| {
+        if let Ok(found) = stat(&path) {
+            files.push(FileId { dev: found.st_dev, ino: found.st_ino });
+        }
+    };
+    for name in ["cgroup.procs", "cgroup.threads"] {
+        add(cgroup.join(name));
+    }
+    for above in cgroup.ancestors().take_while(|path| *path != root && path.starts_with(root)) {
+        for name in ["cgroup.kill", "cgroup.freeze"] {
+            add(above.join(name));
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::Unsupported(format!("{} is not a cgroup v2 directory", cgroup.display())));
+    }
+    Ok(files)
+}
+
+/// The kernel's own device number has 20 bits of minor.
+pub(crate) fn file_key(file: FileId) -> FileKey {
+    let major = (file.dev >> 8) & 0xfff;
+    let minor = (file.dev & 0xff) | ((file.dev >> 12) & 0xf_ff00);
+    FileKey { ino: file.ino, dev: (major << 20) | minor }
+}
+
+/// Denies one file to this process through a hook and looks whether it is denied: the probe.
+pub(crate) fn canary() -> Result<bool> {
+    let mut object = objects::PROTECT.open()?;
+    objects::select(&mut object, |name| name == CANARY);
+    let object = objects::load(object, "security")?;
+    let links = objects::attach_named(&object, |name| name == CANARY)?;
+    let file = rustix::fs::memfd_create("davy-canary", rustix::fs::MemfdFlags::CLOEXEC)
+        .during(|| "making a file to be denied".to_owned())?;
+    let found = rustix::fs::fstat(&file).during(|| "looking at the file to be denied".to_owned())?;
+    let key = file_key(FileId { dev: found.st_dev, ino: found.st_ino });
+    objects::map(&object, "canary")?
+        .update(key.as_bytes(), &std::process::id().to_ne_bytes(), MapFlags::ANY)
+        .during(|| "denying a file".to_owned())?;
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let denied = std::fs::File::open(&path).is_err_and(|error| error.raw_os_error() == Some(libc::EPERM));
+    drop(links);
+    Ok(denied && std::fs::File::open(&path).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_are_the_kernels() {
+        let key = file_key(FileId { dev: (8 << 8) | 1, ino: 5 });
+        assert_eq!((key.dev, key.ino), ((8 << 20) | 1, 5));
+        // Minor 0x12345 is split around the major in st_dev.
+        let key = file_key(FileId { dev: (0x123 << 20) | (8 << 8) | 0x45, ino: 5 });
+        assert_eq!(key.dev, (8 << 20) | 0x12345);
+    }
+}

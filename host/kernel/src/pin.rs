@@ -1,0 +1,148 @@
+//! The enforcing programs in the kernel, and how they outlive the agent.
+//!
+//! With a folder in a BPF file system, the two tables and the links are pinned there. A later agent takes the tables
+//! as they are and puts its own programs in place of the old ones, link by link, each in one step: at no moment is a
+//! destination open that was closed.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use libbpf_rs::{Link, MapCore, MapHandle, Object};
+
+use crate::error::{During, Error, Result};
+use crate::guard::ObjectIds;
+use crate::objects;
+use crate::program_loads::{OwnPrograms, map_ids, program_ids};
+
+/// `BPF_FS_MAGIC` of statfs(2).
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The two tables; pinned under their own names.
+const TABLES: [&str; 2] = ["blocked", "blocked_in_scope"];
+
+/// Loaded and attached enforcement.
+pub(crate) struct Enforcement {
+    object: Object,
+    links: Vec<Link>,
+    pub(crate) blocked: MapHandle,
+    pub(crate) scoped: MapHandle,
+}
+
+impl Enforcement {
+    /// Loads and attaches at the cgroup root; adopts and keeps what is pinned in `folder`.
+    pub(crate) fn start(root: &Path, folder: Option<&Path>, own: &OwnPrograms) -> Result<Self> {
+        if let Some(folder) = folder {
+            prepare(folder)?;
+        }
+        let object =
+            own.during(|| load(folder), |loaded| loaded.as_ref().map(program_ids).unwrap_or_default())?;
+        let links = match folder {
+            None => objects::attach_cgroup(&object, root)?,
+            Some(folder) => attach_pinned(&object, root, folder)?,
+        };
+        let blocked = objects::map(&object, TABLES[0])?;
+        let scoped = objects::map(&object, TABLES[1])?;
+        Ok(Self { object, links, blocked, scoped })
+    }
+
+    pub(crate) fn ids(&self) -> ObjectIds {
+        ObjectIds {
+            programs: program_ids(&self.object),
+            maps: map_ids(&self.object),
+            links: self.links.iter().filter_map(|link| link.info().ok().map(|info| info.id)).collect(),
+        }
+    }
+}
+
+fn load(folder: Option<&Path>) -> Result<Object> {
+    let mut open = objects::BLOCK.open()?;
+    if let Some(folder) = folder {
+        for mut map in open.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let path = folder.join(&name);
+            if TABLES.contains(&name.as_str()) && path.exists() {
+                map.reuse_pinned_map(&path).during(|| format!("adopting {}", path.display()))?;
+            }
+        }
+    }
+    let mut object = objects::load(open, "blocking")?;
+    if let Some(folder) = folder {
+        for mut map in object.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let path = folder.join(&name);
+            if TABLES.contains(&name.as_str()) && !path.exists() {
+                map.pin(&path).during(|| format!("pinning {}", path.display()))?;
+            }
+        }
+    }
+    Ok(object)
+}
+
+fn attach_pinned(object: &Object, root: &Path, folder: &Path) -> Result<Vec<Link>> {
+    let cgroup = crate::cgroups::open(root)?;
+    let mut links = Vec::new();
+    for program in object.progs() {
+        let name = program.name().to_string_lossy().into_owned();
+        let path = folder.join(format!("link_{name}"));
+        let adopted = Link::open(&path).ok().and_then(|mut link| {
+            let replaced = link.update_prog(&program);
+            replaced
+                .inspect_err(|error| tracing::warn!(%error, "{} is attached anew", path.display()))
+                .ok()?;
+            Some(link)
+        });
+        links.push(match adopted {
+            Some(link) => link,
+            None => {
+                let attaching = object.progs_mut().find(|program| program.name() == name.as_str());
+                let attaching = attaching.ok_or_else(|| Error::Unsupported(format!("no program {name}")))?;
+                use std::os::fd::AsRawFd;
+                let link = attaching.attach_cgroup(cgroup.as_fd().as_raw_fd());
+                let mut link = link.during(|| format!("attaching {name} to the cgroup"))?;
+                // A pin whose link is gone (its cgroup was removed) gives its name to the new one.
+                let _ = std::fs::remove_file(&path);
+                link.pin(&path).during(|| format!("pinning {}", path.display()))?;
+                link
+            }
+        });
+    }
+    Ok(links)
+}
+
+/// Makes the folder, inside a BPF file system; one is mounted on `/sys/fs/bpf` when that is where it should lie.
+fn prepare(folder: &Path) -> Result<()> {
+    if std::fs::create_dir_all(folder).is_ok() && on_bpf_file_system(folder) {
+        return Ok(());
+    }
+    let usual = Path::new("/sys/fs/bpf");
+    if folder.starts_with(usual) && !on_bpf_file_system(usual) {
+        rustix::mount::mount("bpf", usual, "bpf", rustix::mount::MountFlags::empty(), None)
+            .during(|| "mounting a BPF file system on /sys/fs/bpf".to_owned())?;
+        std::fs::create_dir_all(folder).during(|| format!("making {}", folder.display()))?;
+    }
+    if on_bpf_file_system(folder) {
+        Ok(())
+    } else {
+        Err(Error::Unsupported(format!("{} does not lie in a BPF file system", folder.display())))
+    }
+}
+
+pub(crate) fn on_bpf_file_system(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == BPF_FS_MAGIC)
+}
+
+/// Removes the pins, which detaches what no process holds, and the folder.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
+    if !on_bpf_file_system(folder) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder).during(|| format!("reading {}", folder.display()))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if TABLES.contains(&name.as_str()) || name.starts_with("link_") {
+            std::fs::remove_file(&path).during(|| format!("removing {}", path.display()))?;
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The thread that reads the lanes and does what is to be done now and then.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use davy_model::{Event, ProcessKey};
+use libbpf_rs::{MapHandle, RingBufferBuilder};
+
+use crate::block::Blocker;
+use crate::decode::Decoder;
+use crate::guard::Refused;
+use crate::program_loads::ProgramLoads;
+use crate::sensors::Sink;
+use crate::syscalls::SyscallCounter;
+
+/// How often the lanes are read when nothing fills them.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often other things are looked after.
+const CHORES: Duration = Duration::from_secs(1);
+
+/// Chores after which cgroups that were not found are looked for again.
+const CGROUP_CHORES: u32 = 10;
+
+/// Refusals kept until they are asked for; the oldest go first.
+const REFUSALS: usize = 1024;
+
+/// What the thread shares with its owner.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) stop: AtomicBool,
+    pub(crate) malformed: AtomicU64,
+    pub(crate) refused: Mutex<VecDeque<Refused>>,
+}
+
+pub(crate) struct Reader {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) decoder: Decoder,
+    pub(crate) sink: Sink,
+    pub(crate) asked: Receiver<(ProcessKey, Duration)>,
+    pub(crate) counter: SyscallCounter,
+    pub(crate) loads: ProgramLoads,
+    pub(crate) blocker: Option<Blocker>,
+}
+
+impl Reader {
+    pub(crate) fn run(self, priority: &MapHandle, bulk: &MapHandle) {
+        let Self { shared, decoder, mut sink, asked, mut counter, mut loads, blocker } = self;
+        let state = RefCell::new((decoder, Vec::<Event>::new()));
+        let take = |bytes: &[u8]| {
+            let (decoder, events) = &mut *state.borrow_mut();
+            decoder.decode(bytes, events);
+            0
+        };
+        // The bulk lane is read first: whatever happened before a flow's record is then in this batch too, and
+        // sorting by time puts a process's start before its flows.
+        let mut builder = RingBufferBuilder::new();
+        let built = builder.add(bulk, take).and_then(|builder| builder.add(priority, take)).map(drop);
+        let lanes = match built.and_then(|()| builder.build()) {
+            Ok(lanes) => lanes,
+            Err(error) => return tracing::error!(%error, "the sensors' lanes cannot be read"),
+        };
+        let mut chores = (Instant::now(), 0u32);
+        while !shared.stop.load(Ordering::Acquire) {
+            // Programs wake this thread when a lane fills; both lanes are read either way.
+            lanes.poll_raw(POLL);
+            lanes.consume_raw();
+            let mut batch = std::mem::take(&mut state.borrow_mut().1);
+            for (process, window) in asked.try_iter() {
+                if let Err(error) = counter.open(process, window) {
+                    tracing::debug!(%error, "no system calls are counted");
+                }
+            }
+            counter.close_ended(&mut batch);
+            if chores.0.elapsed() >= CHORES {
+                chores = (Instant::now(), chores.1.wrapping_add(1));
+                loads.look(&mut batch);
+                if let Some(blocker) = &blocker {
+                    blocker.expire();
+                }
+                if chores.1.is_multiple_of(CGROUP_CHORES) {
+                    state.borrow_mut().0.cgroups.renew();
+                }
+            }
+            batch.sort_by_key(|event| event.time);
+            for event in batch.drain(..) {
+                sink(event);
+            }
+            batch.shrink_to(4096);
+            let (decoder, events) = &mut *state.borrow_mut();
+            *events = batch;
+            decoder.clock.renew();
+            shared.malformed.store(decoder.malformed, Ordering::Relaxed);
+            keep(&shared.refused, &mut decoder.refused);
+        }
+    }
+}
+
+fn keep(kept: &Mutex<VecDeque<Refused>>, new: &mut Vec<Refused>) {
+    if new.is_empty() {
+        return;
+    }
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.extend(new.drain(..));
+    while kept.len() > REFUSALS {
+        kept.pop_front();
+    }
+}
