@@ -231,11 +231,11 @@ mod tests {
             text,
             "\
 drill           outcome      tier    found in  stopped in  what was seen
-detect/randomx  held         signal     3.4 s           -  seen \\x1b[2J                     T1496.001
+detect/randomx  held         signal     3.4 s           -  seen \\x1b[2J                    T1496.001
 detect/memfd    FAILED       signal         -           -  expected: found mining; seen    T1496.001
                                                            \\x1b[2J
-respond/cut     unsupported  -              -           -  seen \\x1b[2J                     T1496.001
-detect/deleted  off          signal         -           -  seen \\x1b[2J                     T1496.001
+respond/cut     unsupported  -              -           -  seen \\x1b[2J                    T1496.001
+detect/deleted  off          signal         -           -  seen \\x1b[2J                    T1496.001
 
 1 of 4 held, 1 failed, 1 cannot be done on this host, 1 off by policy.
 "

@@ -58,9 +58,7 @@ pub(crate) fn run(client: &Client, answering: &Answering, asked: &verbs::Events)
             (true, true) => answering.document_line(&document::event(&event))?,
             (true, false) => documents.push(document::event(&event)),
             (false, _) => {
-                let mut page = Page::new();
-                page.push(line(&event, &mut names, answering));
-                answering.page(&page)?;
+                answering.page(&page(&event, &mut names, answering))?;
             }
         }
     }
@@ -77,7 +75,7 @@ pub(crate) fn run(client: &Client, answering: &Answering, asked: &verbs::Events)
 /// What processes call themselves, so that an event that names only a pid can be read. Bounded: when full it
 /// forgets all and learns anew.
 #[derive(Debug, Default)]
-struct Names(HashMap<ProcessKey, String>);
+pub(crate) struct Names(HashMap<ProcessKey, String>);
 
 impl Names {
     fn learn(&mut self, event: &Event) {
@@ -99,6 +97,13 @@ impl Names {
             None => format!("pid {}", key.pid),
         }
     }
+}
+
+/// An event's line, which begins with its time.
+pub(crate) fn page(event: &Event, names: &mut Names, answering: &Answering) -> Page {
+    let mut page = Page::new();
+    page.push(line(event, names, answering));
+    page
 }
 
 fn line(event: &Event, names: &mut Names, answering: &Answering) -> Line {

@@ -16,8 +16,7 @@ const BAR: usize = 12;
 
 /// Explains an incident, a finding or an action.
 pub(crate) fn run(client: &Client, answering: &Answering, subject: Subject) -> Result<(), Failure> {
-    let mut page = Page::new();
-    match subject {
+    let page = match subject {
         Subject::Incident(id) => {
             let incident = incidents::fetch(client, id)?;
             if answering.json {
@@ -26,24 +25,26 @@ pub(crate) fn run(client: &Client, answering: &Answering, subject: Subject) -> R
                 return Ok(answering.document(&json!({
                     "incident": incident.id, "title": incident.title, "findings": findings, "actions": actions }))?);
             }
-            explain_incident(&incident, &mut page, answering);
+            incident_page(&incident, answering)
         }
         Subject::Finding(id) => {
             let finding = findings::fetch(client, id)?;
             if answering.json {
                 return Ok(answering.document(&explained(&finding))?);
             }
-            explain_finding(&finding, &mut page, answering);
+            finding_page(&finding, answering)
         }
         Subject::Action(ActionId(n)) => {
             return Err(Failure::new(Exit::Usage, format!("action {n} has no evidence of its own"))
                 .hint("its incident has: davy actions names it"));
         }
-    }
+    };
     Ok(answering.page(&page)?)
 }
 
-fn explain_incident(incident: &Incident, page: &mut Page, answering: &Answering) {
+/// Why an incident was concluded, and what was done about it.
+pub(crate) fn incident_page(incident: &Incident, answering: &Answering) -> Page {
+    let mut page = Page::new();
     let (role, _) = words::state(incident.state);
     page.push(
         Line::in_role(Role::Strong, format!("Why incident {}: ", incident.id.0)).and(role, &incident.title),
@@ -53,16 +54,24 @@ fn explain_incident(incident: &Incident, page: &mut Page, answering: &Answering)
     }
     for finding in &incident.findings {
         page.gap();
-        explain_finding(finding, page, answering);
+        tell(finding, &mut page, answering);
     }
     if !incident.actions.is_empty() {
         page.gap();
         page.push(Line::in_role(Role::Strong, "What was done"));
         page.extend(actions::table(&incident.actions, answering).lines(answering.width));
     }
+    page
 }
 
-fn explain_finding(finding: &Finding, page: &mut Page, answering: &Answering) {
+/// Why a finding was made.
+pub(crate) fn finding_page(finding: &Finding, answering: &Answering) -> Page {
+    let mut page = Page::new();
+    tell(finding, &mut page, answering);
+    page
+}
+
+fn tell(finding: &Finding, page: &mut Page, answering: &Answering) {
     let (role, severity) = words::severity(finding.severity);
     page.extend(
         Line::in_role(Role::Strong, format!("Finding {}: ", finding.id.0))
@@ -158,26 +167,23 @@ struct Sum {
     rest: f64,
     /// The confidence as log-odds.
     posterior: f64,
-    /// Whether the confidence is so near 0 or 1 that its log-odds are lost in rounding.
-    saturated: bool,
 }
 
 impl Sum {
     fn of(finding: &Finding) -> Self {
-        let p = finding.confidence.clamp(0.0, 1.0);
-        let saturated = !(1e-12..=1.0 - 1e-12).contains(&p);
-        let p = p.clamp(1e-12, 1.0 - 1e-12);
+        // Nearer to 0 or 1 than this, log-odds are lost in rounding.
+        let p = finding.confidence.clamp(1e-12, 1.0 - 1e-12);
         let posterior = (p / (1.0 - p)).log2();
         let evidence: f64 = finding.evidence.iter().map(|e| f64::from(e.weight)).sum();
-        Self { evidence, rest: posterior - evidence, posterior, saturated }
+        Self { evidence, rest: posterior - evidence, posterior }
     }
 
     fn remark(self) -> String {
         let odds = self.posterior.abs().exp2();
-        let odds = if odds < 1e6 { amount::count(odds.round() as u64) } else { format!("{odds:.0e}") };
+        let odds =
+            if odds < 1e9 { amount::count(odds.round() as u64) } else { "more than a billion".to_owned() };
         let side = if self.posterior >= 0.0 { "for" } else { "against" };
-        let bound = if self.saturated { "at least " } else { "" };
-        format!(", {bound}{odds} to 1 {side} it")
+        format!(", {odds} to 1 {side} it")
     }
 }
 

@@ -59,7 +59,8 @@ fn list(client: &Client, answering: &Answering, asked: &verbs::Incidents) -> Res
         page.push(Line::of("No incidents."));
         return Ok(answering.page(&page)?);
     }
-    page.extend(table(&incidents, answering).lines(answering.width));
+    let told = completed(client, &incidents);
+    page.extend(table(&told, answering).lines(answering.width));
     if let Some(last) = incidents.last().filter(|_| !answering.quiet) {
         page.gap();
         page.push(
@@ -68,6 +69,23 @@ fn list(client: &Client, answering: &Answering, asked: &verbs::Incidents) -> Res
         );
     }
     Ok(answering.page(&page)?)
+}
+
+/// How many of the newest incidents of a list are asked for in full.
+const COMPLETED: usize = 50;
+
+/// Incidents with their trees and timelines, which a list leaves out and which name the program and the user. Where
+/// an incident cannot be asked for any more, it stays as it was listed.
+fn completed(client: &Client, listed: &[Incident]) -> Vec<Incident> {
+    let bare = listed.len().saturating_sub(COMPLETED);
+    listed
+        .iter()
+        .enumerate()
+        .map(|(at, incident)| match at >= bare && incident.tree.is_empty() {
+            true => fetch(client, incident.id).unwrap_or_else(|_| incident.clone()),
+            false => incident.clone(),
+        })
+        .collect()
 }
 
 fn table(incidents: &[Incident], answering: &Answering) -> Table {

@@ -31,6 +31,15 @@ mod verbs;
 mod watch;
 mod words;
 
+#[cfg(test)]
+#[path = "../tests/canned/mod.rs"]
+mod canned;
+#[cfg(test)]
+#[path = "../tests/golden_file/mod.rs"]
+mod golden_file;
+#[cfg(test)]
+mod hostile;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -23,7 +23,8 @@ pub(crate) fn run(client: &Client, answering: &Answering) -> Result<(), Failure>
     Ok(answering.page(&page(&status, answering))?)
 }
 
-fn page(status: &AgentStatus, answering: &Answering) -> Page {
+/// The state as a page.
+pub(crate) fn page(status: &AgentStatus, answering: &Answering) -> Page {
     let (width, clock) = (answering.width, &answering.clock);
     let mut page = Page::new();
     page.extend(verdict(status, clock).wrap(width));
@@ -145,7 +146,8 @@ fn protections(all: &[ProtectionStatus]) -> Table {
         let (role, mode) = words::mode(p.mode);
         let tier = match p.tier {
             Some(tier) => Line::of(words::tier(tier)),
-            None => Line::in_role(if p.mode == Mode::Off { Role::Quiet } else { Role::Alarm }, "none"),
+            None if p.mode == Mode::Off => Line::in_role(Role::Quiet, "-"),
+            None => Line::in_role(Role::Alarm, "none"),
         };
         let proven = match p.proven {
             Some(true) => Line::in_role(Role::Good, "yes"),

@@ -4,10 +4,12 @@
 
 mod canned;
 mod fake_agent;
+mod golden_file;
 
 use davy_model::{ActionId, IncidentId};
 use davy_wire::{Command, ErrorCode, Query, Reply, RequestBody};
-use fake_agent::{FakeAgent, golden};
+use fake_agent::FakeAgent;
+use golden_file::golden;
 
 fn host() -> FakeAgent {
     FakeAgent::answering(|request| match request {
@@ -102,7 +104,17 @@ fn top_once() {
 #[test]
 fn questions_carry_their_filters() {
     let host = host();
-    host.davy(&["events", "--since", "2026-02-03T03:12:41Z", "--pid", "4711", "--kind", "exec", "--limit", "5"]);
+    host.davy(&[
+        "events",
+        "--since",
+        "2026-02-03T03:12:41Z",
+        "--pid",
+        "4711",
+        "--kind",
+        "exec",
+        "--limit",
+        "5",
+    ]);
     let asked = Query::Events {
         since: Some(canned::BEGAN),
         limit: 5,

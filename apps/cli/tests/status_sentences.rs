@@ -12,8 +12,8 @@ use fake_agent::FakeAgent;
 fn said(change: impl Fn(&mut AgentStatus)) -> String {
     let mut status = canned::status();
     change(&mut status);
-    let ended =
-        FakeAgent::answering(move |_| vec![Reply::Status(status.clone())]).davy(&["status", "--color", "never"]);
+    let ended = FakeAgent::answering(move |_| vec![Reply::Status(status.clone())])
+        .davy(&["status", "--color", "never"]);
     assert_eq!(ended.code, 0, "{}", ended.err);
     ended.out
 }
@@ -30,10 +30,7 @@ fn says_how_many_enforce() {
 #[test]
 fn does_not_claim_protection_that_only_watches() {
     let out = said(|s| s.protections[0].mode = Mode::Observe);
-    assert_eq!(
-        first(&out),
-        "Watching. 3 of 4 protections observe, 1 is off; Davy tells and does not act."
-    );
+    assert_eq!(first(&out), "Watching. 3 of 4 protections observe, 1 is off; Davy tells and does not act.");
 }
 
 #[test]

