@@ -5,7 +5,7 @@ pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -56,8 +56,8 @@ pub(crate) fn duration(seconds: f64) -> String {
 pub(crate) fn percent(share: f64) -> String {
     let p = share.clamp(0.0, 1.0) * 100.0;
     match p {
-        p if p >= 99.99 && p < 100.0 => "> 99.99 %".to_owned(),
-        p if p >= 99.0 && p < 100.0 => format!("{p:.2} %"),
+        p if (99.99..100.0).contains(&p) => "> 99.99 %".to_owned(),
+        p if (99.0..100.0).contains(&p) => format!("{p:.2} %"),
         p if p > 0.0 && p < 0.01 => "< 0.01 %".to_owned(),
         p if p > 0.0 && p < 1.0 => format!("{p:.2} %"),
         p => format!("{p:.0} %"),
@@ -88,7 +88,7 @@ pub(crate) fn bar(share: f64, width: usize) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let eighths = (share * width as f64 * 8.0).round() as usize;
     let mut out = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         out.push(EIGHTHS[eighths % 8 - 1]);
     }
     out

@@ -88,3 +88,27 @@ impl From<std::io::Error> for Failure {
         Self::new(exit, format!("cannot write the answer: {error}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_names_every_exit_code() {
+        let reference = include_str!("../../../docs/reference/cli.md");
+        let all = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::NoAgent,
+            Exit::NotFound,
+            Exit::Forbidden,
+            Exit::PolicyFaults,
+            Exit::NotHeld,
+        ];
+        for exit in all {
+            let row = format!("| {} | `{}` |", exit as u8, exit.name());
+            assert!(reference.contains(&row), "docs/reference/cli.md lacks {row}");
+        }
+    }
+}

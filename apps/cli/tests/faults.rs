@@ -131,6 +131,6 @@ fn wrong_usage_is_two() {
 #[test]
 fn a_reader_that_has_enough_is_no_failure() {
     let agent = FakeAgent::answering(|_| canned::events().into_iter().map(Reply::Event).collect());
-    let exit = agent.into_closed_pipe(&["events"]);
+    let exit = agent.unread(&["events"]);
     assert_eq!(exit, 0);
 }

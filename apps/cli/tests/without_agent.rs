@@ -158,3 +158,23 @@ fn drills_are_listed_and_unknown_ones_are_not_found() {
     assert_eq!(davy(dir.path(), &["drill", "detect/nothing"]).code, 4);
     assert_eq!(davy(dir.path(), &["drill", "detect/randomx"]).code, 3);
 }
+
+#[test]
+fn the_reference_names_every_verb() {
+    let reference = include_str!("../../../docs/reference/cli.md");
+    let dir = tempfile::tempdir().unwrap();
+    let help = davy(dir.path(), &["help"]).out;
+    let verbs: Vec<&str> = help
+        .lines()
+        .skip_while(|l| *l != "Commands:")
+        .skip(1)
+        .take_while(|l| !l.is_empty())
+        .filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' ')))
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|v| *v != "help")
+        .collect();
+    assert!(verbs.len() >= 17, "{verbs:?}");
+    for verb in verbs {
+        assert!(reference.contains(&format!("`davy {verb}")), "docs/reference/cli.md does not name {verb}");
+    }
+}

@@ -66,7 +66,7 @@ impl FakeAgent {
     }
 
     /// Runs `davy` with a standard output that nobody reads; gives its exit code.
-    pub fn into_closed_pipe(&self, args: &[&str]) -> i32 {
+    pub fn unread(&self, args: &[&str]) -> i32 {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = Process::new(env!("CARGO_BIN_EXE_davy"))
