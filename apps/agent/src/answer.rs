@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use crate::arbiter::Order;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
-use crate::protections;
+use crate::protections::{self, Notes};
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 
 /// How long an answer of the engine or the arbiter is waited for. A kill has its own, shorter deadline.
@@ -38,7 +38,7 @@ pub(crate) struct Desk {
     pub(crate) stop: Arc<Notify>,
     pub(crate) facts: davy_proc::HostFacts,
     /// What could not be opened at start.
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Notes,
 }
 
 impl Answer for Desk {
@@ -51,7 +51,9 @@ impl Answer for Desk {
             },
             Query::Process { pid } => match self.ask(|reply| Ask::Process(pid, reply)).await {
                 Some(Some(info)) => client.send(&Reply::Process(info)).await,
-                Some(None) => client.send(&error(ErrorCode::NotFound, format!("pid {pid} is not known"))).await,
+                Some(None) => {
+                    client.send(&error(ErrorCode::NotFound, format!("pid {pid} is not known"))).await
+                }
                 None => client.send(&gone()).await,
             },
             Query::Events { since, limit, pid, kinds, follow } => {
@@ -92,7 +94,10 @@ impl Answer for Desk {
     }
 
     async fn command(&self, command: Command, by: Option<u32>) -> Reply {
-        tracing::warn!("by order of user {}: {command:?}", by.map_or("unknown".to_owned(), |u| u.to_string()));
+        tracing::warn!(
+            "by order of user {}: {command:?}",
+            by.map_or("unknown".to_owned(), |u| u.to_string())
+        );
         let outcome = match command {
             Command::UndoIncident { id } => self.undo_incident(id).await,
             Command::UndoAction { id } => match self.store.action(id).await {
@@ -110,7 +115,9 @@ impl Answer for Desk {
             Command::Disarm { seconds } => {
                 let until = clock::now().plus_secs(f64::from(seconds));
                 lock(&self.shared.standing).disarm(until);
-                Ok(format!("disarmed: every protection only observes for {seconds} s; `davy disarm --end` ends it"))
+                Ok(format!(
+                    "disarmed: every protection only observes for {seconds} s; `davy disarm --end` ends it"
+                ))
             }
             Command::Arm => {
                 lock(&self.shared.standing).arm();
@@ -177,7 +184,8 @@ impl Desk {
             return Err(format!("rehearse for at most {MAX_REHEARSAL} seconds"));
         }
         let trimmed = cgroup.trim_end_matches('/');
-        let root = trimmed.is_empty() || !trimmed.starts_with('/') || Path::new(trimmed).iter().any(|p| p == "..");
+        let root =
+            trimmed.is_empty() || !trimmed.starts_with('/') || Path::new(trimmed).iter().any(|p| p == "..");
         if root {
             return Err("name a cgroup below the root, such as /davy-drill-4711".to_owned());
         }
@@ -323,4 +331,3 @@ async fn go_on(
         }
     }
 }
-

@@ -96,14 +96,15 @@ impl Arbiter {
     pub(crate) fn take_over(&mut self, journal: Vec<ActionRecord>) {
         for mut record in journal {
             if record.state == ActionState::Intended {
-                settle(&mut record, self.responder.settle(&record));
+                let outcome = self.responder.settle(&record);
+                settle(&mut record, outcome);
                 self.change(&record);
             }
             let left = davy_respond::expiry::remaining(&record, clock::now());
-            if let (Action::Cut { destination, .. }, Some(seconds)) = (&record.action, left) {
-                if let Err(e) = self.block.block(*destination, Some(seconds)) {
-                    tracing::error!("{} is cut no longer: {e}", destination.address);
-                }
+            if let (Action::Cut { destination, .. }, Some(seconds)) = (&record.action, left)
+                && let Err(e) = self.block.block(*destination, Some(seconds))
+            {
+                tracing::error!("{} is cut no longer: {e}", destination.address);
             }
             if davy_respond::expiry::ends(&record).is_some() {
                 self.timed.push(record);
@@ -162,7 +163,12 @@ impl Arbiter {
             };
             if under.rehearsal.is_none() && lock(&self.shared.standing).acted(section, limit, now) {
                 tracing::error!("a spike of actions: {section} now only observes; see `davy status`");
-                self.note(&case, action, ActionState::Refused, "a spike of actions: the protection fell back to observe");
+                self.note(
+                    &case,
+                    action,
+                    ActionState::Refused,
+                    "a spike of actions: the protection fell back to observe",
+                );
                 return;
             }
             self.carry_out(&case, action, &decision.why);
@@ -238,7 +244,8 @@ impl Arbiter {
             let outcome = self.responder.undo(&record);
             failed |= outcome.state != ActionState::Undone;
             record.changed = clock::now();
-            record.state = if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
+            record.state =
+                if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
             record.note.clone_from(&outcome.note);
             record.undoable &= record.state != ActionState::Undone;
             lines.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
@@ -351,7 +358,8 @@ fn outcome_words(record: &ActionRecord) -> String {
 
 /// The proposals that may be carried out, in Davy's order: hold still, keep the proof, cut the line, end it.
 fn in_order<'a>(proposals: &'a [Proposal], allowed: &[ActionKind]) -> Vec<&'a Proposal> {
-    let mut chosen: Vec<&Proposal> = proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();
+    let mut chosen: Vec<&Proposal> =
+        proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();
     chosen.sort_by_key(|p| kind_of(&p.action));
     chosen
 }

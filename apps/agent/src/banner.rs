@@ -1,5 +1,6 @@
 //! What `davy run` says first and last.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use davy_model::{Mode, Probe, ProtectionStatus, Tier};
@@ -14,18 +15,24 @@ pub(crate) fn print(paths: &Paths, protections: &[ProtectionStatus], probes: &[P
 
 /// Says that it is over.
 pub(crate) fn farewell(events: u64) {
-    let _ = writeln!(std::io::stdout(), "\nStopped after {events} events. Nothing of Davy is left in the kernel.");
+    let _ = writeln!(
+        std::io::stdout(),
+        "\nStopped after {events} events. Nothing of Davy is left in the kernel."
+    );
 }
 
 fn text(paths: &Paths, protections: &[ProtectionStatus], probes: &[Probe]) -> String {
     let enforcing = protections.iter().filter(|p| p.mode == Mode::Enforce).count();
     let standing = protections.iter().filter(|p| p.tier.is_some()).count();
     let mut out = String::new();
-    let missing: Vec<&Probe> = probes.iter().filter(|p| !p.works).collect();
+    // Several capabilities may be missing for one reason; people are told it once.
+    let missing: BTreeSet<&str> = probes.iter().filter(|p| !p.works).map(|p| p.reason.as_str()).collect();
     if protections.iter().all(|p| p.tier.is_none_or(|t| t == Tier::Poll)) {
-        out.push_str("Only the lowest tier holds here: Davy reads /proc and sees what lives long enough to be seen.\n");
-        for probe in &missing {
-            out.push_str(&format!("  missing    {}\n", probe.reason));
+        out.push_str(
+            "Only the lowest tier holds here: Davy reads /proc and sees what lives long enough to be seen.\n",
+        );
+        for reason in missing {
+            out.push_str(&format!("  missing    {reason}\n"));
         }
         out.push('\n');
     }
@@ -37,12 +44,22 @@ fn text(paths: &Paths, protections: &[ProtectionStatus], probes: &[Probe]) -> St
         let tier = p.tier.map_or("-", tier_name);
         out.push_str(&format!("  {:<12} {:<8} {tier:<10} {}\n", p.name, mode_name(p.mode), p.note));
     }
+    // The words that started it start the others too, whether it is installed or lies in a build folder.
+    let davy = std::env::args().next().unwrap_or_else(|| "davy".to_owned());
     let base = paths.base.as_ref().map(|b| format!(" --base-dir {}", b.display())).unwrap_or_default();
-    out.push_str(&format!(
-        "\nLook from another shell, as this user:\n  davy{base} status        what is protected, and why not better\n  \
-         davy{base} incidents     what happened\n  davy{base} top           who computes, and what speaks for mining\n  \
-         davy{base} drill         harmless attacks against this very agent\nCtrl-C stops it and leaves nothing behind.\n"
-    ));
+    out.push_str("\nLook from another shell, as this user:\n");
+    let verbs = [
+        ("status", "what is protected, and why not better"),
+        ("incidents", "what happened"),
+        ("top", "who computes, and what speaks for mining"),
+        ("drill", "harmless attacks against this very agent"),
+    ];
+    let calls = verbs.map(|(verb, what)| (format!("{davy}{base} {verb}"), what));
+    let width = calls.iter().map(|(call, _)| call.len()).max().unwrap_or(0);
+    for (call, what) in calls {
+        out.push_str(&format!("  {call:<width$}  {what}\n"));
+    }
+    out.push_str("Ctrl-C stops it and leaves nothing behind.\n");
     out
 }
 

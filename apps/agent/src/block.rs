@@ -23,9 +23,8 @@ pub(crate) enum Reach {
 }
 
 /// The block of this host.
-#[derive(Debug)]
 pub(crate) struct KernelBlock {
-    blocker: Option<Mutex<Blocker>>,
+    blocker: Option<Blocker>,
     cgroup2: Option<PathBuf>,
     reach: Mutex<Reach>,
     blocked: Mutex<BTreeMap<Destination, (Reach, Option<Timestamp>)>>,
@@ -33,12 +32,7 @@ pub(crate) struct KernelBlock {
 
 impl KernelBlock {
     pub(crate) fn new(blocker: Option<Blocker>, cgroup2: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self {
-            blocker: blocker.map(Mutex::new),
-            cgroup2,
-            reach: Mutex::default(),
-            blocked: Mutex::default(),
-        })
+        Arc::new(Self { blocker, cgroup2, reach: Mutex::default(), blocked: Mutex::default() })
     }
 
     /// Whose flows the next cut is about.
@@ -61,7 +55,7 @@ impl KernelBlock {
             .iter()
             .map(|cgroup| {
                 let dir = mount.join(cgroup.trim_start_matches('/'));
-                BlockScope::of_cgroup(&dir).map_err(|e| format!("{}: {e}", dir.display()))
+                davy_kernel::cgroup_id(&dir).map(BlockScope::Cgroup).map_err(|e| e.to_string())
             })
             .collect()
     }
@@ -69,10 +63,12 @@ impl KernelBlock {
 
 impl Block for KernelBlock {
     fn block(&self, destination: Destination, seconds: Option<u32>) -> Result<(), String> {
-        let blocker = self.blocker.as_ref().ok_or("this host's kernel lets Davy load no cgroup socket programs")?;
+        let blocker =
+            self.blocker.as_ref().ok_or("this host's kernel lets Davy load no cgroup socket programs")?;
         let reach = lock(&self.reach).clone();
+        let end = seconds.map(|s| davy_kernel::boot_now().saturating_add(u64::from(s) * 1_000_000_000));
         for scope in self.scopes(&reach)? {
-            lock(blocker).block(destination, scope, seconds).map_err(|e| e.to_string())?;
+            blocker.block(destination, scope, end).map_err(|e| e.to_string())?;
         }
         let until = seconds.map(|s| clock::now().plus_secs(f64::from(s)));
         lock(&self.blocked).insert(destination, (reach, until));
@@ -85,16 +81,15 @@ impl Block for KernelBlock {
         let reach = known.map_or_else(|| lock(&self.reach).clone(), |(reach, _)| reach);
         // A cgroup that is gone has taken its block with it.
         for scope in self.scopes(&reach).unwrap_or_default() {
-            lock(blocker).unblock(destination, scope).map_err(|e| e.to_string())?;
+            blocker.unblock(destination, scope).map_err(|e| e.to_string())?;
         }
         Ok(())
     }
 
     fn destroy(&self, destination: Destination) -> Result<u32, String> {
         let reach = lock(&self.reach).clone();
-        let sockets = davy_proc::sockets::list().map_err(|e| e.to_string())?;
         let mut ended = 0;
-        for socket in sockets {
+        for socket in davy_proc::sockets::list() {
             let to = socket.remote;
             let meant = to.ip().to_canonical() == destination.address
                 && (destination.port == 0 || to.port() == destination.port)

@@ -18,6 +18,7 @@ use crate::arbiter::{Case, Order};
 use crate::clock;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
+use crate::own;
 use crate::shared::{Ask, Input, Shared, lock};
 
 /// How many inputs are taken before the engine looks at its clock again.
@@ -166,6 +167,7 @@ impl Engine {
             }
             self.hand_over();
             *lock(&self.shared.sensor_drops) = self.eyes.drops();
+            self.tell_of_attempts();
         }
         if self.rhythm.sample_due() {
             let batch = self.eyes.sample();
@@ -237,6 +239,17 @@ impl Engine {
         let case = Order::Judge(Box::new(Case { finding, incident, proposals, process }));
         if let Err(TrySendError::Full(_)) = self.arbiter.try_send(case) {
             self.shared.counters.arbiter_full.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes findings of attempts on Davy itself. One attempt a second is told; a flood of them says nothing more.
+    fn tell_of_attempts(&mut self) {
+        if let Some(refused) = self.eyes.refusals().first() {
+            let processes = self.detector.processes();
+            let who = processes.get(&refused.process).map_or("a process", |p| p.comm.as_str()).to_owned();
+            let finding = own::finding(self.store.new_finding_id(), refused, &who);
+            tracing::error!("{}", finding.summary);
+            self.publish_finding(finding, Vec::new());
         }
     }
 

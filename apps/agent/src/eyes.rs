@@ -5,13 +5,15 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use davy_kernel::{Blocker, SensorConfig, Sensors};
+use davy_files::{WatchConfig, Watcher, Way};
+use davy_kernel::{Blocker, Refused, SelfGuard, SensorConfig, Sensors};
 use davy_model::{
     Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch, Timestamp,
 };
 use davy_proc::{Hardware, PollOptions, Poller, Sampler};
 
 use crate::clock;
+use crate::protections::Notes;
 use crate::shared::Intake;
 
 /// How long a window in which system calls are counted is open. Merely attached, the hook costs every call of every
@@ -23,36 +25,43 @@ pub(crate) struct Eyes {
     sensors: Option<Sensors>,
     sampler: Sampler,
     poller: Option<Poller>,
-    files: Option<davy_files::Watcher>,
+    files: Option<Watcher>,
     gpu: davy_proc::gpu::Watch,
     huge_pages: u64,
     cpus: u32,
     /// What could not be opened, for people.
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Notes,
 }
 
 /// What the eyes are asked to look at.
 pub(crate) struct EyesConfig {
-    pub(crate) capture: u32,
     pub(crate) file_events: bool,
     pub(crate) cgroup2: Option<PathBuf>,
+    /// Where enforcement is kept when the agent goes.
+    pub(crate) pin: Option<PathBuf>,
 }
 
 impl Eyes {
     /// Opens every eye that the probes allow. What fails is noted and the next lower one is used.
     pub(crate) fn open(config: &EyesConfig, probes: &[Probe], intake: &Intake) -> Self {
-        let mut notes = Vec::new();
+        let mut notes = Notes::new();
         let works = |c: Capability| probes.iter().any(|p| p.capability == c && p.works);
         let sensors = if works(Capability::Tracing) {
             let sensor_config = SensorConfig {
-                capture: config.capture,
                 cgroup2: config.cgroup2.clone(),
+                pin: config.pin.clone(),
                 ..SensorConfig::new(davy_proc::boot())
             };
             match Sensors::start(sensor_config, probes, intake.sink()) {
-                Ok(sensors) => Some(sensors),
+                Ok(sensors) => {
+                    notes.extend(sensors.faults().iter().map(|fault| ("mining", fault.clone())));
+                    Some(sensors)
+                }
                 Err(e) => {
-                    notes.push(format!("the kernel sensors did not start, /proc is polled instead: {e}"));
+                    notes.push((
+                        "mining",
+                        format!("the kernel sensors did not start, /proc is polled instead: {e}"),
+                    ));
                     None
                 }
             }
@@ -60,13 +69,13 @@ impl Eyes {
             None
         };
         let files = if config.file_events {
-            match davy_files::Watcher::start(davy_files::WatchConfig::default(), intake.sink()) {
+            match Watcher::start(WatchConfig::new(davy_proc::boot()), intake.sink()) {
                 Ok(watcher) => {
-                    notes.extend(watcher.notes());
+                    notes.extend(watcher.notes().into_iter().map(|note| ("persistence", note)));
                     Some(watcher)
                 }
                 Err(e) => {
-                    notes.push(format!("changes of files are not watched: {e}"));
+                    notes.push(("persistence", format!("changes of files are not watched: {e}")));
                     None
                 }
             }
@@ -86,14 +95,9 @@ impl Eyes {
         }
     }
 
-    /// Whether the kernel's sensors run.
-    pub(crate) fn in_kernel(&self) -> bool {
-        self.sensors.is_some()
-    }
-
-    /// The kernel's sensors.
-    pub(crate) fn sensors(&self) -> Option<&Sensors> {
-        self.sensors.as_ref()
+    /// Whether whole file systems are watched, as opposed to a few folders or nothing.
+    pub(crate) fn sees_file_systems(&self) -> bool {
+        self.files.as_ref().is_some_and(|w| w.way() == Way::Fanotify)
     }
 
     /// Everything that ran and talked before the eyes were open. Called after they are, so that nothing falls
@@ -124,7 +128,7 @@ impl Eyes {
 
     /// One look at all busy threads.
     pub(crate) fn sample(&mut self) -> SampleBatch {
-        let mut batch = match self.sensors.as_mut().map(Sensors::sample) {
+        let mut batch = match self.sensors.as_ref().map(Sensors::sample) {
             Some(Ok(batch)) => batch,
             Some(Err(e)) => {
                 tracing::warn!("the task iterator failed, /proc is read instead: {e}");
@@ -162,8 +166,11 @@ impl Eyes {
     /// Carries out what the detector asks for, but for [`ProbeRequest::Burst`], which is the engine's rhythm.
     pub(crate) fn probe(&mut self, request: ProbeRequest) -> Option<Event> {
         match request {
-            ProbeRequest::Memory(key) => davy_proc::memory_shape(&key)
-                .map(|shape| Event { time: clock::now(), process: Some(key), kind: EventKind::Memory(shape) }),
+            ProbeRequest::Memory(key) => davy_proc::memory_shape(&key).map(|shape| Event {
+                time: clock::now(),
+                process: Some(key),
+                kind: EventKind::Memory(shape),
+            }),
             ProbeRequest::Syscalls(key) => {
                 self.count_syscalls(key);
                 None
@@ -173,17 +180,28 @@ impl Eyes {
     }
 
     fn count_syscalls(&mut self, key: ProcessKey) {
-        if let Some(sensors) = &mut self.sensors
+        if let Some(sensors) = &self.sensors
             && let Err(e) = sensors.count_syscalls(key, SYSCALL_WINDOW)
         {
             tracing::debug!("system calls of {key} could not be counted: {e}");
         }
     }
 
+    /// Protects Davy's own from everyone outside its cgroup.
+    pub(crate) fn guard(&self, guard: &SelfGuard) -> Result<(), String> {
+        let sensors = self.sensors.as_ref().ok_or("the kernel sensors do not run")?;
+        sensors.guard_self(guard).map_err(|e| e.to_string())
+    }
+
+    /// Attempts on Davy that the kernel refused since the last look.
+    pub(crate) fn refusals(&self) -> Vec<Refused> {
+        self.sensors.as_ref().map(Sensors::refusals).unwrap_or_default()
+    }
+
     /// Losses by kind.
     pub(crate) fn drops(&self) -> Vec<(String, u64)> {
         let mut drops = self.sensors.as_ref().map(Sensors::drops).unwrap_or_default();
-        drops.extend(self.files.as_ref().map(davy_files::Watcher::drops).unwrap_or_default());
+        drops.extend(self.files.as_ref().map(Watcher::drops).unwrap_or_default());
         drops.retain(|(_, count)| *count > 0);
         drops
     }

@@ -20,11 +20,13 @@ impl Instance {
     /// When a folder cannot be made, or another agent holds the lock; the message names its pid.
     pub(crate) fn claim(paths: &Paths) -> Result<Self> {
         for (dir, mode) in [(&paths.config, 0o755), (&paths.state, 0o700), (&paths.run, 0o755)] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(dir)
-                .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+            DirBuilder::new().recursive(true).mode(mode).create(dir).with_context(|| {
+                format!(
+                    "cannot make the folder {}; where this user may not write or the disk is read-only, \
+                         keep everything elsewhere with --base-dir DIR, such as a folder under /run",
+                    dir.display()
+                )
+            })?;
         }
         let path = paths.run.join("agent.lock");
         let mut lock = OpenOptions::new()

@@ -42,7 +42,10 @@ impl Keeper {
         events.retain(|e| {
             !matches!(
                 e.kind,
-                EventKind::FlowChunk(_) | EventKind::Memory(_) | EventKind::Syscalls { .. } | EventKind::Gpu(_)
+                EventKind::FlowChunk(_)
+                    | EventKind::Memory(_)
+                    | EventKind::Syscalls { .. }
+                    | EventKind::Gpu(_)
             )
         });
         if !events.is_empty() {

@@ -10,9 +10,11 @@ use davy_policy::Policy;
 pub(crate) fn load(policy: &Policy, config: &Path) -> Lists {
     let mut lists = Lists::builtin();
     let pools = &policy.mining.pools;
-    for (kind, files) in
-        [(ListKind::Domains, &pools.domains), (ListKind::Hosts, &pools.hosts), (ListKind::Networks, &pools.cidrs)]
-    {
+    for (kind, files) in [
+        (ListKind::Domains, &pools.domains),
+        (ListKind::Hosts, &pools.hosts),
+        (ListKind::Networks, &pools.cidrs),
+    ] {
         for file in files {
             let path = config.join(file);
             match std::fs::read_to_string(&path) {

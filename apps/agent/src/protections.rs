@@ -3,6 +3,9 @@
 use davy_model::{Capability, FindingKind, Mode, Probe, ProtectionStatus, Tier};
 use davy_policy::Policy;
 
+/// What went wrong at start, by the protection it is about.
+pub(crate) type Notes = Vec<(&'static str, String)>;
+
 /// One protection: what it needs for each tier, best first, and what that tier means for it in words.
 struct Protection {
     name: &'static str,
@@ -10,7 +13,9 @@ struct Protection {
     tiers: &'static [(Tier, &'static [Capability], &'static str)],
 }
 
-use Capability::{BpfFs, Btf, CgroupBpf, Fanotify, FpuState, LsmBpf, Root, SockDiag, SockDestroy, TaskIterator, Tracing};
+use Capability::{
+    BpfFs, Btf, CgroupBpf, Fanotify, FpuState, LsmBpf, Root, SockDestroy, SockDiag, TaskIterator, Tracing,
+};
 
 /// The protections of this version.
 const PROTECTIONS: &[Protection] = &[
@@ -18,8 +23,16 @@ const PROTECTIONS: &[Protection] = &[
         name: "mining",
         kind: FindingKind::Mining,
         tiers: &[
-            (Tier::Permission, &[Tracing, TaskIterator, FpuState, CgroupBpf], "processor state, computing, memory, the words and the shape of traffic; pools cut by cgroup programs"),
-            (Tier::Signal, &[Tracing, TaskIterator], "computing and memory of every thread; no look into traffic"),
+            (
+                Tier::Permission,
+                &[Tracing, TaskIterator, FpuState, CgroupBpf],
+                "processor state, computing, memory, the words and the shape of traffic; pools cut by cgroup programs",
+            ),
+            (
+                Tier::Signal,
+                &[Tracing, TaskIterator],
+                "computing and memory of every thread; no look into traffic",
+            ),
             (Tier::Poll, &[], "computing, memory, names and sockets as /proc and sock_diag show them"),
         ],
     },
@@ -44,7 +57,11 @@ const PROTECTIONS: &[Protection] = &[
         name: "persistence",
         kind: FindingKind::Persistence,
         tiers: &[
-            (Tier::Permission, &[Root, Fanotify], "every write to a place that runs things later, by fanotify"),
+            (
+                Tier::Permission,
+                &[Root, Fanotify],
+                "every write to a place that runs things later, by fanotify",
+            ),
             (Tier::Poll, &[], "places that this user may read, by inotify"),
         ],
     },
@@ -60,14 +77,18 @@ const PROTECTIONS: &[Protection] = &[
         name: "tampering",
         kind: FindingKind::Tampering,
         tiers: &[
-            (Tier::Lsm, &[Tracing, LsmBpf], "the agent cannot be ended, traced or changed from outside its cgroup"),
+            (
+                Tier::Lsm,
+                &[Tracing, LsmBpf],
+                "the agent cannot be ended, traced or changed from outside its cgroup",
+            ),
             (Tier::Signal, &[Tracing], "signals to the agent are reported, not refused"),
         ],
     },
 ];
 
 /// All protections as they stand.
-pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &[String]) -> Vec<ProtectionStatus> {
+pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<ProtectionStatus> {
     let works = |c: &Capability| probes.iter().any(|p| p.capability == *c && p.works);
     PROTECTIONS
         .iter()
@@ -85,11 +106,9 @@ pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &[String]) -> Vec<Pr
                 note.push_str("; not higher: ");
                 note.push_str(reason.unwrap_or(without(*capability)));
             }
-            if protection.name == "persistence" {
-                for more in notes {
-                    note.push_str("; ");
-                    note.push_str(more);
-                }
+            for more in notes.iter().filter(|(name, _)| *name == protection.name).map(|(_, more)| more) {
+                note.push_str("; ");
+                note.push_str(more);
             }
             let mode = policy.mode_of(protection.kind);
             ProtectionStatus {
@@ -132,7 +151,7 @@ mod tests {
 
     #[test]
     fn without_anything_what_can_be_polled_is_polled_and_says_what_is_missing() {
-        let all = all(&Policy::default(), &[probe(Tracing, false)], &[]);
+        let all = all(&Policy::default(), &[probe(Tracing, false)], &Vec::new());
         let mining = all.iter().find(|p| p.name == "mining").unwrap();
         assert_eq!(mining.tier, Some(Tier::Poll));
         assert!(mining.note.contains("Tracing tried"), "{}", mining.note);
@@ -143,13 +162,9 @@ mod tests {
 
     #[test]
     fn the_best_tier_that_is_whole_holds() {
-        let probes = [
-            probe(Tracing, true),
-            probe(TaskIterator, true),
-            probe(FpuState, true),
-            probe(CgroupBpf, false),
-        ];
-        let all = all(&Policy::default(), &probes, &[]);
+        let probes =
+            [probe(Tracing, true), probe(TaskIterator, true), probe(FpuState, true), probe(CgroupBpf, false)];
+        let all = all(&Policy::default(), &probes, &Vec::new());
         let mining = all.iter().find(|p| p.name == "mining").unwrap();
         assert_eq!((mining.tier, mining.proven), (Some(Tier::Signal), Some(true)));
         assert!(mining.note.contains("CgroupBpf tried"), "{}", mining.note);

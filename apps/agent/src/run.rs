@@ -1,5 +1,6 @@
 //! Starts everything, waits, and takes everything down again in the right order.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -7,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use davy_detect::{Detector, Lists, Settings};
+use davy_detect::{Detector, Settings};
 use davy_model::{Capability, Mode, Probe};
 use davy_policy::Policy;
-use davy_respond::{QuarantineLimits, Responder, ResponderConfig};
+use davy_respond::{Responder, ResponderConfig};
 use davy_store::{Limits, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, broadcast};
@@ -28,7 +29,7 @@ use crate::keeper::Keeper;
 use crate::lists;
 use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
-use crate::{Paths, protections, service};
+use crate::{Paths, own, protections, service};
 
 /// How many orders may wait for the arbiter.
 const ORDERS: usize = 1024;
@@ -75,12 +76,13 @@ async fn live(options: &AgentOptions) -> Result<()> {
     let started = clock::now();
     let rulebook = Rulebook::open(paths, started);
     let policy = rulebook.policy();
-    let store = Store::open(&paths.state.join("store"), limits(&policy)).await.context("cannot open the store")?;
+    let store =
+        Store::open(&paths.state.join("store"), limits(&policy)).await.context("cannot open the store")?;
     let facts = davy_proc::HostFacts::gather();
     let run = store.begin_run(facts.boot, env!("CARGO_PKG_VERSION")).await.ok();
     let context =
         davy_kernel::ProbeContext { cgroup2: facts.cgroup2.clone(), ..davy_kernel::ProbeContext::default() };
-    let probes = tokio::task::block_in_place(|| probe(&context));
+    let mut probes = tokio::task::block_in_place(|| probe(&context));
 
     let shared = Arc::new(Shared {
         started,
@@ -99,23 +101,27 @@ async fn live(options: &AgentOptions) -> Result<()> {
     let keeper = Keeper::new(store.clone());
 
     let eyes_config = EyesConfig {
-        capture: policy.sensors.capture,
         file_events: policy.sensors.file_events,
         cgroup2: facts.cgroup2.clone(),
+        pin: pin_folder(options, &policy, &probes),
     };
     let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake));
-    let notes = eyes.notes.clone();
-    for note in &notes {
-        tracing::warn!("{note}");
+    probes.push(file_systems(&eyes));
+    *lock(&shared.probes) = probes.clone();
+    let mut notes = eyes.notes.clone();
+    for (protection, note) in &notes {
+        tracing::warn!("{protection}: {note}");
     }
-    let block = KernelBlock::new(eyes.blocker(), facts.cgroup2.clone());
+    let lsm = probes.iter().any(|p| p.capability == Capability::LsmBpf && p.works);
+    if let (true, Some(cgroup2)) = (lsm, &facts.cgroup2)
+        && let Err(e) = eyes.guard(&own::guard(paths, cgroup2))
+    {
+        notes.push(("tampering", format!("the agent does not protect itself: {e}")));
+    }
+    let blocker = eyes.blocker();
+    let block = KernelBlock::new(blocker.clone(), facts.cgroup2.clone());
     let responder = Responder::new(
-        ResponderConfig {
-            state_dir: paths.state.clone(),
-            cgroup2: facts.cgroup2.clone(),
-            protected: Box::new(|_| None),
-            quarantine: QuarantineLimits::default(),
-        },
+        ResponderConfig::new(paths.state.clone(), facts.cgroup2.clone()),
         Some(Box::new(Shareable(Arc::clone(&block)))),
     )
     .context("cannot open the quarantine")?;
@@ -144,7 +150,9 @@ async fn live(options: &AgentOptions) -> Result<()> {
     let journal = store.open_actions().await.context("cannot read the journal")?;
     let sockets = Sockets::bind(paths)?;
     let threads = Threads {
-        engine: std::thread::Builder::new().name("davy-engine".to_owned()).spawn(move || engine.run(&waiting))?,
+        engine: std::thread::Builder::new()
+            .name("davy-engine".to_owned())
+            .spawn(move || engine.run(&waiting))?,
         arbiter: std::thread::Builder::new().name("davy-arbiter".to_owned()).spawn(move || {
             arbiter.take_over(journal);
             arbiter.run(&ordered);
@@ -168,9 +176,10 @@ async fn live(options: &AgentOptions) -> Result<()> {
     if options.foreground_banner {
         banner::print(paths, &protections::all(&policy, &probes, &notes), &probes);
     }
+    let mut ordered_to_stop = false;
     tokio::select! {
         () = stops.wait(&shared) => {}
-        () = stop.notified() => {}
+        () = stop.notified() => ordered_to_stop = true,
         () = sockets.serve(desk) => {}
         () = keeper.clone().keep() => {}
         () = maintain(&store) => {}
@@ -183,6 +192,12 @@ async fn live(options: &AgentOptions) -> Result<()> {
     }
     drop(sockets);
     tokio::task::block_in_place(|| threads.stop());
+    // A signal may be a restart, and then what is pinned bridges it. An order to stop means it.
+    if let (true, Some(blocker)) = (ordered_to_stop, blocker)
+        && let Err(e) = blocker.release()
+    {
+        tracing::error!("what was blocked could not be opened again: {e}");
+    }
     keeper.flush().await;
     if let Some(run) = run
         && let Err(e) = store.end_run(run).await
@@ -271,9 +286,16 @@ async fn prove(shared: &Arc<Shared>, context: &davy_kernel::ProbeContext) {
         };
         tokio::time::sleep(every).await;
         let again = context.clone();
-        let Ok(probes) = tokio::task::spawn_blocking(move || probe(&again)).await else { continue };
-        let before = std::mem::replace(&mut *lock(&shared.probes), probes.clone());
-        for lost in probes.iter().filter(|p| !p.works && before.iter().any(|b| b.capability == p.capability && b.works)) {
+        let Ok(mut probes) = tokio::task::spawn_blocking(move || probe(&again)).await else { continue };
+        let mut current = lock(&shared.probes);
+        // The file watcher is not probed apart: that it runs is its proof, and it was opened once.
+        probes.extend(current.iter().filter(|p| p.capability == Capability::Fanotify).cloned());
+        let before = std::mem::replace(&mut *current, probes.clone());
+        drop(current);
+        for lost in probes
+            .iter()
+            .filter(|p| !p.works && before.iter().any(|b| b.capability == p.capability && b.works))
+        {
             tracing::error!("{:?} worked before and does not now: {}", lost.capability, lost.reason);
         }
     }
@@ -292,10 +314,28 @@ fn probe(context: &davy_kernel::ProbeContext) -> Vec<Probe> {
     let sockets = davy_proc::sockets::probe_list();
     let refused = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
     add(Capability::SockDiag, sockets.is_ok(), "sockets are listed", refused);
-    let fanotify = davy_files::probe();
-    let refused = fanotify.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    add(Capability::Fanotify, fanotify.is_ok(), "file systems are marked", refused);
     probes
+}
+
+fn file_systems(eyes: &Eyes) -> Probe {
+    let works = eyes.sees_file_systems();
+    let reason = if works {
+        "file systems are marked"
+    } else {
+        "file systems cannot be marked; that needs CAP_SYS_ADMIN"
+    };
+    Probe { capability: Capability::Fanotify, works, reason: reason.to_owned() }
+}
+
+/// Where enforcement is kept when the agent goes, so that a restart or an upgrade leaves no gap: only for a service, only
+/// when the policy enforces, and only where a BPF file system is mounted. Each base folder has its own.
+fn pin_folder(options: &AgentOptions, policy: &Policy, probes: &[Probe]) -> Option<PathBuf> {
+    let mounted = probes.iter().any(|p| p.capability == Capability::BpfFs && p.works);
+    let name = options.paths.base.as_ref().map_or("davy".to_owned(), |base| {
+        format!("davy{}", base.display().to_string().replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+    });
+    (options.pin && policy.mining.mode == Mode::Enforce && mounted)
+        .then(|| Path::new("/sys/fs/bpf").join(name))
 }
 
 fn limits(policy: &Policy) -> Limits {
@@ -312,10 +352,4 @@ fn settings(policy: &Policy) -> Settings {
         max_flows: policy.sensors.flows as usize,
         ..Settings::default()
     }
-}
-
-/// Whether the policy asks for anything to be stopped.
-#[must_use]
-pub(crate) fn enforces(policy: &Policy) -> bool {
-    policy.mining.mode == Mode::Enforce
 }

@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_spike_of_denials_falls_back_and_arming_ends_it() {
         let mut standing = Standing::default();
-        let fell: Vec<bool> = (0..5).map(|i| standing.acted("mining", LIMIT, NOW.plus_secs(f64::from(i)))).collect();
+        let fell: Vec<bool> =
+            (0..5).map(|i| standing.acted("mining", LIMIT, NOW.plus_secs(f64::from(i)))).collect();
         assert_eq!(fell, [false, false, false, true, false]);
         let later = NOW.plus_secs(6.0);
         assert!(standing.circumstances("mining", "/", later).fallen_back.is_some());

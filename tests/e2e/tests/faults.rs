@@ -118,3 +118,18 @@ fn hostile_clients_are_told_and_left() {
         .wait_for("the places are free again", Duration::from_secs(5), |agent| Ok(agent.status().ok()))
         .unwrap();
 }
+
+#[test]
+fn a_read_only_disk_is_said_with_the_way_out() {
+    if !root_or_skip() {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs -o ro davy-e2e \"$0\" && exec \"$@\""]);
+    let said = command.arg(folder.path()).arg(davy()).arg("--base-dir").arg(folder.path()).arg("agent").output();
+    let said = said.unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success());
+    assert!(text.contains("Read-only") && text.contains("--base-dir"), "{text}");
+}
