@@ -170,3 +170,49 @@ fn what_is_missing_is_not_found() {
     let error: serde_json::Value = serde_json::from_str(&ended.err).unwrap();
     assert_eq!(error["error"]["code"], "not_found");
 }
+
+/// The names of all fields in a document, but for the numbers that evidence names itself.
+fn fields(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Array(items) => items.iter().for_each(|v| fields(v, found)),
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                found.insert(name.clone());
+                if name != "numbers" {
+                    fields(value, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_reference_names_every_field() {
+    let reference = include_str!("../../../docs/reference/json.md");
+    let words: std::collections::BTreeSet<&str> =
+        reference.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let host = host();
+    let mut found = std::collections::BTreeSet::new();
+    for verb in [
+        &["status"] as &[&str],
+        &["top"],
+        &["events"],
+        &["findings"],
+        &["incidents", "7"],
+        &["explain", "7"],
+        &["explain", "f12"],
+        &["actions"],
+        &["stop"],
+        &["incidents", "99"],
+        &["policy", "check"],
+        &["drill", "--list"],
+    ] {
+        let ended = host.davy(&[verb, &["--json"]].concat());
+        let document = if ended.code == 0 { ended.out } else { ended.err };
+        fields(&serde_json::from_str(&document).unwrap(), &mut found);
+    }
+    assert!(found.len() > 100, "{found:?}");
+    let missing: Vec<&String> = found.iter().filter(|f| !words.contains(f.as_str())).collect();
+    assert!(missing.is_empty(), "docs/reference/json.md does not name {missing:?}");
+}
