@@ -14,7 +14,6 @@ pub(crate) struct Standing {
     pub(crate) slot: u64,
     pub(crate) id: FindingId,
     pub(crate) first: Timestamp,
-    pub(crate) made: Timestamp,
     /// The ledger's growth when it was told last.
     pub(crate) told: u64,
     pub(crate) told_at: Timestamp,

@@ -210,11 +210,6 @@ impl ComputeSum {
             && self.secs >= 8.0
     }
 
-    /// Whether all CPUs of the host are computed on with all their time.
-    pub(crate) fn all_cpus(&self) -> bool {
-        self.cpus > 0 && self.threads() >= self.cpus && self.mean_share() >= FULL_SHARE
-    }
-
     /// The weight of the shape; zero when nothing computes.
     pub(crate) fn bits(&self) -> f32 {
         if self.threads() == 0 {

@@ -2,14 +2,16 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use davy_model::{
-    Event, EventKind, Evidence, FlowChunk, FlowKey, FlowOpen, ProbeRequest, ProcessInfo, ProcessKey,
-    SampleBatch, Signal, Timestamp,
+    Event, EventKind, Evidence, FileId, FlowChunk, FlowKey, FlowOpen, ProbeRequest, ProcessKey, SampleBatch,
+    Signal, Timestamp,
 };
 
+use crate::acts::Written;
 use crate::case::{Case, UnitKey};
 use crate::compute_shape::ComputeSum;
 use crate::conclusions::{Conclusions, TableSizes, TreeView, due};
 use crate::flow_table::{Flow, FlowTable};
+use crate::incident::IncidentCase;
 use crate::ledger::{Particulars, Topic, evidence, probability};
 use crate::pool_list::Lists;
 use crate::pool_shape::pool_shape;
@@ -18,10 +20,7 @@ use crate::recent::Recent;
 use crate::rounding_mode::RoundingSum;
 use crate::settings::Settings;
 use crate::thread_table::ThreadTable;
-use crate::weights::{
-    COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, ENOUGH_COMPUTATION, POOL_LISTED, POOL_SHAPE,
-    POOL_SHAPE_AND_COMPUTE,
-};
+use crate::weights::{COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, POOL_LISTED, POOL_SHAPE};
 use crate::{flow_watch, gpu, memory_shape};
 
 /// Seconds between two looks at the same unit's memory, and how many units are looked at in one go.
@@ -31,6 +30,8 @@ const MEMORY_AT_ONCE: usize = 3;
 const CALLS_EVERY: f64 = 300.0;
 /// Seconds between two wishes for more frequent samples.
 const BURST_EVERY: f64 = 15.0;
+/// User names kept.
+const MAX_USERS: usize = 4_096;
 /// A unit that pauses for longer than this computes anew.
 const PAUSE_SECS: f64 = 12.0;
 
@@ -43,6 +44,11 @@ pub struct Detector {
     pub(crate) flows: FlowTable,
     pub(crate) threads: ThreadTable,
     pub(crate) cases: HashMap<UnitKey, Case>,
+    pub(crate) running: Recent<FileId, ProcessKey>,
+    pub(crate) written: Recent<FileId, Written>,
+    pub(crate) incidents: Vec<IncidentCase>,
+    pub(crate) users: HashMap<u32, String>,
+    pub(crate) own: Option<ProcessKey>,
     names: Recent<IpAddr, String>,
     next_slot: u64,
 }
@@ -56,6 +62,11 @@ impl Detector {
             flows: FlowTable::new(settings.max_flows),
             threads: ThreadTable::new(settings.max_threads),
             cases: HashMap::new(),
+            running: Recent::new(settings.max_processes),
+            written: Recent::new(settings.max_written),
+            incidents: Vec::new(),
+            users: HashMap::new(),
+            own: None,
             names: Recent::new(settings.max_names),
             next_slot: 1,
             settings,
@@ -76,7 +87,7 @@ impl Detector {
             }
             EventKind::Renamed { comm } => {
                 if let Some(key) = event.process {
-                    self.processes.renamed(&key, comm);
+                    self.renamed(time, key, comm);
                 }
             }
             EventKind::Exit(exit) => {
@@ -107,7 +118,13 @@ impl Detector {
                     self.system_calls(time, key, *count, *cpu_ns);
                 }
             }
-            EventKind::Listen(_) | EventKind::File(_) | EventKind::Code(_) => {}
+            EventKind::File(change) => self.file_changed(time, event.process, change),
+            EventKind::Code(act) => {
+                if let Some(key) = event.process {
+                    self.code_act(time, key, act);
+                }
+            }
+            EventKind::Listen(_) => {}
         }
     }
 
@@ -122,10 +139,24 @@ impl Detector {
         let computing = self.weigh_threads(now);
         self.weigh_flows(now);
         self.join_network_and_computation(now);
+        self.join_relatives(now, &computing);
         self.ask(now, &computing, &mut conclusions.probes);
         self.find(now, &mut conclusions);
+        self.join_findings(now, &mut conclusions);
         self.forget(now);
         conclusions
+    }
+
+    /// Tells which process is Davy's own, so that whoever traces or ends it is noticed.
+    pub fn guard(&mut self, own: ProcessKey) {
+        self.own = Some(own);
+    }
+
+    /// Tells the name of a user, for texts; without it they show the number. At most 4,096 names are kept.
+    pub fn name_user(&mut self, uid: u32, name: &str) {
+        if self.users.len() < MAX_USERS || self.users.contains_key(&uid) {
+            self.users.insert(uid, name.to_owned());
+        }
     }
 
     /// The processes known.
@@ -152,7 +183,7 @@ impl Detector {
             threads_refused: self.threads.refused(),
             cases: self.cases.len(),
             names: self.names.len(),
-            incidents: 0,
+            incidents: self.incidents.len(),
         }
     }
 
@@ -201,17 +232,13 @@ impl Detector {
             evidence: case
                 .map_or_else(Vec::new, |c| c.ledger.evidence(now).into_iter().map(|e| e.text).collect()),
             flows,
-            stopped: false,
+            stopped: self.is_stopped(&unit),
         })
     }
 
     pub(crate) fn slot(&mut self) -> u64 {
         self.next_slot += 1;
         self.next_slot - 1
-    }
-
-    fn executed(&mut self, time: Timestamp, info: &ProcessInfo, found: bool) {
-        self.processes.executed(time, info, found);
     }
 
     fn flow_opened(&mut self, time: Timestamp, owner: Option<ProcessKey>, open: FlowOpen) {
@@ -323,33 +350,6 @@ impl Detector {
         }
     }
 
-    /// A pool's rhythm or name speaks far louder of a unit that computes than of one that does not.
-    fn join_network_and_computation(&mut self, now: Timestamp) {
-        let touching: Vec<UnitKey> = self
-            .cases
-            .iter()
-            .filter(|(_, case)| {
-                case.ledger.has("pool_shape")
-                    || case.ledger.has("pool_list")
-                    || case.ledger.has("stratum/client")
-            })
-            .map(|(unit, _)| *unit)
-            .collect();
-        for unit in touching {
-            let Some(case) = self.cases.get_mut(&unit) else { continue };
-            let network = case.ledger.signal_bits(Signal::PoolShape, now)
-                + case.ledger.signal_bits(Signal::PoolList, now);
-            let computes = case.ledger.class_bits(Class::Computation, now) >= ENOUGH_COMPUTATION;
-            if computes && network >= 4.0 && !case.ledger.has("pool_shape/computes") {
-                let text = "the same program computes and holds that connection".to_owned();
-                let found = evidence(now, Signal::PoolShape, POOL_SHAPE_AND_COMPUTE, text).of(unit);
-                self.note(unit, "pool_shape/computes", found);
-            } else if !computes {
-                case.ledger.withdraw("pool_shape/computes");
-            }
-        }
-    }
-
     fn system_calls(&mut self, time: Timestamp, key: ProcessKey, count: u64, cpu_ns: u64) {
         if cpu_ns < 100_000_000 {
             return;
@@ -400,7 +400,7 @@ impl Detector {
         self.note(self.processes.unit_of(process), topic, found);
     }
 
-    fn note(&mut self, unit: UnitKey, topic: Topic, found: Evidence) {
+    pub(crate) fn note(&mut self, unit: UnitKey, topic: Topic, found: Evidence) {
         if !self.cases.contains_key(&unit) && self.cases.len() >= self.settings.max_cases {
             self.make_room(found.time);
         }

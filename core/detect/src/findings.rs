@@ -53,6 +53,7 @@ impl Detector {
                 standing.id = id;
             }
         }
+        self.number_in_incidents(slot, id);
     }
 
     fn claims(&self, case: &Case, now: Timestamp) -> Vec<Claim> {
@@ -118,7 +119,6 @@ impl Detector {
                 slot,
                 id: FindingId::default(),
                 first,
-                made: now,
                 told: grown,
                 told_at: now,
                 confidence: claim.confidence,
@@ -242,7 +242,8 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Fileless => signal == Signal::Fileless,
         FindingKind::Persistence => signal == Signal::Persistence,
         FindingKind::Campaign => matches!(signal, Signal::Campaign | Signal::Preparation),
-        FindingKind::Mining | FindingKind::Tampering => true,
+        FindingKind::Tampering => signal == Signal::Campaign,
+        FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()
 }

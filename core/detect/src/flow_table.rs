@@ -47,6 +47,8 @@ pub struct Flow {
     pub volume: FlowVolume,
     /// The name of the other end: from TLS, HTTP or the answer that gave its address.
     pub name: Option<String>,
+    /// The first words of the first HTTP request, either way.
+    pub request: Option<String>,
     /// The first bytes sent.
     pub sent: StreamHead,
     /// The first bytes received.
@@ -73,6 +75,7 @@ impl Flow {
             closed: None,
             volume: FlowVolume::default(),
             name: None,
+            request: None,
             sent: StreamHead::default(),
             received: StreamHead::default(),
             opening: Vec::new(),
@@ -237,11 +240,6 @@ impl FlowTable {
             self.touched.push(chunk.flow);
         }
         flow
-    }
-
-    /// Tells whether a flow is kept, for callers that hold keys of their own.
-    pub(crate) fn contains(&self, key: &FlowKey) -> bool {
-        self.entries.contains_key(key)
     }
 
     pub(crate) fn closed(&mut self, time: Timestamp, key: FlowKey, volume: FlowVolume) {

@@ -45,6 +45,9 @@ pub(crate) fn read(flow: &mut Flow, direction: Direction, offset: u64, bytes: &[
     if text.host.is_some() {
         flow.name.clone_from(&text.host);
     }
+    if text.request.is_some() {
+        flow.request.clone_from(&text.request);
+    }
     let before = flow.dialogue.part();
     let named = text.host.is_some();
     flow.dialogue.read(direction, &text);

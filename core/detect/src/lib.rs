@@ -14,19 +14,30 @@
 //! assert!(conclusions.findings.is_empty());
 //! ```
 
+mod acts;
+mod campaign;
 mod case;
+mod command_line;
 mod compute_shape;
 mod conclusions;
 mod detector;
+mod fileless;
 mod findings;
 mod flow_table;
 mod flow_watch;
 mod gpu;
+mod incident;
+mod joins;
 mod known_names;
 mod ledger;
+mod masquerade;
 mod memory_shape;
+mod odd_parent;
+mod persistence;
+mod places;
 mod pool_list;
 mod pool_shape;
+mod preparation;
 mod process_table;
 mod recent;
 mod rounding_mode;
@@ -34,6 +45,7 @@ mod server_name;
 mod settings;
 pub mod stratum;
 mod stream_head;
+mod tampering;
 mod thread_table;
 mod weights;
 

@@ -143,9 +143,6 @@ pub(crate) const POOL_SHAPE: f32 = 9.0;
 pub(crate) const POOL_SHAPE_AND_COMPUTE: f32 = 6.0;
 /// A pool's name or address from a list.
 pub(crate) const POOL_LISTED: f32 = 9.0;
-/// Only a port that pools like.
-pub(crate) const POOL_PORT: f32 = 1.0;
-
 /// The name of a kernel thread on a process that has a program.
 pub(crate) const NAME_KERNEL_THREAD: f32 = 6.0;
 /// The name of a well-known service, and not its file.
@@ -169,9 +166,6 @@ pub(crate) const FILELESS_DELETED_EXEC: f32 = 5.0;
 pub(crate) const FILELESS_DELETED_SELF: f32 = 4.0;
 /// Its file is gone, as it is after an upgrade.
 pub(crate) const FILELESS_DELETED_LATER: f32 = 0.5;
-/// Memory was written and then made executable: every just-in-time compiler does.
-pub(crate) const FILELESS_WRITTEN: f32 = 0.3;
-
 /// A web server, a database or the like started it.
 pub(crate) const ODD_PARENT: f32 = 4.0;
 
@@ -179,6 +173,12 @@ pub(crate) const ODD_PARENT: f32 = 4.0;
 pub(crate) const CAMPAIGN_STRONG: f32 = 4.0;
 /// An act usual in intrusions and known from administration.
 pub(crate) const CAMPAIGN_USUAL: f32 = 2.0;
+/// Someone traced, wrote into or signalled another's process that is not its own work: debuggers do too.
+pub(crate) const INJECTION: f32 = 1.5;
+/// Someone reached for Davy itself.
+pub(crate) const TAMPERING: f32 = 4.0;
+/// A library from a shared or hidden place is loaded before all others.
+pub(crate) const PRELOADED: f32 = 2.0;
 /// Something arranged to run again.
 pub(crate) const PERSISTENCE: f32 = 1.5;
 /// Preparation of the machine for RandomX.

@@ -13,6 +13,8 @@ pub struct Unwrapped<'a> {
     pub websocket: bool,
     /// The host an HTTP request or a proxy greeting names, without its port.
     pub host: Option<String>,
+    /// The first words of an HTTP request, such as `POST /upload.php`, at most 120 bytes.
+    pub request: Option<String>,
 }
 
 const MAX_HEADERS: usize = 48;
@@ -42,7 +44,15 @@ fn http_request(head: &[u8]) -> Option<Unwrapped<'_>> {
     let websocket = is_upgrade(request.headers);
     let rest = if let httparse::Status::Complete(length) = status { &head[length..] } else { &[] };
     let text = if websocket { Cow::Owned(frames(rest)) } else { Cow::Borrowed(rest) };
-    Some(Unwrapped { text, http: !connect, websocket, host: host.map(|h| without_port(&h)) })
+    let words = request.method.zip(request.path).map(|(method, path)| shown(method, path));
+    Some(Unwrapped { text, http: !connect, websocket, host: host.map(|h| without_port(&h)), request: words })
+}
+
+/// A request's first words without its query, whose values may be secret.
+fn shown(method: &str, path: &str) -> String {
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    let shown: String = path.chars().filter(|c| !c.is_control()).take(100).collect();
+    format!("{method} {shown}")
 }
 
 fn http_response(head: &[u8]) -> Option<Unwrapped<'_>> {
@@ -57,7 +67,7 @@ fn http_response(head: &[u8]) -> Option<Unwrapped<'_>> {
         return Some(Unwrapped { http: true, websocket, ..Unwrapped::default() });
     };
     let text = if websocket { Cow::Owned(frames(&head[length..])) } else { Cow::Borrowed(&head[length..]) };
-    Some(Unwrapped { text, http: true, websocket, host: None })
+    Some(Unwrapped { text, http: true, websocket, ..Unwrapped::default() })
 }
 
 fn header(headers: &[httparse::Header<'_>], name: &str) -> Option<String> {
