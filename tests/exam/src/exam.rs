@@ -1,0 +1,237 @@
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use davy_model::{Finding, FindingKind};
+use davy_wire::AgentStatus;
+
+use crate::agent::{Agent, Told};
+use crate::case::{Case, Disguise, Load, MinerCase};
+use crate::mark::{Mark, Outcome};
+use crate::miner::Miner;
+use crate::peers::Peers;
+use crate::programs::{Programs, SEARCH, missing};
+use crate::scope::{Held, Scope};
+
+/// How often a case looks at its scope and its findings.
+const LOOK: Duration = Duration::from_millis(100);
+/// What an agent may use to learn what ordinarily runs here before the first case.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long a miner may take to fill its memory and reach its steady state.
+const PREPARATION: Duration = Duration::from_secs(110);
+
+/// How long loads run and how long evidence is gathered after a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Time of an everyday load.
+    pub load: Duration,
+    /// Time after a verdict in which further evidence is still taken down.
+    pub after: Duration,
+}
+
+impl Length {
+    /// For `make test`.
+    pub const SHORT: Self = Self { load: Duration::from_secs(20), after: Duration::from_millis(500) };
+    /// For `make bench`.
+    pub const FULL: Self = Self { load: Duration::from_secs(45), after: Duration::from_secs(3) };
+}
+
+/// A sitting: one live agent and the cases that are put to it one after another.
+pub struct Exam {
+    agent: Agent,
+    programs: Programs,
+    length: Length,
+    cases: usize,
+    /// Findings of mining about processes of no case.
+    strangers: Vec<Finding>,
+}
+
+impl Exam {
+    /// Starts the agent.
+    ///
+    /// # Errors
+    /// When a program is not built or the agent does not start.
+    pub fn begin(length: Length) -> Result<Self> {
+        let programs = Programs::find()?;
+        let agent = Agent::start(&programs.davy)?;
+        thread::sleep(SETTLE);
+        Ok(Self { agent, programs, length, cases: 0, strangers: Vec::new() })
+    }
+
+    /// The agent's state.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<AgentStatus> {
+        self.agent.status()
+    }
+
+    /// Findings of mining, so far, about processes that no case started.
+    #[must_use]
+    pub fn strangers(&self) -> &[Finding] {
+        &self.strangers
+    }
+
+    /// Puts one case.
+    pub fn put(&mut self, case: Case) -> Mark {
+        self.cases += 1;
+        let needed: &[&str] = match case {
+            Case::Load(load) => load.programs,
+            Case::Miner(MinerCase { disguise: Disguise::Container, .. }) => &["unshare", "nsenter", "ip"],
+            Case::Miner(_) => &[],
+        };
+        if let Some(reason) = missing(needed) {
+            return Mark::without_answer(case, Outcome::Skipped(reason));
+        }
+        let mark = match case {
+            Case::Miner(miner) => self.put_miner(miner),
+            Case::Load(load) => self.put_load(load),
+        };
+        mark.unwrap_or_else(|reason| Mark::without_answer(case, Outcome::Broken(format!("{reason:#}"))))
+    }
+
+    fn put_miner(&mut self, case: MinerCase) -> Result<Mark> {
+        let apart = case.disguise == Disguise::Container;
+        let peers = Peers::of_miner(&self.programs.pool, case.algo, case.transport, apart, 150)?;
+        let mut scope = Scope::create(self.cases)?;
+        let mut watch = Watch::new(&mut scope);
+        let mut miner = Miner::start(&self.programs.miner, case, &peers, watch.scope)?;
+
+        let began = Instant::now();
+        let mut steady = None;
+        let wait = Duration::from_secs_f64(case.limit() * 1.5);
+        loop {
+            watch.listen(&self.agent, &mut self.strangers);
+            if steady.is_none() {
+                steady = miner.steady.try_recv().ok().map(|at| (at, Instant::now()));
+            }
+            match steady {
+                Some(_) if watch.named.is_some() => break,
+                Some((_, since)) if since.elapsed() > wait => break,
+                None if began.elapsed() > PREPARATION => anyhow::bail!("the miner never became steady"),
+                _ => {}
+            }
+            if let Some(status) = miner.process.0.try_wait()? {
+                anyhow::bail!("the miner ended by itself: {status}");
+            }
+        }
+        let after = Instant::now();
+        while watch.named.is_some() && after.elapsed() < self.length.after {
+            watch.listen(&self.agent, &mut self.strangers);
+        }
+        let seconds = watch.named.zip(steady).map(|(named, (steady, _))| since(named, steady));
+        let outcome = match (seconds, case.beyond_reach()) {
+            (Some(seconds), _) if seconds <= case.limit() => Outcome::Named,
+            (Some(_), _) => Outcome::Late,
+            (None, Some(reason)) => Outcome::BeyondReach(reason.to_owned()),
+            (None, None) => Outcome::Missed,
+        };
+        Ok(watch.mark(Case::Miner(case), outcome, seconds, began.elapsed()))
+    }
+
+    fn put_load(&mut self, load: Load) -> Result<Mark> {
+        let seconds = self.length.load.as_secs();
+        let peers = Peers::of_load(&self.programs.pool, seconds + 30)?;
+        let work = tempfile::Builder::new().prefix("davy-exam-load-").tempdir()?;
+        let mut scope = Scope::create(self.cases)?;
+        let mut watch = Watch::new(&mut scope);
+        let mut process = Held(self.start_load(load, &peers, work.path(), watch.scope)?);
+        let began = Instant::now();
+        while began.elapsed() < self.length.load && watch.named.is_none() {
+            watch.listen(&self.agent, &mut self.strangers);
+            if let Some(status) = process.0.try_wait()? {
+                let said = std::fs::read_to_string(work.path().join("log")).unwrap_or_default();
+                let last = said.lines().rev().take(3).collect::<Vec<_>>().join(" / ");
+                anyhow::bail!("the load ended by itself: {status}: {last}");
+            }
+        }
+        let outcome = if watch.named.is_some() { Outcome::Accused } else { Outcome::LeftAlone };
+        let mark = watch.mark(Case::Load(load), outcome, None, began.elapsed());
+        // Before the folder goes away under it.
+        scope.empty();
+        Ok(mark)
+    }
+
+    fn start_load(&self, load: Load, peers: &Peers, work: &Path, scope: &Scope) -> Result<Child> {
+        let seconds = self.length.load.as_secs();
+        let script = format!("{SEARCH}; export PATH; cd \"$WORK\" || exit 1\n{}", load.script);
+        let log = std::fs::File::create(work.join("log"))?;
+        scope
+            .command(Path::new("timeout"))
+            .args(["--kill-after=2", &(seconds + 15).to_string(), "bash", "-c", &script])
+            .env("WORK", work)
+            .env("SECS", seconds.to_string())
+            .env("POOL", &self.programs.pool)
+            .env("CHAT", peers.address.map(|a| a.to_string()).unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start the load")
+    }
+}
+
+/// What is seen of one case while it runs.
+struct Watch<'a> {
+    scope: &'a mut Scope,
+    /// When the exam first heard that the case's processes mine.
+    named: Option<SystemTime>,
+    /// The newest of each finding about them.
+    findings: Vec<Finding>,
+}
+
+impl<'a> Watch<'a> {
+    const fn new(scope: &'a mut Scope) -> Self {
+        Self { scope, named: None, findings: Vec::new() }
+    }
+
+    /// Takes in what the agent tells within [`LOOK`].
+    fn listen(&mut self, agent: &Agent, strangers: &mut Vec<Finding>) {
+        self.scope.look();
+        match agent.findings.recv_timeout(LOOK) {
+            Ok(told) => self.hear(agent, told, strangers),
+            Err(RecvTimeoutError::Timeout) => {}
+            // The agent is gone; the case ends by its limit, and its mark says so.
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
+        }
+    }
+
+    fn hear(&mut self, agent: &Agent, told: Told, strangers: &mut Vec<Finding>) {
+        let Told { at, finding } = told;
+        if !self.concerns(agent, &finding) {
+            if finding.kind == FindingKind::Mining && strangers.iter().all(|known| known.id != finding.id) {
+                strangers.push(finding);
+            }
+            return;
+        }
+        if finding.kind == FindingKind::Mining {
+            self.named.get_or_insert(at);
+        }
+        self.findings.retain(|known| known.id != finding.id);
+        self.findings.push(finding);
+    }
+
+    /// Whether any process of the finding is one of the case's: seen in its scope, or known to the agent to be in
+    /// it when it lived too shortly to be seen.
+    fn concerns(&self, agent: &Agent, finding: &Finding) -> bool {
+        finding.subject.iter().chain(&finding.processes).any(|key| {
+            self.scope.had(key.pid)
+                || agent.process(key.pid).is_some_and(|info| self.scope.named_by(&info.cgroup))
+        })
+    }
+
+    fn mark(&self, case: Case, outcome: Outcome, seconds: Option<f64>, ran: Duration) -> Mark {
+        let mut mark = Mark { seconds, ..Mark::without_answer(case, outcome) };
+        mark.cpus = self.scope.cpu_time().map(|used| used.as_secs_f64() / ran.as_secs_f64().max(1e-3));
+        mark.weigh(&self.findings);
+        mark
+    }
+}
+
+/// Seconds from `steady` to `named`; zero when the verdict came first.
+fn since(named: SystemTime, steady: SystemTime) -> f64 {
+    named.duration_since(steady).map_or(0.0, |d| d.as_secs_f64())
+}

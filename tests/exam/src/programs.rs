@@ -1,0 +1,112 @@
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Which Debian packages bring which programs.
+const PACKAGES: &str = include_str!("../packages.txt");
+
+/// The programs under test.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    pub(crate) davy: PathBuf,
+    pub(crate) miner: PathBuf,
+    pub(crate) pool: PathBuf,
+}
+
+impl Programs {
+    /// Finds them: the agent where `DAVY_BIN` says, or in the release build, or beside this program; the others
+    /// beside this program.
+    pub(crate) fn find() -> Result<Self> {
+        let miner = beside("davy-test-miner")?;
+        let pool = beside("davy-test-pool")?;
+        let davy = match env::var_os("DAVY_BIN") {
+            Some(path) => PathBuf::from(path),
+            None => release(&miner).map_or_else(|| beside("davy"), Ok)?,
+        };
+        if !davy.is_file() {
+            bail!("there is no program {}", davy.display());
+        }
+        Ok(Self { davy: davy.canonicalize()?, miner, pool })
+    }
+}
+
+/// A program of this workspace in the folder of this one (or above it, for a test program in `deps`).
+fn beside(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file()).with_context(
+        || format!("{name} is not built; `cargo test --workspace` or `cargo build -p {name}` builds it"),
+    )
+}
+
+/// The release build of the agent: its own profile differs from the one the miner is built in.
+fn release(miner: &Path) -> Option<PathBuf> {
+    let path = miner.parent()?.parent()?.join("release/davy");
+    path.is_file().then_some(path)
+}
+
+/// Why this machine cannot sit the exam, if it cannot.
+#[must_use]
+pub fn obstacle() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("root (the agent's sensors, namespaces and other users need it)".to_owned());
+    }
+    if crate::scope::cgroup2().is_none() {
+        return Some("a writable cgroup v2 mount (it tells the loads' processes from all others)".to_owned());
+    }
+    None
+}
+
+/// The first program of `names` that is not installed, with the package that brings it.
+pub(crate) fn missing(names: &[&str]) -> Option<String> {
+    let absent = names.iter().find(|name| !installed(name))?;
+    let package = PACKAGES
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let mut words = line.split_whitespace();
+            let package = words.next()?;
+            words.any(|word| word == *absent).then_some(package)
+        })
+        .unwrap_or("unknown");
+    Some(format!("{absent} is not installed (Debian package {package})"))
+}
+
+fn installed(name: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", &format!("{SEARCH}; command -v {name}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Makes a shell look where Debian hides servers' programs too.
+pub(crate) const SEARCH: &str =
+    "PATH=$PATH:/usr/sbin:/sbin:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        assert_eq!(missing(&["sh"]), None);
+        assert_eq!(
+            missing(&["sh", "no-such-program"]).as_deref(),
+            Some("no-such-program is not installed (Debian package unknown)")
+        );
+    }
+
+    #[test]
+    fn every_program_of_a_load_has_a_package() {
+        for load in crate::loads::everyday() {
+            for program in load.programs {
+                let named =
+                    PACKAGES.lines().any(|line| line.split_whitespace().skip(1).any(|word| word == *program));
+                assert!(named, "{program} of {} is in no line of packages.txt", load.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use std::fmt::Write;
+
+use davy_model::Signal;
+use davy_wire::AgentStatus;
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::mark::{Mark, Outcome};
+
+/// How well one signal, or the verdict of all together, tells miners from others.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// Its name; `together` for the verdict.
+    pub signal: String,
+    /// Miners it spoke for.
+    pub miners: usize,
+    /// Honest loads it spoke against, in a finding.
+    pub loads: usize,
+    /// `miners` of all that it speaks for; `None` when it spoke for nothing.
+    pub precision: Option<f64>,
+    /// `miners` of all miners.
+    pub recall: f64,
+}
+
+/// What an agent used during the sitting.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentUse {
+    /// Resident memory in bytes at the end.
+    pub resident: u64,
+    /// CPU seconds in all.
+    pub cpu_seconds: f64,
+    /// Seconds of the sitting.
+    pub seconds: f64,
+    /// Events lost, by kind.
+    pub lost: Vec<(String, u64)>,
+    /// The tier it ran in.
+    pub tier: String,
+}
+
+/// The marks of one sitting.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// One a case, in the order they were put.
+    pub marks: Vec<Mark>,
+    /// By signal, the best recall first, and together.
+    pub scores: Vec<Score>,
+    /// What the agent used, where it could be asked.
+    pub agent: Option<AgentUse>,
+    /// What it said of processes that no case started.
+    pub strangers: Vec<String>,
+}
+
+const SIGNALS: [Signal; 14] = [
+    Signal::RoundingMode,
+    Signal::ComputeShape,
+    Signal::MemoryShape,
+    Signal::Gpu,
+    Signal::Stratum,
+    Signal::PoolShape,
+    Signal::PoolList,
+    Signal::Masquerade,
+    Signal::OddParent,
+    Signal::Fileless,
+    Signal::Campaign,
+    Signal::Persistence,
+    Signal::Preparation,
+    Signal::CommandLine,
+];
+
+impl Report {
+    /// Sums up.
+    #[must_use]
+    pub fn new(marks: Vec<Mark>, status: Option<&AgentStatus>, seconds: f64, strangers: Vec<String>) -> Self {
+        let mut scores: Vec<Score> = SIGNALS
+            .iter()
+            .map(|signal| score(&spoken(*signal), &marks, |mark| mark.bits_of(*signal) > 0.0))
+            .filter(|score| score.miners + score.loads > 0)
+            .collect();
+        scores.sort_by_key(|score| std::cmp::Reverse(score.miners));
+        scores.push(score("together", &marks, |m| matches!(m.outcome, Outcome::Named | Outcome::Accused)));
+        let agent = status.map(|s| AgentUse {
+            resident: s.resident,
+            cpu_seconds: s.cpu_ns as f64 / 1e9,
+            seconds,
+            lost: s.drops.iter().filter(|d| d.count > 0).map(|d| (d.kind.clone(), d.count)).collect(),
+            tier: spoken(s.tier),
+        });
+        Self { marks, scores, agent, strangers }
+    }
+
+    /// Whether the agent passed: every miner within reach named in time, every load left alone.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        !self.marks.iter().any(Mark::failed)
+    }
+
+    /// Tables for people, in Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut text = String::from(
+            "| miner | disguise | transport | outcome | seconds | limit | evidence in bits |\n|---|---|---|---|---|---|---|\n",
+        );
+        for mark in &self.marks {
+            if let Case::Miner(m) = mark.case {
+                let seconds = mark.seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
+                let (outcome, evidence) = (said(&mark.outcome), evidence(mark));
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {} | {outcome} | {seconds} | {:.0} | {evidence} |",
+                    m.algo,
+                    m.disguise,
+                    m.transport,
+                    m.limit(),
+                );
+            }
+        }
+        text.push_str("\n| everyday load | outcome | CPUs used | evidence in bits |\n|---|---|---|---|\n");
+        for mark in &self.marks {
+            if let Case::Load(load) = mark.case {
+                let cpus = mark.cpus.map_or_else(|| "-".to_owned(), |c| format!("{c:.2}"));
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {cpus} | {} |",
+                    load.name,
+                    said(&mark.outcome),
+                    evidence(mark)
+                );
+            }
+        }
+        text.push_str("\n| signal | miners | loads | precision | recall |\n|---|---|---|---|---|\n");
+        for s in &self.scores {
+            let precision = s.precision.map_or_else(|| "-".to_owned(), |p| format!("{p:.2}"));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {precision} | {:.2} |",
+                s.signal, s.miners, s.loads, s.recall
+            );
+        }
+        if let Some(agent) = &self.agent {
+            let _ = writeln!(
+                text,
+                "\nAgent: tier {}, {:.1} s of CPU in {:.0} s ({:.2} % of one core), {:.1} MiB resident, lost {:?}.",
+                agent.tier,
+                agent.cpu_seconds,
+                agent.seconds,
+                100.0 * agent.cpu_seconds / agent.seconds.max(1.0),
+                agent.resident as f64 / 1_048_576.0,
+                agent.lost,
+            );
+        }
+        for stranger in &self.strangers {
+            let _ = writeln!(text, "\nSaid of a process that is no case's: {stranger}");
+        }
+        text
+    }
+}
+
+fn score(signal: &str, marks: &[Mark], speaks: impl Fn(&Mark) -> bool) -> Score {
+    let asked = |mark: &&Mark| {
+        !matches!(mark.outcome, Outcome::Skipped(_) | Outcome::Broken(_) | Outcome::BeyondReach(_))
+    };
+    let (miners, loads): (Vec<&Mark>, Vec<&Mark>) =
+        marks.iter().filter(asked).partition(|mark| matches!(mark.case, Case::Miner(_)));
+    let all = miners.len();
+    let miners = miners.into_iter().filter(|m| speaks(m)).count();
+    let loads = loads.into_iter().filter(|m| speaks(m)).count();
+    Score {
+        signal: signal.to_owned(),
+        miners,
+        loads,
+        precision: (miners + loads > 0).then(|| miners as f64 / (miners + loads) as f64),
+        recall: miners as f64 / all.max(1) as f64,
+    }
+}
+
+fn evidence(mark: &Mark) -> String {
+    let parts = mark.signals.iter().map(|s| format!("{} {:+.1}", spoken(s.signal), s.bits));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn said(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Skipped(reason) => format!("SKIPPED: {reason}"),
+        Outcome::Broken(reason) => format!("BROKEN: {reason}"),
+        Outcome::BeyondReach(_) => "not named (beyond reach)".to_owned(),
+        Outcome::Named => "named".to_owned(),
+        Outcome::Late => "LATE".to_owned(),
+        Outcome::Missed => "MISSED".to_owned(),
+        Outcome::LeftAlone => "left alone".to_owned(),
+        Outcome::Accused => "ACCUSED".to_owned(),
+    }
+}
+
+fn spoken(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        other => format!("{other:?}"),
+    }
+}
