@@ -13,6 +13,7 @@ mod drill;
 mod link;
 mod namespace;
 mod pace;
+mod patience;
 mod respond;
 mod rounding_mode;
 mod runner;

@@ -9,6 +9,7 @@ use davy_model::{Action, ActionRecord, ActionState};
 
 use crate::agent::Agent;
 use crate::drill::{Marks, Plot};
+use crate::patience::Patience;
 use crate::runner::Seen;
 use crate::stage::Stage;
 use crate::watch::{Watch, is_on};
@@ -23,7 +24,7 @@ pub(crate) const PROGRAM: &str = "davy-drill-act";
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Plays one of the drills that are stopped.
-pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: Duration) -> anyhow::Result<Seen> {
+pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience) -> anyhow::Result<Seen> {
     let cgroup = stage.cgroup().context("the act has no cgroup of its own")?;
     let pool = stage.pool().context("there is no pool")?.to_string();
     // Freezing is ordered and undone by hand; inside a rehearsal the act would be ended at once.
@@ -162,7 +163,7 @@ fn probe(stage: &Stage) -> anyhow::Result<String> {
 }
 
 /// Undoes whatever still stands because of the act: no quarantined copy, no block, no frozen process is left.
-fn leave_nothing(watch: &Watch<'_>, agent: &Agent, stage: &Stage) {
+pub(crate) fn leave_nothing(watch: &Watch<'_>, agent: &Agent, stage: &Stage) {
     let pid = watch.actor.pid();
     let stands = |r: &ActionRecord| r.state == ActionState::Done && r.undoable;
     let records = watch.actions(|a| concerns(a, pid, stage)).unwrap_or_default();

@@ -12,8 +12,9 @@ use crate::acts::ACT_LIMIT;
 use crate::agent::Agent;
 use crate::drill::{Act, Drill, Marks, Plot, chosen};
 use crate::pace::Pace;
+use crate::patience::Patience;
 use crate::respond;
-use crate::stage::Stage;
+use crate::stage::{self, Stage};
 use crate::watch::Watch;
 
 /// A name on Davy's own list of pools.
@@ -24,6 +25,9 @@ const KERNEL_THREAD: &str = "kworker/0:1";
 
 /// What a throttled miner leaves itself, in percent of the time.
 const THROTTLE: u32 = 25;
+
+/// The agent's word for a policy without a scope.
+const WHOLE_HOST: &str = "host";
 
 /// How drills are run.
 #[derive(Clone, Debug)]
@@ -70,14 +74,23 @@ pub fn run(
         Some(program) => program.clone(),
         None => std::env::current_exe().context("find the program that runs now")?,
     };
+    stage::sweep();
+    let patience = Patience::of(options.timeout.min(ACT_LIMIT))?;
     let mut results = Vec::new();
     for (index, drill) in drills.iter().enumerate() {
         // Asked each time: a drill must not be told by what held before it.
         let status = agent.status().context("a drill needs a running agent; start one with `davy run`")?;
         progress(DrillProgress::Started { drill: *drill, number: index + 1, of: drills.len() });
-        let result = perform(drill, &agent, &status, &program, options.timeout.min(ACT_LIMIT));
+        let result = perform(drill, &agent, &status, &program, &patience);
         progress(DrillProgress::Finished(result.clone()));
         results.push(result);
+        if patience.interrupted() {
+            anyhow::bail!(
+                "interrupted after {} of {} drills; everything is cleaned up",
+                index + 1,
+                drills.len()
+            );
+        }
     }
     Ok(results)
 }
@@ -113,7 +126,7 @@ fn perform(
     agent: &Agent,
     status: &AgentStatus,
     program: &Path,
-    patience: Duration,
+    patience: &Patience,
 ) -> DrillResult {
     let mut result = DrillResult {
         name: drill.name.to_owned(),
@@ -167,6 +180,13 @@ fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(Drill
     if stopped && status.disarmed_until.is_some() {
         return unsupported("Davy is disarmed; `davy disarm --end` arms it".to_owned());
     }
+    let at_once =
+        status.mode_of(drill.protection) == Some(Mode::Enforce) && status.policy.scope == WHOLE_HOST;
+    if drill.plot == Plot::FreezeUndo && at_once {
+        return unsupported(
+            "the policy ends every miner on this host at once, so that none stays frozen".to_owned(),
+        );
+    }
     let missing = drill.needs.iter().find_map(|need| missing(*need, status))?;
     unsupported(missing)
 }
@@ -180,7 +200,7 @@ fn missing(need: Capability, status: &AgentStatus) -> Option<String> {
     }
 }
 
-fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: Duration) -> anyhow::Result<Seen> {
+fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: &Patience) -> anyhow::Result<Seen> {
     let set = |file_name, with_pool| {
         // Where no stage can be set, nothing was tried.
         Stage::set(program, file_name, with_pool)
@@ -195,7 +215,7 @@ fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: Duration) -> any
     }
 }
 
-fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: Duration) -> anyhow::Result<Seen> {
+fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: &Patience) -> anyhow::Result<Seen> {
     let pool = stage.pool().map(|p| p.to_string()).unwrap_or_default();
     let resolver = stage.resolver().map_or_else(|| "-".to_owned(), |r| r.to_string());
     let bracketed = format!("[{KERNEL_THREAD}]");
@@ -215,6 +235,8 @@ fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: Durati
     };
     let seen = watch.until(|watch| Ok(watch.look(&[marks])?.then_some(())))?;
     drop(pace);
+    // Where the policy enforces for the whole host, even an act that is only to be found is stopped.
+    respond::leave_nothing(&watch, agent, stage);
     Ok(match seen {
         Some(()) => Seen::held(&watch, None, String::new()),
         None => Seen::not(&watch, "no such finding about the act"),

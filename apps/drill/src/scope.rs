@@ -30,6 +30,17 @@ impl Scope {
         Ok(Self { directory, path })
     }
 
+    /// Removes what a drill left that was ended before it could clean up: cgroups named after a pid that is no more.
+    pub(crate) fn sweep(prefix: &str) {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let Some((mount, _)) = cgroup2_mount(&mountinfo) else { return };
+        for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+            if is_orphan(&entry.file_name().to_string_lossy(), prefix) {
+                drop(Self { directory: entry.path(), path: String::new() });
+            }
+        }
+    }
+
     /// Its directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -51,6 +62,18 @@ impl Drop for Scope {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Whether a name is the prefix and the pid of a process that is no more, with or without more behind it.
+pub(crate) fn is_orphan(name: &str, prefix: &str) -> bool {
+    let pid = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    pid.is_some_and(|pid| !is_alive(pid))
+}
+
+/// Whether a process runs; one that ended and was not reaped does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Removes the cgroup and what was made below it, for example by a freezer, deepest first.
@@ -84,6 +107,17 @@ mod tests {
         let found = cgroup2_mount(text);
         assert_eq!(found, Some((PathBuf::from("/sys/fs/cgroup/unified"), "/".to_owned())));
         assert_eq!(cgroup2_mount("31 30 0:27 / /x rw - cgroup cgroup rw,cpu\nnonsense\n"), None);
+    }
+
+    #[test]
+    fn only_the_dead_leave_orphans() {
+        let own = std::process::id();
+        assert!(is_orphan("davy-drill-4194399", "davy-drill-"));
+        assert!(is_orphan("davy-drill-4194399-pool", "davy-drill-"));
+        assert!(!is_orphan(&format!("davy-drill-{own}"), "davy-drill-"));
+        assert!(!is_orphan("davy-drill-", "davy-drill-"));
+        assert!(!is_orphan("davy-drill-unit-1", "davy-drill-"));
+        assert!(!is_orphan("4194399", "davy-drill-"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::actor::{Actor, FOLDER};
 use crate::acts::{NOBODY, resolver_beside};
-use crate::scope::Scope;
+use crate::scope::{Scope, is_orphan};
 
 /// How long the pool may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,8 @@ impl Stage {
     /// What could not be made.
     pub(crate) fn set(program: &Path, file_name: &str, with_pool: bool) -> anyhow::Result<Self> {
         let root = rustix::process::geteuid().is_root();
-        let folder = tempfile::Builder::new().prefix(FOLDER).tempdir().context("make a private folder")?;
+        let own = format!("{FOLDER}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&own).tempdir().context("make a private folder")?;
         let copy = copy_program(program, folder.path(), file_name, root)?;
         let (scope, backstage) = if root {
             let name = format!("{FOLDER}{}", std::process::id());
@@ -97,6 +98,19 @@ impl Stage {
         }
         let address = address.parse().context("read the pool's address")?;
         Ok((pool, address))
+    }
+}
+
+/// Removes what drills left that were ended before they could clean up.
+pub(crate) fn sweep() {
+    Scope::sweep(FOLDER);
+    let own = rustix::process::geteuid().as_raw();
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        // Anyone may make such a name in a shared folder; only our own is ours to remove.
+        let ours = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == own);
+        if ours && is_orphan(&entry.file_name().to_string_lossy(), FOLDER) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use davy_model::{Action, ActionRecord, ActionState, Finding, Incident, Timestamp
 use crate::actor::Actor;
 use crate::agent::Agent;
 use crate::drill::Marks;
+use crate::patience::Patience;
 use crate::stage::Stage;
 
 /// How often the agent is asked.
@@ -29,6 +30,7 @@ pub(crate) struct Watch<'a> {
     /// When the act did what it is there for.
     steady: Instant,
     until: Instant,
+    patience: &'a Patience,
     /// Milliseconds to the finding, and the finding.
     pub(crate) found: Option<(u64, Finding)>,
 }
@@ -40,12 +42,20 @@ impl<'a> Watch<'a> {
         stage: &Stage,
         argv0: &str,
         act: &[&str],
-        patience: Duration,
+        patience: &'a Patience,
     ) -> anyhow::Result<Self> {
         let since = now().plus_secs(-1.0);
         let actor = stage.play(argv0, act)?;
         let (steady, _) = actor.wait_for("steady", READY)?;
-        Ok(Self { agent, actor, since, steady, until: Instant::now() + patience, found: None })
+        Ok(Self {
+            agent,
+            actor,
+            since,
+            steady,
+            until: Instant::now() + patience.length,
+            patience,
+            found: None,
+        })
     }
 
     /// Milliseconds since the act was steady.
@@ -62,6 +72,7 @@ impl<'a> Watch<'a> {
             if let Some(seen) = look(self)? {
                 return Ok(Some(seen));
             }
+            self.patience.check()?;
             if Instant::now() >= self.until {
                 return Ok(None);
             }

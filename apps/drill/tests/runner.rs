@@ -20,6 +20,12 @@ fn main() {
     {
         std::process::exit(i32::from(davy_drill::act(name, args).is_err()));
     }
+    if let [verb, folder, name] = words.as_slice()
+        && verb == "drill-run"
+    {
+        let outcome = davy_drill::run(&options(Path::new(folder), name, 30), &mut |_| ());
+        std::process::exit(if outcome.is_err() { 9 } else { 0 });
+    }
     let mut arguments = Arguments::from_args();
     // A drill's cgroup is named after the process, and these tests are one.
     arguments.test_threads = Some(1);
@@ -37,6 +43,8 @@ fn main() {
         ("freeze_and_undo_hold", freeze_undo),
         ("quarantine_and_undo_hold", quarantine_undo),
         ("quarantine_that_changes_the_file_fails", quarantine_careless),
+        ("ctrl_c_cleans_up", ctrl_c),
+        ("what_a_killed_drill_left_is_swept", killed),
         ("cut_that_does_not_cut_fails", cut_liar),
     ];
     let trials = tests.into_iter().map(|(name, test)| {
@@ -207,6 +215,60 @@ fn quarantine_careless() {
         assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
         assert!(result.evidence.contains("came back changed"), "{result:?}");
     }
+}
+
+/// Starts a drill in a process of its own, and waits until its act is there.
+fn start_apart(fake: &Fake) -> (std::process::Child, Vec<PathBuf>) {
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(program);
+    command.args(["drill-run", fake.folder().to_str().unwrap(), "detect/stratum"]);
+    let child = command.spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until && fake::acts_of(child.id()).is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(fake::acts_of(child.id()).len(), 1);
+    let made = made_by(child.id());
+    assert!(!made.is_empty());
+    (child, made)
+}
+
+/// Cgroups and folders named after a drill's process.
+fn made_by(pid: u32) -> Vec<PathBuf> {
+    let places = [Some(std::env::temp_dir()), fake::cgroup2()];
+    let entries = places.into_iter().flatten().flat_map(|p| std::fs::read_dir(p).unwrap().flatten());
+    let name = format!("davy-drill-{pid}");
+    let ours = |rest: &str| rest.is_empty() || rest.starts_with('-');
+    entries
+        .map(|e| e.path())
+        .filter(|p| p.file_name().unwrap().to_str().unwrap().strip_prefix(&name).is_some_and(ours))
+        .collect()
+}
+
+fn signal(child: &std::process::Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+fn ctrl_c() {
+    let fake = Fake::start(Manners { silent: true, ..Manners::default() });
+    let (mut child, _) = start_apart(&fake);
+    signal(&child, rustix::process::Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(9), "the drill cleans up and says that it was interrupted");
+    assert_eq!(made_by(child.id()), Vec::<PathBuf>::new());
+}
+
+fn killed() {
+    let fake = Fake::start(Manners { silent: true, ..Manners::default() });
+    let (mut child, made) = start_apart(&fake);
+    let act = fake::acts_of(child.id())[0];
+    signal(&child, rustix::process::Signal::KILL);
+    child.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!fake::is_alive(act), "the act outlived its drill");
+    assert!(made.iter().all(|m| m.exists()), "nobody could clean up");
+    drill(&fake, "detect/memfd", 0);
+    assert_eq!(made_by(child.id()), Vec::<PathBuf>::new());
 }
 
 fn cut_liar() {

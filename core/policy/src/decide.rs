@@ -67,8 +67,8 @@ impl Policy {
 
     /// What to do about a finding, with break-glass, a fall-back and a rehearsal taken into account.
     ///
-    /// The order is: off, allow entries, break-glass, fall-back, protected users, scope, mode, confidence. Inside a rehearsal's
-    /// cgroup only break-glass, fall-back and confidence still hold back.
+    /// The order is: off, allow entries, break-glass, fall-back, protected users, scope, mode, confidence. Inside a
+    /// rehearsal's cgroup every action is taken, and only break-glass, fall-back and confidence still hold back.
     #[must_use]
     pub fn decide_under(&self, finding: &Finding, subject: &Subject, under: &Circumstances) -> Decision {
         let section = Self::section_of(finding.kind);
@@ -82,7 +82,7 @@ impl Policy {
         if let (false, Some(why)) = (rehearsed, self.allowed(finding.kind, subject, under.now)) {
             return Decision { mode, actions: Vec::new(), allowed: true, why };
         }
-        let (actions, confident) = self.actions_for(finding);
+        let (actions, confident) = self.actions_for(finding, rehearsed);
         if under.disarmed_until.is_some_and(|until| under.now < until) {
             return Decision::observe(actions, "break-glass: davy is disarmed".to_owned());
         }
@@ -119,8 +119,10 @@ impl Policy {
     }
 
     /// The actions for a finding in the order they are done, and the half sentence on its confidence.
-    fn actions_for(&self, finding: &Finding) -> (Vec<ActionKind>, String) {
+    fn actions_for(&self, finding: &Finding, rehearsed: bool) -> (Vec<ActionKind>, String) {
         let least = self.mining.confidence;
+        // A rehearsal is to show all that Davy can do, whatever is chosen for the host.
+        let chosen: &[ActionKind] = if rehearsed { &ActionKind::ALL } else { &self.mining.actions };
         let line = self.origin.of("mining.confidence");
         let alert = vec![ActionKind::Alert];
         let percent = finding.confidence;
@@ -130,11 +132,12 @@ impl Policy {
             }
             FindingKind::Mining => {
                 let line = self.origin.of("mining.actions");
-                (with_alert(&self.mining.actions, |_| true), format!("actions by {line}"))
+                let by = if rehearsed { "all actions".to_owned() } else { format!("actions by {line}") };
+                (with_alert(chosen, |_| true), by)
             }
             // Nothing proves that it computes, so the connection is all there is to stop.
             FindingKind::PoolContact => (
-                with_alert(&self.mining.actions, |action| action == ActionKind::Cut),
+                with_alert(chosen, |action| action == ActionKind::Cut),
                 "talking to a pool without computing: at most its connection is cut".to_owned(),
             ),
             _ => (alert, "this protection only alerts in this version".to_owned()),
@@ -289,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_rehearsal_enforces_in_its_cgroup_and_nowhere_else() {
-        let p = policy("[mining]\nmode = \"off\"\n");
+        let p = policy("[mining]\nmode = \"off\"\nactions = [\"freeze\"]\n");
         let under =
             Circumstances { now: NOW, rehearsal: Some("/davy-drill-1".to_owned()), ..Default::default() };
         let found = finding(FindingKind::Mining, 0.99);

@@ -6,7 +6,7 @@ use davy_model::{Mode, Timestamp};
 use toml::de::DeTable;
 
 use crate::catalogue::{SECTIONS, section};
-use crate::check::{Checker, Node, Value};
+use crate::check::{Checker, Node, Value, shown};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::{
@@ -134,6 +134,7 @@ fn allow(checker: &mut Checker<'_>, fields: &Fields) -> Option<Allow> {
             AllowedBy::Content(digest)
         } else {
             let user = fields.text("user")?;
+            unit_name(checker, fields);
             match (fields.text("unit"), fields.text("cgroup")) {
                 (Some(unit), _) => AllowedBy::Unit { unit, user },
                 (None, Some(cgroup)) => AllowedBy::Cgroup { cgroup, user },
@@ -145,6 +146,24 @@ fn allow(checker: &mut Checker<'_>, fields: &Fields) -> Option<Allow> {
     let help = "identity is the content of the program, or the service and user it runs as; never its path";
     checker.fault(Code::Identity, &span, message, expected, help);
     None
+}
+
+/// A unit that is not named in full would never match, and nobody would know.
+fn unit_name(checker: &mut Checker<'_>, fields: &Fields) {
+    let Some((Value::Text(unit), span)) = fields.node.values.get("unit") else { return };
+    let full =
+        [".service", ".scope", ".slice"].iter().any(|kind| unit.len() > kind.len() && unit.ends_with(kind));
+    if !full || unit.contains('/') {
+        let message = format!("`{}` is not a unit's full name", shown(unit));
+        let help = "`systemctl status PID` shows the unit of a process";
+        checker.fault(
+            Code::Identity,
+            &span.clone(),
+            message,
+            "expected a name such as \"boinc-client.service\"",
+            help,
+        );
+    }
 }
 
 fn policy_test(checker: &mut Checker<'_>, mut node: Node) -> Option<PolicyTest> {

@@ -227,7 +227,11 @@ impl State {
 
 /// This process's children that play an act, beyond its first step.
 pub(crate) fn acts() -> Vec<u32> {
-    let own = std::process::id();
+    acts_of(std::process::id())
+}
+
+/// The same of another process.
+pub(crate) fn acts_of(own: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
     pids.filter(|pid| parent(*pid) == Some(own))
         .filter(|pid| {
@@ -266,6 +270,12 @@ fn cmdline(pid: u32) -> Vec<String> {
 fn stat(pid: u32, field: usize) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(field)?.parse().ok()
+}
+
+/// Whether a process runs; one that ended and waits to be reaped does not.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn parent(pid: u32) -> Option<u32> {
