@@ -1,1 +1,39 @@
-//! Placeholder while the room is being built.
+//! Boots stock Debian kernels under qemu and runs cases inside them.
+//!
+//! The machine that builds Davy may refuse what Davy is best at (BPF-LSM); the kernels that Debian ships do not.
+//! So the cases that need them run in a virtual machine without hardware support (TCG), which is slow and works
+//! everywhere: a kernel out of a Debian package, an initramfs with busybox and one static program, and a serial
+//! line on which that program says how each case went. `tests/debian.rs` makes ordinary test results of it.
+
+mod archive;
+pub mod cases;
+mod emulator;
+mod initramfs;
+mod kernel;
+mod machine;
+pub mod report;
+
+pub use emulator::Emulator;
+pub use initramfs::Initramfs;
+pub use kernel::{Kernel, Series};
+pub use machine::{Boot, Machine};
+
+use std::path::PathBuf;
+
+/// Where kernels and images are kept between runs: `vm` in the workspace's target folder.
+#[must_use]
+pub fn store() -> PathBuf {
+    target().join("vm")
+}
+
+/// The release binary to take into the machine, when one has been built: `DAVY_BIN`, or `target/release/davy`.
+#[must_use]
+pub fn davy() -> Option<PathBuf> {
+    let path = std::env::var_os("DAVY_BIN").map_or_else(|| target().join("release/davy"), PathBuf::from);
+    path.is_file().then_some(path)
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")), PathBuf::from)
+}

@@ -1,0 +1,135 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How old an unpacked package may grow before the archive is asked for a newer one.
+const FRESH: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Debian's key, without which nothing from the archive is trusted.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Packages of one suite that are unpacked together in a folder of their own; nothing is installed.
+pub(crate) struct Unpacked<'a> {
+    /// Where downloads and unpacked folders lie.
+    pub(crate) store: &'a Path,
+    /// The folder's name in `store`.
+    pub(crate) name: &'a str,
+    /// Debian's suite.
+    pub(crate) suite: &'a str,
+}
+
+impl Unpacked<'_> {
+    /// The folder with the packages in it: as it lies there when it is fresh, else out of Debian's archive. An old
+    /// one serves when the archive cannot be reached.
+    ///
+    /// `choose` names the packages (`name` or `name=version`) with the archive's records at hand.
+    pub(crate) fn obtain(&self, choose: impl FnOnce(&Apt) -> Result<Vec<String>>) -> Result<PathBuf> {
+        let folder = self.store.join(self.name);
+        // dpkg-deb gives files the package's times, so a file of our own tells the age.
+        let fetched = fs::metadata(folder.join("fetched")).and_then(|m| m.modified()).ok();
+        let fresh = |at: SystemTime| at.elapsed().is_ok_and(|age| age < FRESH);
+        if fetched.is_some_and(fresh) {
+            return Ok(folder);
+        }
+        match self.download(&folder, choose) {
+            Ok(()) => Ok(folder),
+            Err(_) if fetched.is_some() => Ok(folder),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn download(&self, folder: &Path, choose: impl FnOnce(&Apt) -> Result<Vec<String>>) -> Result<()> {
+        ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing (package debian-archive-keyring)");
+        let apt = Apt::prepare(&self.store.join("apt").join(self.name), self.suite)?;
+        let packages = choose(&apt)?;
+        let scratch = self.store.join(format!("{}.new", self.name));
+        let _ = fs::remove_dir_all(&scratch);
+        fs::create_dir_all(&scratch)?;
+        let mut arguments = vec!["-qq", "download"];
+        arguments.extend(packages.iter().map(String::as_str));
+        apt.run("apt-get", &arguments, &scratch)?;
+        let unpacked = scratch.join("root");
+        for entry in
+            fs::read_dir(&scratch)?.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "deb"))
+        {
+            run(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&unpacked))?;
+        }
+        fs::write(unpacked.join("fetched"), packages.join("\n"))?;
+        let _ = fs::remove_dir_all(folder);
+        fs::rename(&unpacked, folder)?;
+        fs::remove_dir_all(&scratch)?;
+        Ok(())
+    }
+}
+
+/// apt with its own sources, lists and cache, so that the machine's stay as they are.
+pub(crate) struct Apt {
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn prepare(folder: &Path, suite: &str) -> Result<Self> {
+        for part in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        let folder = folder.canonicalize()?;
+        let sources = folder.join("sources.list");
+        fs::write(
+            &sources,
+            format!("deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main\n"),
+        )?;
+        let options = [
+            format!("Dir::Etc::SourceList={}", sources.display()),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::State::Lists={}/lists", folder.display()),
+            format!("Dir::Cache={}", folder.display()),
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::Retries=2".to_owned(),
+            "Acquire::http::Timeout=30".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+        ]
+        .into_iter()
+        .flat_map(|option| ["-o".to_owned(), option])
+        .collect();
+        let apt = Self { options };
+        apt.run("apt-get", &["-qq", "update"], &folder)?;
+        Ok(apt)
+    }
+
+    /// A field of the newest record of `package` whose version begins with `version` and a dot.
+    pub(crate) fn field(&self, package: &str, version: &str, field: &str) -> Result<String> {
+        let records = self.run("apt-cache", &["show", package], Path::new("."))?;
+        for record in records.split("\n\n") {
+            let value = |name: &str| {
+                let of = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.trim().to_owned());
+                record.lines().find_map(of)
+            };
+            // Debian's epoch says nothing here.
+            let number = value("Version").map(|v| v.rsplit(':').next().unwrap_or("").to_owned());
+            if let Some(found) = value(field)
+                && number.and_then(|v| Some(v.strip_prefix(version)?.starts_with('.'))) == Some(true)
+            {
+                return Ok(found);
+            }
+        }
+        bail!("the archive has no {package} {version}")
+    }
+
+    fn run(&self, program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
+        run(Command::new(program).args(&self.options).args(arguments).current_dir(folder))
+    }
+}
+
+/// Runs a program to its end and gives what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("{name} cannot be started"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{name}: {}: {}", output.status, said.trim().lines().next_back().unwrap_or(""));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,90 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::archive::run;
+
+/// Where Debian's busybox-static puts its one program.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// The commands that cases call by name.
+const APPLETS: [&str; 16] = [
+    "sh", "cat", "cp", "chmod", "dd", "echo", "false", "insmod", "kill", "ln", "mv", "rm", "sleep", "touch",
+    "true", "sysctl",
+];
+
+/// Everything the machine has for a file system.
+pub struct Initramfs {
+    folder: PathBuf,
+}
+
+impl Initramfs {
+    /// Lays out a root folder below `folder`: busybox, and `init` as the first program. Static programs only.
+    ///
+    /// # Errors
+    /// When busybox is missing, or a file cannot be written.
+    pub fn lay_out(folder: &Path, init: &Path) -> Result<Self> {
+        let _ = fs::remove_dir_all(folder);
+        for part in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "var/lib", "usr/sbin", "lib/modules"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        if !Path::new(BUSYBOX).exists() {
+            bail!("{BUSYBOX} is missing (package busybox-static)");
+        }
+        let made = Self { folder: folder.to_owned() };
+        made.add(Path::new(BUSYBOX), "bin/busybox")?;
+        for applet in APPLETS {
+            symlink("busybox", folder.join("bin").join(applet))?;
+        }
+        made.add(init, "init")?;
+        fs::write(folder.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nminer:x:1000:1000::/tmp:/bin/sh\n")?;
+        Ok(made)
+    }
+
+    /// Takes a file in, executable.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn add(&self, file: &Path, inside: &str) -> Result<()> {
+        let to = self.folder.join(inside);
+        fs::copy(file, &to).with_context(|| format!("copying {} to {}", file.display(), to.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    }
+
+    /// Takes a kernel module in, unpacked, as `lib/modules/NAME.ko`.
+    ///
+    /// # Errors
+    /// When it cannot be read, unpacked or written.
+    pub fn add_module(&self, module: &Path) -> Result<()> {
+        let name = module.file_name().and_then(|n| n.to_str()).context("a module without a name")?;
+        let inside = self.folder.join("lib/modules").join(name.trim_end_matches(".xz"));
+        if name.ends_with(".xz") {
+            let unpacked =
+                Command::new("xz").arg("-dc").arg(module).output().context("xz cannot be started")?;
+            fs::write(inside, unpacked.stdout)?;
+        } else {
+            fs::copy(module, inside)?;
+        }
+        Ok(())
+    }
+
+    /// Packs it all into `image`. Not compressed: an emulated CPU unpacks more slowly than it reads.
+    ///
+    /// # Errors
+    /// When cpio is missing or fails.
+    pub fn pack(self, image: &Path) -> Result<()> {
+        // cpio(1) writes what the kernel reads (newc); the file names go in by a pipe.
+        let script =
+            "cd \"$1\" && find . -print0 | cpio --null --create --quiet --format=newc --owner=0:0 >\"$2\"";
+        let image = std::path::absolute(image)?;
+        run(Command::new("bash")
+            .args(["-eo", "pipefail", "-c", script, "pack"])
+            .arg(&self.folder)
+            .arg(image))?;
+        Ok(())
+    }
+}

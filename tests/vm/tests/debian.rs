@@ -1,0 +1,74 @@
+//! Every case of the guest on every kernel, as one test result each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use davy_test_vm::report::Outcome;
+use davy_test_vm::{Boot, Emulator, Initramfs, Kernel, Machine, Series, cases, davy, store};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// All cases of one kernel, with an emulated CPU on a busy machine.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// A machine is booted once, by whichever test asks first.
+type Once = Arc<OnceLock<Result<Boot, String>>>;
+
+/// The emulator is looked for once: two machines must not unpack it at the same time.
+static EMULATOR: OnceLock<Result<Emulator, String>> = OnceLock::new();
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let machines: BTreeMap<String, (Series, Once)> =
+        Series::ALL.into_iter().map(|series| (series.name(), (series, Once::default()))).collect();
+    let mut trials = Vec::new();
+    // Case by case and not kernel by kernel, so that the machines boot side by side.
+    for case in cases::NAMES {
+        for (name, (series, once)) in &machines {
+            let (series, once) = (*series, Arc::clone(once));
+            trials.push(Trial::ignorable_test(format!("{name}::{case}"), move || {
+                let booted = once.get_or_init(|| boot(series).map_err(|error| format!("{error:#}")));
+                judge(case, booted.as_ref())
+            }));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn boot(series: Series) -> anyhow::Result<Boot> {
+    let store = store();
+    let emulator = EMULATOR.get_or_init(|| Emulator::obtain(&store).map_err(|error| format!("{error:#}")));
+    let emulator = emulator.as_ref().map_err(|missing| anyhow::anyhow!("{missing}"))?;
+    let kernel = Kernel::obtain(series, &store)?;
+    let folder = store.join(format!("{}.root", series.name()));
+    let image = store.join(format!("{}.cpio", series.name()));
+    let initramfs = Initramfs::lay_out(&folder, Path::new(env!("CARGO_BIN_EXE_davy-vm-guest")))?;
+    if let Some(davy) = davy() {
+        initramfs.add(&davy, "usr/sbin/davy")?;
+    }
+    for module in cases::MODULES.iter().filter_map(|name| kernel.module(name)) {
+        initramfs.add_module(&module)?;
+    }
+    initramfs.pack(&image)?;
+    let boot = Machine { emulator, kernel: &kernel.image, initramfs: &image, limit: LIMIT }.boot()?;
+    println!("{}: Linux {}, {} cases", series.name(), boot.kernel, boot.outcomes.len());
+    Ok(boot)
+}
+
+fn judge(case: &str, booted: Result<&Boot, &String>) -> Result<Completion, Failed> {
+    let skip = |why: &str| {
+        println!("SKIPPED: {case}: {why}");
+        Ok(Completion::ignored_with(why))
+    };
+    match booted {
+        // The machine could not be had at all: no emulator, no network to the archive, no busybox.
+        Err(missing) => skip(missing),
+        Ok(boot) => match boot.outcome(case) {
+            Outcome::Passed => Ok(Completion::Completed),
+            Outcome::Skipped(why) => skip(&why),
+            Outcome::Failed(why) => Err(why.into()),
+        },
+    }
+}
