@@ -77,6 +77,7 @@ fn watched_tmpfs(per_process: u32) -> (tempfile::TempDir, Watcher, Seen) {
     config.file_systems = FileSystems::At(vec![folder.path().to_owned()]);
     config.way = Some(Way::Fanotify);
     config.per_process = per_process;
+    config.resolve = Box::new(|pid| Some(davy_model::ProcessKey { pid, start_ticks: 0, boot: 1 }));
     let watcher = Watcher::start(config, seen.sink()).unwrap();
     assert_eq!((watcher.way(), watcher.notes()), (Way::Fanotify, vec![]));
     (folder, watcher, seen)
@@ -108,6 +109,8 @@ fn child_sees_changes_that_matter() {
         folder,
     );
     let (pid, script) = seen.wait("a script", |c| c.path == named(folder, "a/b/script"));
+    let shell = seen.0.lock().unwrap().iter().find_map(|e| e.process).unwrap();
+    assert!(shell.start_ticks > 0, "it still ran, so /proc tells its start");
     assert_eq!(
         (script.act, script.code, script.executable, script.place),
         (FileAct::Written, true, false, None)
@@ -116,7 +119,7 @@ fn child_sees_changes_that_matter() {
         script.file.ino,
         std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.join("a/b/script")).unwrap())
     );
-    assert!(pid.is_some(), "the process still ran");
+    assert_eq!(pid, Some(shell.pid));
 
     by_another(
         "cp /bin/true program; sleep 0.1; chmod 644 program; mv program renamed; sleep 0.1; chmod 755 renamed",
@@ -222,6 +225,67 @@ fn child_watches_a_flood() {
     assert!(throttled > 200 && told < 100, "{throttled} throttled, {told} told");
     // A later script of the same name is told anew, so everything adds up.
     assert!(throttled + told >= 302, "{throttled} throttled, {told} told");
+}
+
+#[test]
+fn what_the_queue_cannot_hold_is_counted() {
+    inside("child_overflows_the_queue");
+}
+
+#[test]
+#[ignore = "is run by another test in a mount namespace"]
+fn child_overflows_the_queue() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(
+        Command::new("mount").args(["-t", "tmpfs", "davy-test"]).arg(root.path()).status().unwrap().success()
+    );
+    let held = Arc::new(Mutex::new(()));
+    let hold = held.lock().unwrap();
+    let mut config = WatchConfig::new(1);
+    config.file_systems = FileSystems::At(vec![root.path().to_owned()]);
+    let wait = held.clone();
+    let sink = Box::new(move |_| drop(wait.lock()));
+    let watcher = Watcher::start(config, sink).unwrap();
+    by_another("echo '#!' > first; i=0; while [ $i -lt 20000 ]; do : > f$i; i=$((i+1)); done", root.path());
+    drop(hold);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !watcher.drops().iter().any(|(kind, count)| kind.contains("overflow") && *count > 0) {
+        assert!(Instant::now() < end, "no overflow counted: {:?}", watcher.drops());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_overlay_is_watched_or_a_note_says_why_not() {
+    inside("child_watches_an_overlay");
+}
+
+#[test]
+#[ignore = "is run by another test in a mount namespace"]
+fn child_watches_an_overlay() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(
+        Command::new("mount").args(["-t", "tmpfs", "davy-test"]).arg(root.path()).status().unwrap().success()
+    );
+    by_another("mkdir lower upper work merged; echo '#!' > lower/old; chmod 644 lower/old", root.path());
+    let options = "lowerdir=lower,upperdir=upper,workdir=work";
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "overlay", "overlay", "-o", options, "merged"]).current_dir(root.path());
+    if !mount.status().unwrap().success() {
+        println!("SKIPPED: overlayfs cannot be mounted");
+        return;
+    }
+    let seen = Seen::default();
+    let mut config = WatchConfig::new(1);
+    config.file_systems = FileSystems::At(vec![root.path().join("merged"), root.path().to_owned()]);
+    let watcher = Watcher::start(config, seen.sink()).unwrap();
+    by_another("echo '#!' > merged/new; chmod 755 merged/old", root.path());
+    if watcher.notes().iter().any(|note| note.contains("overlay")) {
+        println!("SKIPPED: {:?}", watcher.notes());
+        return;
+    }
+    seen.wait("a script in the overlay", |c| c.path == named(root.path(), "merged/new"));
+    seen.wait("a mode in the overlay", |c| c.path == named(root.path(), "merged/old") && c.executable);
 }
 
 #[test]

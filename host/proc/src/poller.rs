@@ -175,8 +175,9 @@ impl Poller {
     }
 }
 
+/// Kernel threads execute nothing, and those of workqueues are named anew with every piece of work.
 fn changed(known: &Known, stat: &Stat) -> bool {
-    known.comm != stat.comm || known.layout != stat.layout
+    !stat.kernel_thread && (known.comm != stat.comm || known.layout != stat.layout)
 }
 
 /// What happened to a process whose name or layout is another than before. Its code's and stack's addresses change
@@ -208,4 +209,49 @@ fn growth(
         (owner, EventKind::FlowChunk(chunk))
     });
     chunk.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A process as /proc shows it, with nothing but its stat.
+    fn write(root: &std::path::Path, pid: u32, comm: &str, flags: u64, start: u64, code: u64) {
+        std::fs::create_dir_all(root.join(pid.to_string())).unwrap();
+        let rest = format!("S 1 0 0 0 -1 {flags} 0 0 0 0 3 4 0 0 20 0 1 0 {start} 0 0 0 {code} 0 {code}");
+        std::fs::write(root.join(format!("{pid}/stat")), format!("{pid} ({comm}) {rest}")).unwrap();
+    }
+
+    #[test]
+    fn differences_become_events_also_where_nothing_but_stat_can_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        write(at, 5, "a", 0, 10, 77);
+        write(at, 6, "kworker/0:1-events", 0x0020_0000, 0, 0);
+        std::fs::create_dir(at.join("7")).unwrap();
+        let mut poller = Poller::of(ProcFs::at(at).unwrap(), PollOptions { flows: false, sizes: false });
+        let mut poll = || -> Vec<(u32, EventKind)> {
+            let events = poller.poll(Timestamp(1)).into_iter();
+            events.map(|e| (e.process.unwrap().pid, e.kind)).collect()
+        };
+        let mut found = poll();
+        found.sort_by_key(|(pid, _)| *pid);
+        assert!(matches!(&found[..], [(5, EventKind::Found(a)), (6, EventKind::Found(k))]
+            if a.comm == "a" && a.image.path.is_empty() && k.kernel_thread));
+        assert_eq!(poll(), vec![]);
+        write(at, 5, "b", 0, 10, 77);
+        write(at, 6, "kworker/0:1-mm_percpu_wq", 0x0020_0000, 0, 0);
+        assert_eq!(poll(), vec![(5, EventKind::Renamed { comm: "b".into() })]);
+        write(at, 5, "b", 0, 10, 78);
+        assert!(matches!(&poll()[..], [(5, EventKind::Exec(_))]));
+        write(at, 5, "b", 0, 11, 78);
+        let reused = poll();
+        assert!(
+            matches!(&reused[..], [(5, EventKind::Exit(exit)), (5, EventKind::Exec(_))] if exit.cpu_ns == 70_000_000)
+        );
+        std::fs::remove_dir_all(at.join("5")).unwrap();
+        assert!(matches!(&poll()[..], [(5, EventKind::Exit(_))]));
+        assert_eq!(poller.remembered(), (1, 0));
+    }
 }

@@ -112,3 +112,51 @@ fn namespaces(folder: &ProcessFolder) -> Namespaces {
 pub(crate) fn namespace(link: &str) -> Option<u64> {
     link.split_once(":[")?.1.strip_suffix(']')?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn namespaces_have_their_number() {
+        assert_eq!(namespace("net:[4026531840]"), Some(4_026_531_840));
+        for odd in ["", "net:4026531840", "net:[x]", "net:[1", "net"] {
+            assert_eq!(namespace(odd), None);
+        }
+    }
+
+    #[test]
+    fn odd_processes_are_described_as_far_as_they_can_be() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("9/ns")).unwrap();
+        std::fs::create_dir(at("1")).unwrap();
+        let stat = |pid: u32, name: &str, parent: u32, start: u64| {
+            format!("{pid} ({name}) S {parent} 0 0 34817 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0")
+        };
+        std::fs::write(at("9/stat"), stat(9, ") S 1 (\n", 1, 50)).unwrap();
+        // The parent began after its child: its pid was reused.
+        std::fs::write(at("1/stat"), stat(1, "late", 0, 60)).unwrap();
+        std::fs::write(at("9/cmdline"), b"\xff\xfe\0--x\0".repeat(3000)).unwrap();
+        std::fs::write(at("9/environ"), b"=\0LD_PRELOAD\0LD_PRELOAD=/a\xff\0").unwrap();
+        std::fs::write(at("9/status"), "Uid:\t7\t8\t8\t8\nGid:\nCapEff:\tzz\n").unwrap();
+        std::fs::write(at("9/loginuid"), "4294967295").unwrap();
+        std::fs::write(at("9/sessionid"), "12\n").unwrap();
+        std::fs::write(at("9/cgroup"), "nonsense\n0::/a:b/c\n").unwrap();
+        symlink("net:[77]", at("9/ns/net")).unwrap();
+        symlink("/memfd:x (deleted)", at("9/exe")).unwrap();
+        let proc = ProcFs::at(root.path()).unwrap();
+        let all = proc.list();
+        assert_eq!(all.len(), 2);
+        let odd = all.iter().find(|p| p.key.pid == 9).unwrap();
+        assert_eq!((odd.comm.as_str(), odd.parent, odd.tty.as_deref()), (") S 1 (\n", None, Some("pts/1")));
+        assert!(odd.args_cut && odd.args.len() <= 256 && odd.args[1] == "--x");
+        assert_eq!(odd.env, vec![("LD_PRELOAD".to_owned(), "/a\u{fffd}".to_owned())]);
+        assert_eq!((odd.creds.uid, odd.creds.euid, odd.creds.gid, odd.creds.caps), (7, 8, 0, 0));
+        assert_eq!((odd.creds.login_uid, odd.creds.session), (None, Some(12)));
+        assert_eq!((odd.cgroup.as_str(), odd.ns.net, odd.ns.pid), ("/a:b/c", 77, 0));
+        assert_eq!(odd.image.kind, davy_model::ImageKind::Memfd);
+    }
+}

@@ -290,6 +290,54 @@ fn child_listens_in_its_own_network() {
 }
 
 #[test]
+fn without_root_what_can_be_read_is_read() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: becoming another user needs root");
+        return;
+    }
+    // A copy, since the folder of the build may be closed to others.
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("live");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+    command.args(["--exact", "child_looks_without_root", "--ignored", "--nocapture"]).current_dir("/");
+    let output = command.output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "is run by another test as another user"]
+fn child_looks_without_root() {
+    assert!(!ProcFs::host().is_private());
+    let parent = davy_proc::read(rustix::process::getppid().unwrap().as_raw_pid() as u32).unwrap();
+    assert!(
+        !parent.comm.is_empty()
+            && !parent.args.is_empty()
+            && parent.creds.uid == 0
+            && parent.key.start_ticks > 0
+    );
+    assert!(parent.image.path.is_empty() && parent.ns.net == 0 && parent.env.is_empty());
+    let shape = davy_proc::memory_shape(&parent.key).unwrap();
+    assert!(shape.resident > 0 && shape.largest_anonymous == 0);
+    let (_listener, client, _server, _) = connection();
+    let all = sockets::list();
+    let own = all.iter().find(|s| s.local == client.local_addr().unwrap()).unwrap();
+    assert_eq!(own.owners, vec![davy_proc::key(std::process::id()).unwrap()]);
+    assert!(matches!(sockets::destroy(own), Err(DestroyError::Refused(_) | DestroyError::Unnamed)));
+    let mut sampler = Sampler::new();
+    sampler.sample();
+    assert!(sampler.sample().cpus >= 1);
+    assert!(!Poller::new(PollOptions::default()).poll(Timestamp::from_secs(1)).is_empty());
+    let unlisted: Vec<_> = davy_proc::Sweep::new(ProcFs::host()).whole();
+    assert!(unlisted.iter().all(|h| h.how != Concealed::Unlisted), "{unlisted:?}");
+}
+
+#[test]
 fn a_mount_over_a_process_hides_it_from_nobody() {
     let Some(own) = inside(&["-m"], "child_hides_a_process_by_a_mount") else { return };
     let mut own = own;

@@ -39,8 +39,11 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn find() -> Self {
-        let path = PLACES.iter().map(Path::new).find(|p| is_trustworthy(p)).map(Path::to_owned);
-        Self { path, ..Self::none() }
+        PLACES.iter().map(Path::new).find(|p| is_trustworthy(p)).map_or_else(Self::none, Self::at)
+    }
+
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: Some(path.to_owned()), ..Self::none() }
     }
 
     pub(super) fn none() -> Self {
@@ -175,8 +178,10 @@ fn join(busy: &[Busy], held: &HashMap<u32, (String, u64)>) -> Vec<Told> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt;
 
     const PMON: &str = "\
 # gpu         pid   type     sm    mem    enc    dec    jpg    ofa     fb   ccpm    command
@@ -213,6 +218,39 @@ mod tests {
             "# gpu pid type sm mem enc dec command\n# Idx # C/G % % % % name\n 0 77 C 12 3 0 0 x\n",
         );
         assert_eq!(rows, vec![Busy { gpu: 0, pid: 77, percent: Some(12), memory: 0 }]);
+    }
+
+    #[test]
+    fn the_program_is_asked_without_waiting_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nvidia-smi");
+        std::fs::write(folder.path().join("pmon"), PMON).unwrap();
+        let script =
+            "#!/bin/sh\n[ \"$1\" = pmon ] && exec cat \"${0%/*}/pmon\"\necho 4711, 00000000:01:00.0, 4400\n";
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut program = Program::at(&path);
+        assert_eq!(program.poll(), vec![]);
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut told = Vec::new();
+        while told.is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+            told = program.poll();
+        }
+        assert!(
+            told.iter()
+                .any(|t| t.pid == 4711 && t.busy_permille == Some(980) && t.device == "00000000:01:00.0")
+        );
+        assert_eq!(Program::at(Path::new("/nonexistent")).poll(), vec![]);
+    }
+
+    #[test]
+    fn a_program_that_others_may_change_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nvidia-smi");
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!is_trustworthy(&path));
     }
 
     proptest! {

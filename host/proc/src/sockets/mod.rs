@@ -6,7 +6,7 @@ mod namespaces;
 mod owners;
 mod table;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use davy_model::{FlowKey, FlowOpen, FlowVolume, ProcessKey, Transport};
 
@@ -146,7 +146,7 @@ pub(crate) fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// "No other end" in the family of `local`.
+/// Whether there is no other end.
 pub(crate) fn is_unconnected(remote: &SocketAddr) -> bool {
-    remote.ip().is_unspecified() || remote.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    remote.ip().is_unspecified()
 }

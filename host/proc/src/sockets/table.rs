@@ -113,6 +113,19 @@ mod tests {
         assert!(row(header, Transport::Tcp).is_none());
     }
 
+    #[test]
+    fn the_hosts_own_tables_show_a_connection_of_this_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let proc = ProcFs::host();
+        let mut rows = read(proc, &super::super::namespaces::own(proc), 100_000);
+        super::super::Owners::new().fill(proc, &mut rows);
+        let found = rows.iter().find(|s| s.local == client.local_addr().unwrap()).unwrap();
+        assert_eq!(found.remote, listener.local_addr().unwrap());
+        assert!(found.owners.iter().any(|owner| owner.pid == std::process::id()));
+        assert!(rows.iter().any(|s| s.listening && s.local == listener.local_addr().unwrap()));
+    }
+
     proptest! {
         #[test]
         fn no_line_makes_it_panic(line in "[0-9A-F: é]{0,150}") {
