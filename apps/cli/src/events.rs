@@ -58,6 +58,7 @@ pub(crate) fn run(client: &Client, answering: &Answering, asked: &verbs::Events)
             (true, true) => answering.document_line(&document::event(&event))?,
             (true, false) => documents.push(document::event(&event)),
             (false, _) => {
+                names.look_up(client, &event);
                 answering.page(&page(&event, &mut names, answering))?;
             }
         }
@@ -85,16 +86,35 @@ impl Names {
             (EventKind::Renamed { comm }, Some(key)) => (key, comm),
             _ => return,
         };
+        self.insert(key, comm.clone());
+    }
+
+    /// Asks for the name of the process that an event is about, where no event told it. One that is not known, or
+    /// whose pid another process has now, is remembered as nameless and not asked for again.
+    fn look_up(&mut self, client: &Client, event: &Event) {
+        // A rename must be told under the old name, so it is learned only after.
+        if !matches!(event.kind, EventKind::Renamed { .. }) {
+            self.learn(event);
+        }
+        let Some(key) = event.process.filter(|k| !self.0.contains_key(k)) else { return };
+        let comm = match client.ask_one(Query::Process { pid: key.pid }) {
+            Ok(Reply::Process(info)) if info.key == key => info.comm,
+            _ => String::new(),
+        };
+        self.insert(key, comm);
+    }
+
+    fn insert(&mut self, key: ProcessKey, comm: String) {
         if self.0.len() >= NAMES {
             self.0.clear();
         }
-        self.0.insert(key, comm.clone());
+        self.0.insert(key, comm);
     }
 
     fn of(&self, key: &ProcessKey) -> String {
         match self.0.get(key) {
-            Some(comm) => format!("{comm} {}", key.pid),
-            None => format!("pid {}", key.pid),
+            Some(comm) if !comm.is_empty() => format!("{comm} {}", key.pid),
+            _ => format!("pid {}", key.pid),
         }
     }
 }
@@ -219,9 +239,22 @@ fn program(info: &ProcessInfo) -> String {
 fn ended(exit: &ProcessExit) -> String {
     let cpu = amount::duration(exit.cpu_ns as f64 / 1e9);
     match (exit.code, exit.signal) {
-        (_, Some(signal)) => format!("by signal {signal}, used {cpu} of CPU"),
+        (_, Some(signal)) => format!("by {}, used {cpu} of CPU", signal_name(signal)),
         (Some(code), None) => format!("with {code}, used {cpu} of CPU"),
         (None, None) => format!("used {cpu} of CPU"),
+    }
+}
+
+/// A signal by its name (signal(7), as numbered on x86-64 and arm64).
+fn signal_name(signal: u8) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::from(signal).checked_sub(1).and_then(|n| NAMES.get(n)) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("signal {signal}"),
     }
 }
 
@@ -290,7 +323,9 @@ fn acted(act: &CodeAct, names: &Names) -> String {
         CodeAct::HugePagesReserved { before, now } => {
             format!("huge pages reserved: {before} before, {now} now")
         }
-        CodeAct::Signal { target, signal } => format!("sent signal {signal} to {}", names.of(target)),
+        CodeAct::Signal { target, signal } => {
+            format!("sent {} to {}", signal_name(*signal), names.of(target))
+        }
     }
 }
 
@@ -315,6 +350,14 @@ mod tests {
     fn messages_are_text_where_they_are_text() {
         assert_eq!(first(b"{\"id\":1}\n"), "{\"id\":1}");
         assert_eq!(first(&[0x16, 3, 1, 2]), "16030102");
+    }
+
+    #[test]
+    fn signals_have_their_names() {
+        assert_eq!(signal_name(9), "SIGKILL");
+        assert_eq!(signal_name(19), "SIGSTOP");
+        assert_eq!(signal_name(31), "SIGSYS");
+        assert_eq!((signal_name(0), signal_name(34)), ("signal 0".to_owned(), "signal 34".to_owned()));
     }
 
     #[test]

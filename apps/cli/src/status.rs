@@ -242,7 +242,7 @@ fn look_further(status: &AgentStatus, verbose: u8) -> Line {
         let gap = if std::mem::take(&mut first) { "" } else { "   " };
         line = std::mem::take(&mut line).and(Role::Plain, gap).and(Role::Hint, command);
     };
-    match status.running_incidents.last() {
+    match status.running_incidents.iter().max() {
         Some(id) => offer(format!("davy incidents {}", id.0)),
         None => offer("davy incidents".to_owned()),
     }

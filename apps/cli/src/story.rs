@@ -83,10 +83,12 @@ fn timeline(entries: &[TimelineEntry], width: usize) -> Table {
 
 fn actions(incident: &Incident) -> Table {
     let mut table = Table::new(2, &[Column::Left, Column::Fill, Column::Right]);
+    let mut told = "";
     for record in &incident.actions {
         let (role, state) = words::action_state(record.state);
         let mut text = Line::of(words::deed(record));
-        if !record.note.is_empty() {
+        // What is said of several actions in a row is said once.
+        if record.note != std::mem::replace(&mut told, &record.note) && !record.note.is_empty() {
             text = text.and(Role::Quiet, format!(" ({})", record.note));
         }
         table.row(vec![

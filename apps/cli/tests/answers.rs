@@ -21,6 +21,9 @@ fn host() -> FakeAgent {
             Query::Finding { id } if id.0 == 12 => vec![Reply::Finding(canned::finding())],
             Query::Incidents { .. } => canned::listed().into_iter().map(Reply::Incident).collect(),
             Query::Incident { id } if id.0 == 7 => vec![Reply::Incident(canned::incident())],
+            Query::Process { pid: 811 } => {
+                vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
+            }
             Query::Actions { .. } => canned::actions().into_iter().map(Reply::Action).collect(),
             _ => {
                 vec![Reply::Error { code: ErrorCode::NotFound, message: "there is no such thing".to_owned() }]
@@ -122,7 +125,30 @@ fn questions_carry_their_filters() {
         kinds: vec!["exec".to_owned()],
         follow: false,
     };
-    assert_eq!(host.heard(), [RequestBody::Query(asked)]);
+    assert_eq!(host.heard()[0], RequestBody::Query(asked));
+}
+
+#[test]
+fn a_process_that_no_event_names_is_asked_for_once() {
+    let heard = |pid| {
+        let host = FakeAgent::answering(move |request| match request {
+            RequestBody::Query(Query::Process { pid: 811 }) => {
+                vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
+            }
+            RequestBody::Query(Query::Events { .. }) => {
+                let exit = davy_model::EventKind::Exit(davy_model::Exit::default());
+                let process = Some(canned::key(pid));
+                let event = davy_model::Event { time: canned::BEGAN, process, kind: exit };
+                vec![Reply::Event(event.clone()), Reply::Event(event)]
+            }
+            _ => vec![],
+        });
+        (host.davy(&["events"]).out, host.heard().len())
+    };
+    let (out, questions) = heard(811);
+    assert_eq!((out.matches("apache2 811").count(), questions), (2, 2), "{out}");
+    let (out, questions) = heard(5);
+    assert_eq!((out.matches("pid 5").count(), questions), (2, 2), "{out}");
 }
 
 #[test]
