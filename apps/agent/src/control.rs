@@ -207,13 +207,10 @@ fn parse(line: &[u8]) -> Result<RequestBody, Box<Reply>> {
     let spoken: Spoken = serde_json::from_slice(line)
         .map_err(|e| error(ErrorCode::Malformed, format!("not a request: {e}")))?;
     if spoken.version != VERSION {
-        return Err(error(
-            ErrorCode::Version,
-            format!("the client speaks protocol {}, this agent speaks {VERSION}", spoken.version),
-        ));
+        let said = format!("the client speaks protocol {}, this agent speaks {VERSION}", spoken.version);
+        return Err(Box::new(error(ErrorCode::Version, said)));
     }
-    let request: Request = serde_json::from_slice(line)
-        .map_err(|e| error(ErrorCode::Malformed, format!("not a request: {e}")))?;
+    let request: Request = serde_json::from_slice(line).map_err(|e| malformed(&e))?;
     Ok(request.body)
 }
 

@@ -155,7 +155,10 @@ impl Agent {
     pub fn findings(&self) -> Result<Vec<davy_model::Finding>> {
         let query = Query::Findings { since: None, limit: 1000, follow: false };
         let replies = self.ask(RequestBody::Query(query))?;
-        Ok(replies.into_iter().filter_map(|r| if let Reply::Finding(f) = r { Some(f) } else { None }).collect())
+        Ok(replies
+            .into_iter()
+            .filter_map(|r| if let Reply::Finding(f) = r { Some(f) } else { None })
+            .collect())
     }
 
     /// Its incidents so far, whole.

@@ -127,7 +127,8 @@ fn a_read_only_disk_is_said_with_the_way_out() {
     let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount -t tmpfs -o ro davy-e2e \"$0\" && exec \"$@\""]);
-    let said = command.arg(folder.path()).arg(davy()).arg("--base-dir").arg(folder.path()).arg("agent").output();
+    let said =
+        command.arg(folder.path()).arg(davy()).arg("--base-dir").arg(folder.path()).arg("agent").output();
     let said = said.unwrap();
     let text = String::from_utf8_lossy(&said.stderr);
     assert!(!said.status.success());

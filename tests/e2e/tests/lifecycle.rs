@@ -1,52 +1,66 @@
 //! An agent comes and goes, by every way a process can go, and leaves the host as it was.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use davy_model::{ActionId, IncidentId, Mode, Tier};
-use davy_test_e2e::{Agent, cgroup2, davy, root_or_skip};
+use davy_test_e2e::{Agent, davy, root_or_skip};
 use davy_wire::{Command as Order, RequestBody};
 use rustix::process::Signal;
 
-/// What a host holds that an agent could leave behind.
-#[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    programs: usize,
-    maps: usize,
-    links: usize,
-    cgroups: Vec<String>,
+/// What one agent holds in the kernel, by id, read from its descriptors: other agents may run beside it.
+#[derive(Debug)]
+struct Held {
+    programs: BTreeSet<u32>,
+    maps: BTreeSet<u32>,
+    links: BTreeSet<u32>,
 }
 
-impl Traces {
-    fn now() -> Self {
-        use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
-        let cgroups = cgroup2()
-            .and_then(|dir| std::fs::read_dir(dir).ok())
-            .map(|entries| {
-                let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-                names.filter(|n| n.starts_with("davy")).collect()
-            })
-            .unwrap_or_default();
-        Self {
-            programs: ProgInfoIter::default().count(),
-            maps: MapInfoIter::default().count(),
-            links: LinkInfoIter::default().count(),
-            cgroups,
+impl Held {
+    fn by(pid: u32) -> Self {
+        let mut held = Self { programs: BTreeSet::new(), maps: BTreeSet::new(), links: BTreeSet::new() };
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten() {
+            // A descriptor may be closed between the listing and the read.
+            let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            for line in info.lines() {
+                let Some((name, id)) = line.split_once(':') else { continue };
+                let Ok(id) = id.trim().parse() else { continue };
+                match name {
+                    "prog_id" => held.programs.insert(id),
+                    "map_id" => held.maps.insert(id),
+                    "link_id" => held.links.insert(id),
+                    _ => false,
+                };
+            }
         }
+        held
     }
 
-    /// The kernel frees programs a moment after the last descriptor is closed.
-    fn wait_for(expected: &Self) {
+    /// How many of them still are. The kernel frees programs a moment after the last descriptor is closed.
+    fn left(&self) -> usize {
+        use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
+        ProgInfoIter::default().filter(|p| self.programs.contains(&p.id)).count()
+            + MapInfoIter::default().filter(|m| self.maps.contains(&m.id)).count()
+            + LinkInfoIter::default().filter(|l| self.links.contains(&l.id)).count()
+    }
+
+    fn wait_until_gone(&self) {
         for _ in 0..50 {
-            if Self::now() == *expected {
+            if self.left() == 0 {
                 return;
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        assert_eq!(Self::now(), *expected);
+        panic!("left in the kernel: {} of {self:?}", self.left());
     }
+}
+
+fn knows_processes(agent: &Agent) {
+    let limit = Duration::from_secs(10);
+    agent.wait_for("it knows processes", limit, |a| Ok((a.status()?.processes > 1).then_some(()))).unwrap();
 }
 
 #[test]
@@ -54,14 +68,18 @@ fn every_end_leaves_nothing_behind() {
     if !root_or_skip() {
         return;
     }
-    let before = Traces::now();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let mut agent = Agent::start("").unwrap();
-        assert_ne!(Traces::now().programs, before.programs, "the agent should be in the kernel here");
+        let held = Held::by(agent.pid());
+        assert!(
+            !held.programs.is_empty() && !held.maps.is_empty(),
+            "the agent should be in the kernel: {held:?}"
+        );
+        assert_ne!(held.left(), 0);
         agent.signal(signal);
         let status = agent.wait_end(Duration::from_secs(15)).unwrap();
         assert_eq!(status.success(), signal != Signal::KILL, "{}", agent.log());
-        Traces::wait_for(&before);
+        held.wait_until_gone();
         if signal != Signal::KILL {
             assert!(!agent.base().join("run/read.sock").exists());
             assert!(!agent.base().join("run/control.sock").exists());
@@ -87,7 +105,7 @@ fn a_killed_agent_starts_again_over_what_it_left() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..3 {
         let mut agent = Agent::start_in(folder.path(), "", Command::new(davy())).unwrap();
-        assert!(agent.status().unwrap().processes > 0);
+        knows_processes(&agent);
         agent.signal(Signal::KILL);
         agent.wait_end(Duration::from_secs(15)).unwrap();
     }
@@ -116,7 +134,8 @@ fn a_wrong_policy_is_refused_whole_and_shown() {
     if !root_or_skip() {
         return;
     }
-    let agent = Agent::start("[mining]\nmode = \"enforce\"\n[scope]\ncgroups = [\"/davy-e2e-none\"]\n").unwrap();
+    let agent =
+        Agent::start("[mining]\nmode = \"enforce\"\n[scope]\ncgroups = [\"/davy-e2e-none\"]\n").unwrap();
     assert_eq!(agent.status().unwrap().mode_of("mining"), Some(Mode::Enforce));
     std::fs::write(agent.base().join("etc/davy.toml"), "[mining]\nmode = \"fierce\"\nspeed = 3\n").unwrap();
     let refusal = agent.ask(RequestBody::Command(Order::Reload)).unwrap_err().to_string();
@@ -182,5 +201,5 @@ fn without_root_the_poll_tier_runs_and_says_what_is_missing() {
     let mining = status.protections.iter().find(|p| p.name == "mining").unwrap();
     assert_eq!(mining.tier, Some(Tier::Poll));
     assert!(mining.note.contains("not higher"), "{}", mining.note);
-    assert!(status.processes > 1, "it sees processes");
+    knows_processes(&agent);
 }
