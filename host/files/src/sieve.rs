@@ -1,5 +1,6 @@
 //! What of all changes is worth an event.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -138,7 +139,7 @@ impl Sieve {
         }
         let Ok(stat) = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) else { return false };
         match act {
-            Act::Written => self.written(path, &stat, place, pid, now),
+            Act::Written => self.written(path, &stat, place, pid, now, content),
             Act::Renamed { from } => self.renamed(path, from.clone(), &stat, place, pid, now),
             Act::Attributes => self.attributes(path, &stat, place, pid, now),
             Act::Linked | Act::Deleted => self.linked(path, &stat, place, pid, now),
@@ -146,7 +147,22 @@ impl Sieve {
         true
     }
 
-    fn written(&mut self, path: &str, stat: &Stat, place: Option<PersistencePlace>, pid: u32, now: Instant) {
+    /// Looks at a file that was written and is open, whatever its path leads to by now.
+    pub(crate) fn take_open(&mut self, path: &str, file: &OwnedFd, pid: u32, now: Instant) {
+        if let Ok(stat) = rustix::fs::fstat(file) {
+            self.written(path, &stat, place_of(path), pid, now, |_| content_of(file));
+        }
+    }
+
+    fn written(
+        &mut self,
+        path: &str,
+        stat: &Stat,
+        place: Option<PersistencePlace>,
+        pid: u32,
+        now: Instant,
+        content: impl Fn(&str) -> Content,
+    ) {
         if !is_regular(stat) || (place.is_none() && is_data(path) && !is_executable(stat)) {
             return;
         }
@@ -290,9 +306,12 @@ fn file_id(stat: &Stat) -> FileId {
 /// waits and never follows a link.
 fn content(path: &str) -> Content {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return Content::Other };
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_or(Content::Other, |file| content_of(&file))
+}
+
+fn content_of(file: &OwnedFd) -> Content {
     let mut first = [0u8; FIRST];
-    let length = rustix::io::pread(&file, &mut first[..], 0).unwrap_or(0);
+    let length = rustix::io::pread(file, &mut first[..], 0).unwrap_or(0);
     Content::of(&first[..length])
 }
 

@@ -34,6 +34,23 @@ pub(super) fn init() -> io::Result<OwnedFd> {
     owned(unsafe { libc::fanotify_init(flags, event_flags) })
 }
 
+/// A notification group that reports open files, for file systems without handles to be opened again by.
+pub(super) fn init_plain() -> io::Result<OwnedFd> {
+    let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
+    let event_flags =
+        (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE | libc::O_NONBLOCK) as libc::c_uint;
+    // SAFETY: the call takes two integers.
+    owned(unsafe { libc::fanotify_init(flags, event_flags) })
+}
+
+/// Takes over the file of a notification of a plain group.
+///
+/// Must be called once for each notification that was read, with the number in it.
+pub(super) fn file_of(fd: i32) -> Option<OwnedFd> {
+    // SAFETY: the kernel opened the descriptor for whoever reads the notification, who is the caller and reads it once.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Marks the whole file system that a path lies on.
 pub(super) fn mark(group: &OwnedFd, path: &Path, mask: u64) -> io::Result<()> {
     let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;

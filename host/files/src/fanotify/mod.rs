@@ -49,6 +49,8 @@ const MOUNTS_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Listener {
     group: OwnedFd,
+    /// For file systems that cannot be marked with handles, such as overlayfs; made when the first is met.
+    plain: Option<OwnedFd>,
     wanted: FileSystems,
     max_marks: usize,
     marked: HashSet<(u32, u32)>,
@@ -66,6 +68,7 @@ impl Listener {
         let group = kernel::init()?;
         let mut listener = Self {
             group,
+            plain: None,
             wanted,
             max_marks,
             marked: HashSet::new(),
@@ -102,17 +105,16 @@ impl Listener {
                 ));
                 break;
             }
-            match self.mark(&candidate) {
+            match self.mark(&candidate).or_else(|error| self.mark_plain(&candidate, error)) {
                 Ok(()) => {
                     self.marked.insert(candidate.device);
                     self.place(&candidate);
                 }
                 Err(error) => {
                     self.tally.note(format!(
-                        "files: {} ({}) cannot be watched: {error}{}",
+                        "files: {} ({}) cannot be watched: {error}",
                         candidate.point.display(),
                         candidate.kind,
-                        hint(&candidate.kind, &error)
                     ));
                     self.refused.insert(candidate.device);
                     failure = Some(error);
@@ -132,6 +134,26 @@ impl Listener {
         }
     }
 
+    /// The way for file systems whose handles cannot be opened again: overlayfs without `nfs_export`, and btrfs
+    /// subvolumes before 6.8. Writes are told, with the file itself; names that come and go are not.
+    fn mark_plain(&mut self, candidate: &Candidate, refusal: io::Error) -> io::Result<()> {
+        if !matches!(refusal.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENODEV | libc::EXDEV)) {
+            return Err(refusal);
+        }
+        let plain = match self.plain.take() {
+            Some(plain) => plain,
+            None => kernel::init_plain()?,
+        };
+        let marked = kernel::mark(&plain, &candidate.point, WRITTEN);
+        self.plain = Some(plain);
+        marked?;
+        self.tally.note(format!(
+            "files: of {} file systems only writes are told, not renames, deletions and modes",
+            candidate.kind
+        ));
+        Ok(())
+    }
+
     fn place(&mut self, candidate: &Candidate) {
         if let Ok(fsid) = kernel::fsid(&candidate.point) {
             self.folders.mounted(fsid, &candidate.point);
@@ -149,30 +171,53 @@ impl Listener {
             let patience = Timespec { tv_sec: 3, tv_nsec: 0 };
             let mut waits = vec![PollFd::new(stop, PollFlags::IN), PollFd::new(&self.group, PollFlags::IN)];
             waits.extend(table.as_ref().map(|table| PollFd::new(table, PollFlags::PRI)));
+            waits.extend(self.plain.as_ref().map(|plain| PollFd::new(plain, PollFlags::IN)));
             let woken = poll(&mut waits, Some(&patience));
             if !waits[0].revents().is_empty() {
                 return;
             }
             // A mount table that changed is readable out of band (proc_pid_mounts(5)).
-            due |= waits.get(2).is_some_and(|t| t.revents().intersects(PollFlags::PRI | PollFlags::ERR));
+            due |= table.is_some() && waits[2].revents().intersects(PollFlags::PRI | PollFlags::ERR);
             due |= table.is_none() && woken.is_ok_and(|n| n == 0);
             if due && looked.elapsed() >= MOUNTS_PAUSE {
                 self.mark_new();
                 (looked, due) = (Instant::now(), false);
             }
-            while let Ok(length) = rustix::io::read(&self.group, &mut buffer[..]) {
-                let now = Instant::now();
-                let well_formed =
-                    notification::each(&buffer[..length], |n| self.folders.take(&n, sieve, &self.tally, now));
-                if !well_formed {
-                    Tally::count(&self.tally.malformed);
-                }
-                if length < BUFFER / 2 {
-                    break;
-                }
+            let (folders, tally) = (&mut self.folders, &self.tally);
+            drain(&self.group, &mut buffer, tally, |n, now| folders.take(&n, sieve, tally, now));
+            if let Some(plain) = &self.plain {
+                drain(plain, &mut buffer, tally, |n, now| take_plain(&n, sieve, tally, now));
             }
             std::thread::sleep(PAUSE);
         }
+    }
+}
+
+/// Reads a group until it is nearly empty.
+fn drain(group: &OwnedFd, buffer: &mut [u8], tally: &Tally, mut take: impl FnMut(Notification<'_>, Instant)) {
+    while let Ok(length) = rustix::io::read(group, &mut *buffer) {
+        let now = Instant::now();
+        if !notification::each(&buffer[..length], |n| take(n, now)) {
+            Tally::count(&tally.malformed);
+        }
+        if length < BUFFER / 2 {
+            return;
+        }
+    }
+}
+
+/// A write told by a group that reports files. The file may lie in a mount namespace where its path leads elsewhere
+/// than here; so it is judged by what is open, and the path is as its container sees it.
+fn take_plain(notification: &Notification<'_>, sieve: &mut Sieve, tally: &Tally, now: Instant) {
+    use std::os::fd::AsRawFd;
+    let file = kernel::file_of(notification.fd);
+    if notification.mask & OVERFLOW != 0 {
+        Tally::count(&tally.overflows);
+    }
+    let Some(file) = file.filter(|_| !sieve.ignores(notification.pid)) else { return };
+    match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(path) => sieve.take_open(&shown(path), &file, notification.pid, now),
+        Err(_) => Tally::count(&tally.unresolved),
     }
 }
 
@@ -218,14 +263,4 @@ impl Folders {
 
 fn shown(path: PathBuf) -> String {
     path.to_string_lossy().into_owned()
-}
-
-/// What to know about a refusal.
-fn hint(kind: &str, error: &io::Error) -> &'static str {
-    match (kind, error.raw_os_error()) {
-        ("overlay", _) => "; overlayfs takes such marks since kernel 6.6",
-        ("btrfs", Some(libc::EXDEV)) => "; btrfs subvolumes take such marks since kernel 6.8",
-        (_, Some(libc::ENODEV | libc::EOPNOTSUPP)) => "; this file system has no file handles",
-        _ => "",
-    }
 }

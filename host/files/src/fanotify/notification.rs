@@ -27,6 +27,8 @@ pub(super) struct Notification<'a> {
     pub(super) mask: u64,
     /// Whose; zero where it cannot be named in this pid namespace.
     pub(super) pid: u32,
+    /// The open file, in groups that report files; negative in others.
+    pub(super) fd: i32,
     /// Where; `None` for an overflow.
     pub(super) entry: Option<Entry<'a>>,
     /// From where, for renames.
@@ -44,7 +46,8 @@ pub(super) fn each<'a>(mut buffer: &'a [u8], mut take: impl FnMut(Notification<'
         let header = usize::from(u16::from_ne_bytes([event[6], event[7]]));
         let mask = event[8..16].first_chunk().map_or(0, |m| u64::from_ne_bytes(*m));
         let pid = word(event, 20).map_or(0, |p| u32::try_from(p.cast_signed()).unwrap_or(0));
-        let mut notification = Notification { mask, pid, entry: None, from: None };
+        let fd = word(event, 16).map_or(-1, u32::cast_signed);
+        let mut notification = Notification { mask, pid, fd, entry: None, from: None };
         let Some(records) = event.get(header.max(METADATA)..) else { return false };
         if !each_record(records, &mut notification) {
             return false;
@@ -134,7 +137,7 @@ mod tests {
         let mut found = Vec::new();
         assert!(each(&buffer, |n| found.push(n)));
         let first = found[0].entry.expect("an entry");
-        assert_eq!((found[0].mask, found[0].pid), (8, 4711));
+        assert_eq!((found[0].mask, found[0].pid, found[0].fd), (8, 4711, -1));
         assert_eq!(
             (first.fsid, first.kind, first.handle, first.name),
             ([7, 8], 129, &b"handle"[..], &b"a b"[..])
