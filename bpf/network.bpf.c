@@ -176,10 +176,15 @@ int BPF_PROG(on_state, struct sock *sk, int before, int now_in)
             return 0;
         if (!(flow->state & FLOW_LISTENS)) {
             struct tcp_sock *tcp = (struct tcp_sock *)sk;
+            u64 received = BPF_CORE_READ(tcp, bytes_received);
 
+            /* The peer's FIN is counted as a byte. */
+            if (received && (before == STATE_FIN_WAIT2 || before == STATE_TIME_WAIT || before == STATE_CLOSE_WAIT ||
+                             before == STATE_LAST_ACK || before == STATE_CLOSING))
+                received--;
             tell_close(flow, bpf_get_socket_cookie(sk),
                        BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans),
-                       BPF_CORE_READ(tcp, bytes_received), BPF_CORE_READ(tcp, data_segs_out),
+                       received, BPF_CORE_READ(tcp, data_segs_out),
                        BPF_CORE_READ(tcp, data_segs_in));
         }
         flow->state = 0;

@@ -328,8 +328,13 @@ enum tcp_state {
     STATE_ESTABLISHED = 1,
     STATE_SYN_SENT = 2,
     STATE_SYN_RECV = 3,
+    STATE_FIN_WAIT2 = 5,
+    STATE_TIME_WAIT = 6,
     STATE_CLOSE = 7,
+    STATE_CLOSE_WAIT = 8,
+    STATE_LAST_ACK = 9,
     STATE_LISTEN = 10,
+    STATE_CLOSING = 11,
 };
 
 #endif

@@ -141,3 +141,34 @@ impl Default for Settings {
         Self { priority_wake: 1 << 20, bulk_wake: 1 << 19, has_xsave: 0, device_majors: [0; 7] }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use libbpf_rs::btf::types::{MemberAttr, Struct};
+    use libbpf_rs::btf::{Btf, HasSize};
+
+    use super::*;
+
+    /// Name in C, size, and offsets of fields of a structure that an object's type information describes.
+    fn in_c(name: &str) -> Option<(usize, Vec<(String, usize)>)> {
+        let types = Btf::from_path(std::path::Path::new(env!("OUT_DIR")).join("abi.bpf.o")).unwrap();
+        let found: Struct<'_> = types.type_by_name(name)?;
+        let fields = found.iter().map(|member| {
+            let MemberAttr::Normal { offset } = member.attr else { panic!("{name} has a bit field") };
+            (member.name.unwrap().to_string_lossy().into_owned(), offset as usize / 8)
+        });
+        Some((found.size(), fields.collect()))
+    }
+
+    #[test]
+    fn every_layout_is_the_one_of_c() {
+        for (name, size, fields) in LAYOUTS {
+            let (size_in_c, fields_in_c) = in_c(name).unwrap_or_else(|| panic!("no object describes {name}"));
+            assert_eq!(*size, size_in_c, "size of {name}");
+            let fields: Vec<_> =
+                fields.iter().map(|(field, offset)| ((*field).to_owned(), *offset)).collect();
+            assert_eq!(fields, fields_in_c, "fields of {name}");
+        }
+    }
+}

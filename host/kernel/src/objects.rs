@@ -26,9 +26,6 @@ macro_rules! objects {
                 },
             };
         )*
-
-        #[cfg(test)]
-        pub(crate) static ALL: &[&Source] = &[$(&$name),*];
     };
 }
 

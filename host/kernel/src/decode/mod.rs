@@ -163,3 +163,70 @@ impl Decoder {
 fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Option<T> {
     T::read_from_prefix(bytes).ok().map(|(record, _)| record)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> (Vec<Event>, u64) {
+        let mut decoder = Decoder::new(1, Cgroups::new(None));
+        let mut events = Vec::new();
+        decoder.decode(bytes, &mut events);
+        (events, decoder.malformed)
+    }
+
+    fn head(kind: u16) -> abi::Head {
+        abi::Head { kind, version: abi::VERSION, pid: 5, time: 1_000_000, start: 30_000_000 }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_refused() {
+        let record = abi::Rename { head: abi::Head { version: 9, ..head(kind::RENAME) }, comm: [0; 16] };
+        assert_eq!(decode(record.as_bytes()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_is_made_so() {
+        let record = abi::Rename { head: head(kind::RENAME), comm: [0xff; 16] };
+        let (events, malformed) = decode(record.as_bytes());
+        assert_eq!(malformed, 0);
+        assert!(matches!(&events[0].kind, EventKind::Renamed { comm } if comm.chars().count() == 16));
+        assert_eq!(events[0].process, Some(ProcessKey { pid: 5, start_ticks: 3, boot: 1 }));
+    }
+
+    #[test]
+    fn the_same_end_is_told_once() {
+        let record = abi::Exit { head: head(kind::EXIT), cpu_ns: 1, code: 9, reserved: 0 };
+        let mut decoder = Decoder::new(1, Cgroups::new(None));
+        let mut events = Vec::new();
+        decoder.decode(record.as_bytes(), &mut events);
+        decoder.decode(record.as_bytes(), &mut events);
+        assert_eq!(events.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_record_is_fatal(kind in 0u16..20, body in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let bytes = [head(kind).as_bytes(), &body].concat();
+            let (events, malformed) = decode(&bytes);
+            prop_assert!(malformed == 1 || malformed == 0 && events.len() <= 32);
+        }
+
+        #[test]
+        fn lengths_beyond_a_record_are_refused(
+            lengths in any::<[u16; 4]>(), tail in proptest::collection::vec(any::<u8>(), 0..300)
+        ) {
+            use zerocopy::FromZeros;
+            let mut record = abi::Exec::new_zeroed();
+            record.head = head(kind::EXEC);
+            [record.args_len, record.env_len, record.exe_len, record.cwd_len] = lengths;
+            let told = lengths.iter().map(|length| usize::from(*length)).sum::<usize>();
+            let (events, malformed) = decode(&[record.as_bytes(), &tail].concat());
+            prop_assert_eq!(malformed == 1, told > tail.len());
+            prop_assert_eq!(events.is_empty(), malformed == 1);
+        }
+    }
+}

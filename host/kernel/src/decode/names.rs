@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn an_address_of_another_name_is_not_taken() {
-        let mut packet = Packet::parse(&answer(&[], "a.example")).unwrap().into_owned();
+        let message = answer(&[], "a.example");
+        let mut packet = Packet::parse(&message).unwrap();
         packet.questions[0].qname = Name::new_unchecked("b.example").into_owned();
         assert_eq!(answers(&packet.build_bytes_vec().unwrap()), []);
     }

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+/* Never loaded: makes the compiler describe every record, for the test that compares them with abi.rs. */
+#include "kernel.h"
+#include "abi.h"
+
+struct record_head described_record_head;
+struct fork_record described_fork_record;
+struct exec_record described_exec_record;
+struct exit_record described_exit_record;
+struct rename_record described_rename_record;
+struct signal_record described_signal_record;
+struct module_record described_module_record;
+struct device_record described_device_record;
+struct flow_record described_flow_record;
+struct flow_close_record described_flow_close_record;
+struct flow_chunk_record described_flow_chunk_record;
+struct name_answer_record described_name_answer_record;
+struct trace_record described_trace_record;
+struct written_code_record described_written_code_record;
+struct denied_record described_denied_record;
+struct thread_record described_thread_record;
+struct settings described_settings;
+struct block_key described_block_key;
+struct block_entry described_block_entry;
+struct scoped_block_key described_scoped_block_key;
+struct file_key described_file_key;

@@ -1,0 +1,235 @@
+//! Closed destinations: for a cgroup of the test's own only, with time limits, and kept by pins.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod live;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use davy_kernel::{BlockScope, SensorConfig, boot_now, cgroup_id, cgroup2_mount};
+use davy_model::{Capability, Destination};
+use live::Live;
+
+const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
+
+/// A cgroup of the test's own.
+struct OwnCgroup(PathBuf);
+
+impl OwnCgroup {
+    fn make(name: &str) -> Self {
+        let path = cgroup2_mount().unwrap().join(format!("davy-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn scope(&self) -> BlockScope {
+        BlockScope::Cgroup(cgroup_id(&self.0).unwrap())
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        for _ in 0..50 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{} could not be removed", self.0.display());
+    }
+}
+
+/// This test program again, doing what it is told on its input.
+struct Helper {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Helper {
+    fn start(cgroup: Option<&Path>) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "helper", "--ignored", "--nocapture", "--test-threads=1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if let Some(cgroup) = cgroup {
+            std::fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+        }
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output }
+    }
+
+    fn ask(&mut self, what: &str) -> String {
+        writeln!(self.input, "{what}").unwrap();
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the helper has ended");
+            if let Some(answer) = line.split_once("answer ").map(|(_, answer)| answer.trim()) {
+                return answer.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Not a test: what [`Helper`] runs. Ends with its input, or after a minute.
+#[test]
+#[ignore = "run by the other tests"]
+fn helper() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(60));
+        std::process::exit(1);
+    });
+    let mut living: Option<TcpStream> = None;
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let done = match verb {
+            "connect" => TcpStream::connect(rest).map(|stream| living = Some(stream)),
+            "send" => living.as_mut().map_or(Ok(()), |stream| stream.write_all(rest.as_bytes())),
+            "datagram" => {
+                std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"x", rest)).map(drop)
+            }
+            _ => Ok(()),
+        };
+        println!(
+            "answer {}",
+            done.map_or_else(|error| error.raw_os_error().unwrap_or(-1).to_string(), |()| "ok".to_owned())
+        );
+    }
+}
+
+fn destination(address: SocketAddr) -> Destination {
+    Destination { address: address.ip(), port: address.port() }
+}
+
+#[test]
+fn a_scope_is_cut_off_and_nobody_else() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let cgroup = OwnCgroup::make("scope");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut inside = Helper::start(Some(&cgroup.0));
+    let mut outside = Helper::start(None);
+    let blocker = live.sensors.blocker().unwrap();
+
+    assert_eq!(inside.ask(&format!("connect {address}")), "ok");
+    let (mut accepted, _) = listener.accept().unwrap();
+    let mut buffer = [0; 3];
+    assert_eq!(inside.ask("send one"), "ok");
+    accepted.read_exact(&mut buffer).unwrap();
+
+    blocker.block(destination(address), cgroup.scope(), None).unwrap();
+    assert_eq!(blocker.list().unwrap().len(), 1);
+
+    // What lives is cut: the bytes leave the process and reach nobody.
+    accepted.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+    assert_eq!(inside.ask("send two"), "ok");
+    assert!(accepted.read_exact(&mut buffer).is_err());
+    // What is new is refused, for TCP as for UDP; for those outside nothing changed.
+    let mut second = Helper::start(Some(&cgroup.0));
+    assert_eq!(second.ask(&format!("connect {address}")), "1");
+    assert_eq!(second.ask(&format!("datagram {address}")), "1");
+    assert_eq!(second.ask("datagram 127.0.0.1:9"), "ok");
+    assert_eq!(outside.ask(&format!("connect {address}")), "ok");
+    assert_eq!(outside.ask(&format!("datagram {address}")), "ok");
+
+    assert!(blocker.unblock(destination(address), cgroup.scope()).unwrap());
+    assert!(!blocker.unblock(destination(address), cgroup.scope()).unwrap());
+    assert_eq!(second.ask(&format!("connect {address}")), "ok");
+    // The living flow goes on where it was, by retransmission.
+    accepted.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    accepted.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"two");
+}
+
+#[test]
+fn a_block_ends_at_its_moment() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let cgroup = OwnCgroup::make("expiry");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut inside = Helper::start(Some(&cgroup.0));
+    let blocker = live.sensors.blocker().unwrap();
+    // Every port of the address, told by port zero.
+    let all_ports = Destination { port: 0, ..destination(address) };
+    blocker.block(all_ports, cgroup.scope(), Some(boot_now() + 1_000_000_000)).unwrap();
+    assert_eq!(inside.ask(&format!("connect {address}")), "1");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(inside.ask(&format!("connect {address}")), "ok");
+    assert_eq!(blocker.list().unwrap(), []);
+}
+
+#[test]
+fn a_cgroup_below_the_scope_is_in_it() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let cgroup = OwnCgroup::make("above");
+    let below = OwnCgroup(cgroup.0.join("below"));
+    std::fs::create_dir(&below.0).unwrap();
+    let listener = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut inside = Helper::start(Some(&below.0));
+    let blocker = live.sensors.blocker().unwrap();
+    blocker.block(destination(address), cgroup.scope(), None).unwrap();
+    assert_eq!(inside.ask(&format!("connect {address}")), "1");
+    drop(inside);
+    drop(below);
+}
+
+/// A BPF file system of the test's own.
+struct OwnBpfFileSystem(tempfile::TempDir);
+
+impl OwnBpfFileSystem {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        rustix::mount::mount("bpf", folder.path(), "bpf", rustix::mount::MountFlags::empty(), None).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for OwnBpfFileSystem {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn pinned_blocks_outlive_their_agent_and_are_adopted() {
+    if !live::have(&NEEDED) {
+        return;
+    }
+    let bpffs = OwnBpfFileSystem::mount();
+    let cgroup = OwnCgroup::make("pinned");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut inside = Helper::start(Some(&cgroup.0));
+    let config = SensorConfig { pin: Some(bpffs.0.path().join("davy")), ..SensorConfig::new(live::BOOT) };
+
+    let live = Live::configured(&NEEDED, config.clone()).unwrap();
+    live.sensors.blocker().unwrap().block(destination(address), cgroup.scope(), None).unwrap();
+    assert_eq!(inside.ask(&format!("connect {address}")), "1");
+    drop(live);
+    assert_eq!(inside.ask(&format!("connect {address}")), "1", "closed although the agent is gone");
+
+    let live = Live::configured(&NEEDED, config.clone()).unwrap();
+    let blocker = live.sensors.blocker().unwrap();
+    let listed = blocker.list().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].destination, listed[0].scope), (destination(address), cgroup.scope()));
+    assert_eq!(inside.ask(&format!("connect {address}")), "1", "closed under the next agent");
+    blocker.release().unwrap();
+    assert_eq!(inside.ask(&format!("connect {address}")), "ok", "open once released");
+    assert!(!config.pin.unwrap().exists());
+}
