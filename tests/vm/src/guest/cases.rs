@@ -1,10 +1,21 @@
 //! The cases. Each is a function that returns or fails; what it prints is shown when it fails.
 
-use std::fs;
-use std::process::ExitCode;
+mod agent;
+mod blocking;
+mod guarding;
+mod kernel;
+mod rounding;
+mod sensing;
 
-use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Output};
+
+use anyhow::{Context, Result};
 use davy_test_vm::report::SKIP_CODE;
+
+/// Where this program lies in the initramfs.
+pub(crate) const SELF: &str = "/init";
 
 /// A feature that this machine lacks, so that a case cannot be tried.
 #[derive(Debug)]
@@ -18,13 +29,35 @@ impl std::fmt::Display for Lacks {
 
 impl std::error::Error for Lacks {}
 
+/// The case of this name.
+fn find(name: &str) -> Option<fn() -> Result<()>> {
+    Some(match name {
+        "stock_kernel_offers_bpf_lsm" => kernel::stock_kernel_offers_bpf_lsm,
+        "every_capability_is_proven" => kernel::every_capability_is_proven,
+        "processes_are_seen" => sensing::processes_are_seen,
+        "flows_are_seen" => sensing::flows_are_seen,
+        "rounding_mode_is_seen" => rounding::rounding_mode_is_seen,
+        "written_then_executable_is_seen" => sensing::written_then_executable_is_seen,
+        "memfd_execution_is_seen" => sensing::memfd_execution_is_seen,
+        "msr_write_is_seen" => sensing::msr_write_is_seen,
+        "guarded_process_is_not_killed" => guarding::guarded_process_is_not_killed,
+        "guarded_process_is_not_traced" => guarding::guarded_process_is_not_traced,
+        "guarded_files_are_not_changed" => guarding::guarded_files_are_not_changed,
+        "guard_ends_with_the_sensors" => guarding::guard_ends_with_the_sensors,
+        "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
+        "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,
+        "agent_finds_a_randomx_shape" => agent::agent_finds_a_randomx_shape,
+        _ => return None,
+    })
+}
+
 /// Runs the case of this name in this process.
 pub(crate) fn run(name: &str) -> ExitCode {
-    let result = match name {
-        "stock_kernel_offers_bpf_lsm" => stock_kernel_offers_bpf_lsm(),
-        _ => Err(anyhow::anyhow!("there is no case {name}")),
+    let Some(case) = find(name) else {
+        println!("there is no case {name}");
+        return ExitCode::FAILURE;
     };
-    match result {
+    match case() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<Lacks>() {
             Some(lacks) => {
@@ -39,12 +72,56 @@ pub(crate) fn run(name: &str) -> ExitCode {
     }
 }
 
-/// What everything else here builds on: BPF among the active security modules, and type information.
-fn stock_kernel_offers_bpf_lsm() -> Result<()> {
-    let active =
-        fs::read_to_string("/sys/kernel/security/lsm").context("reading the list of security modules")?;
-    ensure!(active.split(',').any(|module| module.trim() == "bpf"), "bpf is not among {active}");
-    let types = fs::metadata("/sys/kernel/btf/vmlinux").context("type information of the kernel")?;
-    ensure!(types.len() > 1_000_000, "only {} bytes of type information", types.len());
-    Ok(())
+/// A cgroup below the case's own. The supervisor removes it with the case.
+pub(crate) struct Cell(pub(crate) PathBuf);
+
+impl Cell {
+    pub(crate) fn make(name: &str) -> Result<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.trim().strip_prefix("0::/").context("no cgroup v2")?.split('/').next().unwrap_or("");
+        let path = PathBuf::from("/sys/fs/cgroup").join(own).join(name);
+        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Moves this process into it.
+    pub(crate) fn enter(&self) -> Result<()> {
+        fs::write(self.0.join("cgroup.procs"), "0").context("moving into a cgroup")
+    }
+
+    /// Runs a shell script in it and gives what came of it.
+    pub(crate) fn shell(&self, script: &str) -> Result<Output> {
+        let script = format!("echo $$ >{}/cgroup.procs || exit 99; {script}", self.0.display());
+        Command::new("/bin/sh").args(["-c", &script]).output().context("starting a shell")
+    }
+}
+
+/// A child that is ended with the case.
+pub(crate) struct Started(pub(crate) Child);
+
+impl Started {
+    pub(crate) fn act(act: &[&str]) -> Result<Self> {
+        Ok(Self(Command::new(SELF).arg("act").args(act).spawn()?))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_name_has_a_case() {
+        for name in davy_test_vm::cases::NAMES {
+            assert!(super::find(name).is_some(), "{name} is listed and not there");
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! The first program of the virtual machine: mounts what a host has, runs every case in a process and a cgroup of
 //! its own, says on the console how each went, and switches the machine off.
 //!
-//! Called as `davy-vm-guest case NAME` it is one case.
+//! Called as `davy-vm-guest case NAME` it is one case, and as `davy-vm-guest act ...` one of the processes that a
+//! case looks at.
 
+mod acts;
 mod cases;
 mod supervisor;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -12,6 +15,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["case", name] => cases::run(name),
+        ["act", act @ ..] => acts::run(act),
         _ if std::process::id() == 1 => supervisor::run(),
         _ => {
             eprintln!("this is the first program of a virtual machine (or: davy-vm-guest case NAME)");

@@ -1,0 +1,74 @@
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{Lacks, Started};
+
+const DAVY: &str = "/usr/sbin/davy";
+const BASE: &str = "/tmp/davy";
+
+/// How long agent and detection may take on an emulated CPU.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The whole program: an agent in observe mode finds a load that changes the rounding mode as RandomX does.
+pub(super) fn agent_finds_a_randomx_shape() -> Result<()> {
+    if !Path::new(DAVY).exists() {
+        return Err(Lacks("the release binary, target/release/davy (make build)".to_owned()).into());
+    }
+    fs::create_dir_all(BASE)?;
+    let log = File::create("/tmp/agent.out")?;
+    let mut agent = Command::new(DAVY);
+    agent.args(["--base-dir", BASE, "agent"]).stdout(log.try_clone()?).stderr(log);
+    let agent = Started(agent.spawn()?);
+    let deadline = Instant::now() + PATIENCE;
+    let result = wait_for(deadline, || davy(&["status", "--json"]).ok())
+        .context("the agent does not answer")
+        .and_then(|status| {
+            println!("tier {}", status["tier"]);
+            ensure!(status["tier"] == "lsm", "a stock kernel gives the lsm tier, not {}", status["tier"]);
+            let load = Started::act(&["spin", "rounding"])?;
+            wait_for(deadline, || mining_of(load.pid())).context("no mining finding")
+        });
+    if let Err(error) = result {
+        println!("{}", fs::read_to_string("/tmp/agent.out").unwrap_or_default());
+        println!("{:?}", davy(&["findings", "--json"]));
+        return Err(error);
+    }
+    drop(agent);
+    Ok(())
+}
+
+/// A mining finding whose subject or part is this process.
+fn mining_of(pid: u32) -> Option<Value> {
+    let findings = davy(&["findings", "--json"]).ok()?;
+    let found = findings.as_array()?.iter().find(|finding| {
+        finding["kind"] == "mining"
+            && finding["processes"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|process| process["pid"] == pid))
+    })?;
+    println!("{}", found["summary"]);
+    Some(found.clone())
+}
+
+fn davy(arguments: &[&str]) -> Result<Value> {
+    let output = Command::new(DAVY).args(["--base-dir", BASE]).args(arguments).output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn wait_for<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    while Instant::now() < deadline {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    None
+}

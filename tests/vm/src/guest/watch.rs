@@ -1,0 +1,65 @@
+//! Sensors with a memory, for cases to ask.
+
+use std::cell::RefCell;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use davy_kernel::{ProbeContext, SensorConfig, Sensors, probe};
+use davy_model::{Event, EventKind};
+
+/// How long an event may take to arrive on an emulated CPU.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(crate) struct Watch {
+    pub(crate) sensors: Sensors,
+    incoming: Receiver<Event>,
+    seen: RefCell<Vec<Event>>,
+}
+
+impl Watch {
+    /// Starts everything that the probes allow.
+    pub(crate) fn start() -> Result<Self> {
+        Self::with(SensorConfig::new(0))
+    }
+
+    pub(crate) fn with(config: SensorConfig) -> Result<Self> {
+        let probes = probe(&ProbeContext::default());
+        let (tell, incoming) = channel();
+        let sink = Box::new(move |event| {
+            let _ = tell.send(event);
+        });
+        let sensors = Sensors::start(config, &probes, sink).context("starting the sensors")?;
+        if let Some(fault) = sensors.faults().first() {
+            bail!("a class of sensors did not start: {fault}");
+        }
+        Ok(Self { sensors, incoming, seen: RefCell::default() })
+    }
+
+    /// Waits for an event of `pid` that `wanted` takes.
+    pub(crate) fn expect(&self, pid: u32, what: &str, wanted: impl Fn(&EventKind) -> bool) -> Result<Event> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut next = 0;
+        loop {
+            let mut seen = self.seen.borrow_mut();
+            for event in &seen[next..] {
+                if event.process.is_some_and(|process| process.pid == pid) && wanted(&event.kind) {
+                    return Ok(event.clone());
+                }
+            }
+            next = seen.len();
+            match self.incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(event) => seen.push(event),
+                Err(_) => {
+                    let of_it = seen.iter().filter(|event| event.process.is_some_and(|p| p.pid == pid));
+                    let told: Vec<String> = of_it.map(|event| format!("{:?}", event.kind)).collect();
+                    bail!(
+                        "no {what} of process {pid}; {} events, of it: {told:#?}; lost: {:?}",
+                        seen.len(),
+                        self.sensors.drops()
+                    );
+                }
+            }
+        }
+    }
+}
