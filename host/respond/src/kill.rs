@@ -33,7 +33,10 @@ pub(crate) fn kill(tree: &mut Tree, config: &ResponderConfig) -> Outcome {
     let mut spared = frozen.spared.clone();
     let left = loop {
         let all = tree.look_again();
-        let (targets, left_alone) = sort_out(tree, &all, config);
+        let (mut targets, left_alone) = sort_out(tree, &all, config);
+        // Children before parents: when a parent ends and its process group is orphaned, the kernel wakes the
+        // stopped members of it (setpgid(2)), and a member awake could fork.
+        targets.sort_by_key(|stat| std::cmp::Reverse((stat.start_ticks, stat.pid)));
         spared.extend(left_alone);
         if targets.is_empty() || begin.elapsed() > DEADLINE {
             break targets.len();

@@ -53,7 +53,7 @@ impl Stat {
 
     /// The process that has this pid now.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&text(format!("/proc/{pid}/stat"))?)
     }
 
     pub(crate) fn key(&self, boot: u32) -> ProcessKey {
@@ -71,6 +71,12 @@ impl Stat {
     }
 }
 
+/// A file of /proc as text. A process can give itself any bytes for a name, and must not become invisible by one
+/// that is no text.
+fn text(path: impl AsRef<Path>) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(path).ok()?).into_owned())
+}
+
 /// All processes of one look at /proc, by pid.
 pub(crate) fn snapshot() -> HashMap<u32, Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
@@ -82,8 +88,7 @@ pub(crate) fn snapshot() -> HashMap<u32, Stat> {
 pub(crate) fn all_threads_rest(pid: u32) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     tasks.flatten().all(|task| {
-        fs::read_to_string(task.path().join("stat"))
-            .ok()
+        text(task.path().join("stat"))
             .and_then(|line| Stat::parse(&line))
             .is_none_or(|thread| thread.stopped() || thread.ended())
     })
@@ -99,14 +104,14 @@ pub(crate) fn boot() -> u32 {
 
 /// The effective user id.
 pub(crate) fn effective_uid(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = text(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Whether orphans are handed to this process: the first of a pid namespace, or systemd for a user.
 pub(crate) fn takes_orphans(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = text(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     pid == 1
         || field("NSpid:").is_some_and(|pids| pids.split_ascii_whitespace().next_back() == Some("1"))
@@ -128,7 +133,7 @@ pub(crate) fn file_id(path: &Path) -> Option<FileId> {
 
 /// All cgroups of a process, of every hierarchy (cgroups(7)).
 pub(crate) fn cgroups(pid: u32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
+    text(format!("/proc/{pid}/cgroup"))
 }
 
 /// The cgroup v2 path below the mount.

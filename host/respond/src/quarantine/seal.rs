@@ -218,7 +218,7 @@ mod tests {
         fn any_change_is_noticed(content in prop::collection::vec(any::<u8>(), 0..3000), at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut bytes = sealed(&content);
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(opened(&[7; 32], 3, &bytes).is_err());
         }
 
