@@ -121,10 +121,17 @@ impl Actor {
     }
 }
 
-impl Drop for Actor {
-    fn drop(&mut self) {
+impl Actor {
+    /// Ends it and reaps it, whatever state it is in; the pid may be another's from here on.
+    pub(crate) fn end(&mut self) {
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
         let _ = pidfd_send_signal(&self.handle, Signal::CONT);
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.end();
     }
 }

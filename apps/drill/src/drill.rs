@@ -80,10 +80,10 @@ impl Marks {
     /// A finding that the process talks to a pool.
     pub(crate) const POOL: Self = Self::of(Some(FindingKind::PoolContact), None);
 
-    /// Whether a finding has them.
-    pub(crate) fn fit(self, finding: &Finding) -> bool {
-        self.kind == Some(finding.kind)
-            || self.signal.is_some_and(|s| finding.evidence.iter().any(|e| e.signal == s && e.weight > 0.0))
+    /// The words of the evidence by which a finding fits; empty when it fits by its kind. `None` when it does not fit.
+    pub(crate) fn fit(self, finding: &Finding) -> Option<&str> {
+        let evidence = finding.evidence.iter().find(|e| self.signal == Some(e.signal) && e.weight > 0.0);
+        evidence.map(|e| e.text.as_str()).or((self.kind == Some(finding.kind)).then_some(""))
     }
 }
 

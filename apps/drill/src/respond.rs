@@ -12,13 +12,17 @@ use crate::drill::{Marks, Plot};
 use crate::patience::Patience;
 use crate::runner::Seen;
 use crate::stage::Stage;
-use crate::watch::{Watch, is_on};
+use crate::watch::{Found, Watch, is_on};
 
 /// How long the agent is asked to enforce; longer than any act lives.
 const REHEARSAL_SECS: u32 = 60;
 
 /// The file name the act's program has.
 pub(crate) const PROGRAM: &str = "davy-drill-act";
+
+/// How long, and how often, it is looked whether the agent does anything more about an act that is over.
+const SETTLING: Duration = Duration::from_millis(500);
+const SETTLING_LOOKS: u32 = 10;
 
 /// How long a probe of the pool may take to say what came of it.
 const PROBE: Duration = Duration::from_secs(5);
@@ -37,6 +41,7 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
         Plot::Kill | Plot::Detect { .. } => kill(&mut watch),
     };
     drop(rehearsal);
+    watch.actor.end();
     leave_nothing(&watch, agent, stage);
     seen
 }
@@ -66,7 +71,7 @@ fn kill(watch: &mut Watch<'_>) -> anyhow::Result<Seen> {
         watch.look(&[Marks::MINING])?;
         Ok(watch.actor.ended().map(|signal| (watch.elapsed(), signal)))
     })?;
-    let Some((stop_ms, signal)) = ended else {
+    let Some((end_ms, signal)) = ended else {
         return Ok(Seen::not(watch, "the act was not ended"));
     };
     ensure!(signal == Some(9), "the act ended by itself, not by SIGKILL");
@@ -83,15 +88,17 @@ fn kill(watch: &mut Watch<'_>) -> anyhow::Result<Seen> {
             "the act was ended, but the journal lacks the freeze, the kill or the finding",
         ));
     };
-    let between = killed.changed.secs_since(frozen.changed) * 1000.0;
-    Ok(Seen::held(watch, Some(stop_ms), format!("frozen, and ended {between:.0} ms later")))
+    ensure!(frozen.changed <= killed.changed, "the act was ended before it was frozen");
+    // Frozen is stopped; the end, which is seen for certain, comes when the proof is kept and the line cut.
+    let stop_ms = watch.ms_to(frozen.changed).min(end_ms);
+    Ok(Seen::held(watch, Some(stop_ms), format!("frozen after {stop_ms} ms and ended after {end_ms} ms")))
 }
 
 fn freeze_undo(watch: &mut Watch<'_>, agent: &Agent) -> anyhow::Result<Seen> {
     let pid = watch.actor.pid();
     let incident =
         watch.until(|watch| Ok(if watch.look(&[Marks::MINING])? { watch.incident()? } else { None }))?;
-    let (Some(incident), Some((_, finding))) = (incident, &watch.found) else {
+    let (Some(incident), Some(Found { finding, .. })) = (incident, &watch.found) else {
         return Ok(Seen::not(watch, "no incident about the act"));
     };
     // What follows stops a whole tree, so it must be the act's and nobody else's.
@@ -146,6 +153,8 @@ fn cut(watch: &mut Watch<'_>, agent: &Agent, stage: &Stage) -> anyhow::Result<Se
     let Some((record, stop_ms)) = cut else {
         return Ok(Seen::not(watch, "the line to the pool was not cut"));
     };
+    // A cgroup may be frozen as a whole, and a probe with it, until the act is ended.
+    ensure!(watch.ends()?.is_some(), "the act was not ended");
     watch.look(&marks)?;
     let refused = probe(stage)?;
     ensure!(refused.starts_with("refused"), "the journal says cut, but the pool could still be reached");
@@ -159,16 +168,28 @@ fn cut(watch: &mut Watch<'_>, agent: &Agent, stage: &Stage) -> anyhow::Result<Se
 /// Tries the pool from inside the act's cgroup and namespace.
 fn probe(stage: &Stage) -> anyhow::Result<String> {
     let pool = stage.pool().context("there is no pool")?.to_string();
-    stage.play(PROGRAM, &["connect", &pool])?.line(PROBE).context("the probe said nothing")
+    stage.play_anew("davy-drill-probe", &["connect", &pool])?.line(PROBE).context("the probe said nothing")
 }
 
 /// Undoes whatever still stands because of the act: no quarantined copy, no block, no frozen process is left.
+///
+/// What the agent decided before it saw the act's end may still come, so this looks until nothing new has come for a while.
 pub(crate) fn leave_nothing(watch: &Watch<'_>, agent: &Agent, stage: &Stage) {
     let pid = watch.actor.pid();
+    let records = || watch.actions(|a| concerns(a, pid, stage)).unwrap_or_default();
+    let open = |r: &ActionRecord| r.state == ActionState::Intended;
     let stands = |r: &ActionRecord| r.state == ActionState::Done && r.undoable;
-    let records = watch.actions(|a| concerns(a, pid, stage)).unwrap_or_default();
-    for record in records.into_iter().filter(stands) {
-        let _ = agent.undo(record.id);
+    let mut count = usize::MAX;
+    for _ in 0..SETTLING_LOOKS {
+        let now = records();
+        if now.is_empty() || (now.len() == count && !now.iter().any(|r| open(r) || stands(r))) {
+            break;
+        }
+        count = now.len();
+        for record in now.into_iter().filter(stands) {
+            let _ = agent.undo(record.id);
+        }
+        std::thread::sleep(SETTLING);
     }
 }
 

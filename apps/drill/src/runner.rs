@@ -112,12 +112,16 @@ impl Seen {
 
     /// It did not.
     pub(crate) fn not(watch: &Watch<'_>, said: &str) -> Self {
-        let finding = watch.found.as_ref().map(|(_, f)| f);
-        let strongest = finding.and_then(|f| f.evidence.first()).map(|e| e.text.as_str());
-        let parts = [Some(said), finding.map(|f| f.summary.as_str()), strongest];
-        let evidence: Vec<&str> = parts.into_iter().flatten().filter(|p| !p.is_empty()).collect();
-        let detect_ms = watch.found.as_ref().map(|(ms, _)| *ms);
-        Self { held: false, detect_ms, stop_ms: None, evidence: evidence.join("; ") }
+        let mut parts = vec![said];
+        if let Some(found) = &watch.found {
+            parts.push(&found.finding.summary);
+            if !found.finding.summary.contains(&found.mark) {
+                parts.push(&found.mark);
+            }
+        }
+        parts.retain(|part| !part.is_empty());
+        let detect_ms = watch.found.as_ref().map(|f| f.ms);
+        Self { held: false, detect_ms, stop_ms: None, evidence: parts.join("; ") }
     }
 }
 
@@ -236,6 +240,7 @@ fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: &Patie
     let seen = watch.until(|watch| Ok(watch.look(&[marks])?.then_some(())))?;
     drop(pace);
     // Where the policy enforces for the whole host, even an act that is only to be found is stopped.
+    watch.actor.end();
     respond::leave_nothing(&watch, agent, stage);
     Ok(match seen {
         Some(()) => Seen::held(&watch, None, String::new()),

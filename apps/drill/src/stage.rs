@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +19,9 @@ use crate::scope::{Scope, is_orphan};
 /// How long the pool may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many stages this process has set.
+static STAGES: AtomicU32 = AtomicU32::new(1);
+
 /// All that one drill needs around its act. What it made goes away with it, last the folder.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -27,7 +31,7 @@ pub(crate) struct Stage {
     backstage: Option<Scope>,
     scope: Option<Scope>,
     copy: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stage {
@@ -41,13 +45,13 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix(&own).tempdir().context("make a private folder")?;
         let copy = copy_program(program, folder.path(), file_name, root)?;
         let (scope, backstage) = if root {
-            let name = format!("{FOLDER}{}", std::process::id());
+            // A name of its own for each drill: what the agent found in the last one must not touch this one.
+            let name = format!("{FOLDER}{}-{}", std::process::id(), STAGES.fetch_add(1, Ordering::Relaxed));
             (Some(Scope::make(&name)?), with_pool.then(|| Scope::make(&format!("{name}-pool"))).transpose()?)
         } else {
             (None, None)
         };
-        let mut stage =
-            Self { program: program.to_owned(), pool: None, backstage, scope, copy, _folder: folder };
+        let mut stage = Self { program: program.to_owned(), pool: None, backstage, scope, copy, folder };
         if with_pool {
             stage.pool = Some(stage.open_pool(root)?);
         }
@@ -76,6 +80,17 @@ impl Stage {
 
     /// Starts an act from the copy, under the name it gives itself.
     pub(crate) fn play(&self, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
+        self.play_from(&self.copy, argv0, act)
+    }
+
+    /// Starts an act from a new copy, for when the first may be in quarantine.
+    pub(crate) fn play_anew(&self, file_name: &str, act: &[&str]) -> anyhow::Result<Actor> {
+        let copy = self.folder.path().join(file_name);
+        fs::copy(&self.program, &copy).with_context(|| format!("copy {}", self.program.display()))?;
+        self.play_from(&copy, file_name, act)
+    }
+
+    fn play_from(&self, copy: &Path, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
         let none = OsStr::new("-");
         let cgroup = self.scope.as_ref().map_or(none, |s| s.directory().as_os_str());
         let network = match &self.pool {
@@ -83,7 +98,7 @@ impl Stage {
             _ => "-".to_owned(),
         };
         let mut command = Command::new(&self.program);
-        command.args(["drill-act", "enter"]).arg(cgroup).arg(network).arg(&self.copy).arg(argv0).args(act);
+        command.args(["drill-act", "enter"]).arg(cgroup).arg(network).arg(copy).arg(argv0).args(act);
         Actor::start(command)
     }
 

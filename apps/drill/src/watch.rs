@@ -20,6 +20,16 @@ const READY: Duration = Duration::from_secs(10);
 /// A process that used no CPU for so long, though it computes without end, stands still.
 const STILL: Duration = Duration::from_millis(500);
 
+/// A finding about the act.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Milliseconds from the steady act.
+    pub(crate) ms: u64,
+    pub(crate) finding: Finding,
+    /// The evidence that it was recognised by, in plain words.
+    pub(crate) mark: String,
+}
+
 /// One act that is being watched.
 #[derive(Debug)]
 pub(crate) struct Watch<'a> {
@@ -31,8 +41,8 @@ pub(crate) struct Watch<'a> {
     steady: Instant,
     until: Instant,
     patience: &'a Patience,
-    /// Milliseconds to the finding, and the finding.
-    pub(crate) found: Option<(u64, Finding)>,
+    /// What the agent found.
+    pub(crate) found: Option<Found>,
 }
 
 impl<'a> Watch<'a> {
@@ -56,6 +66,12 @@ impl<'a> Watch<'a> {
             patience,
             found: None,
         })
+    }
+
+    /// Milliseconds from the steady act to a moment on the agent's clock.
+    pub(crate) fn ms_to(&self, moment: Timestamp) -> u64 {
+        let ago = now().secs_since(moment).max(0.0) * 1000.0;
+        self.elapsed().saturating_sub(ago as u64)
     }
 
     /// Milliseconds since the act was steady.
@@ -85,8 +101,11 @@ impl<'a> Watch<'a> {
         if self.found.is_none() {
             let pid = self.actor.pid();
             let findings = self.agent.findings(self.since)?;
-            let mut ours = findings.into_iter().filter(|f| is_about(f, pid));
-            self.found = ours.find(|f| marks.iter().any(|m| m.fit(f))).map(|f| (self.elapsed(), f));
+            let ours = findings.into_iter().filter(|f| is_about(f, pid));
+            self.found = ours.into_iter().find_map(|finding| {
+                let mark = marks.iter().find_map(|m| m.fit(&finding))?.to_owned();
+                Some(Found { ms: self.elapsed(), finding, mark })
+            });
         }
         Ok(self.found.is_some())
     }

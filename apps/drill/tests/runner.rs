@@ -63,9 +63,7 @@ fn nothing_is_left() -> Result<(), String> {
     if !children.is_empty() {
         return Err(format!("acts still run: {children:?}"));
     }
-    let names = [format!("davy-drill-{own}"), format!("davy-drill-{own}-pool")];
-    let scopes = names.iter().filter_map(|name| Some(fake::cgroup2()?.join(name)));
-    match scopes.into_iter().find(|s| s.exists()) {
+    match made_by(own).first() {
         Some(left) => Err(format!("{} is still there", left.display())),
         None => Ok(()),
     }
