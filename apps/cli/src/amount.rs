@@ -39,7 +39,8 @@ pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.0005 => "0 s".to_owned(),
         s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
-        s if s < 99.95 => format!("{s:.1} s"),
+        s if s < 59.95 => format!("{s:.1} s"),
+        s if s < 119.5 => format!("{s:.0} s"),
         s if s < 5970.0 => format!("{:.0} min", s / 60.0),
         s if s < 172_800.0 => {
             let minutes = (s / 60.0).round() as u64;
@@ -109,6 +110,8 @@ mod tests {
         assert_eq!(bytes(u64::MAX), "16 EiB");
         assert_eq!(duration(9.44), "9.4 s");
         assert_eq!(duration(0.18), "180 ms");
+        assert_eq!(duration(90.0), "90 s");
+        assert_eq!(duration(720.0), "12 min");
         assert_eq!(duration(12_000.0), "3 h 20 min");
         assert_eq!(duration(f64::NAN), "0 s");
         assert_eq!(percent(0.9998), "99.98 %");

@@ -107,13 +107,15 @@ impl Answering {
         out.flush()
     }
 
-    /// Prints a sentence: what was done.
+    /// Prints what was done: a sentence, or one a line.
     pub(crate) fn sentence(&self, text: &str) -> io::Result<()> {
         if self.json {
             return self.document(&json!({ "done": text }));
         }
         let mut page = Page::new();
-        page.extend(Line::of(text).wrap(self.width));
+        for line in text.lines() {
+            page.extend(Line::of(line).wrap(self.width));
+        }
         self.page(&page)
     }
 

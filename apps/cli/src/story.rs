@@ -7,6 +7,9 @@ use crate::page::{Line, Page, Role};
 use crate::table::{Column, Table};
 use crate::{amount, tree, words};
 
+/// Columns for techniques: two of them, or one with its sub-technique.
+const TECHNIQUES: usize = 13;
+
 /// The story: what happened in order, the processes, what was done about it, and what to type next.
 pub(crate) fn page(incident: &Incident, answering: &Answering) -> Page {
     let width = answering.width;
@@ -61,7 +64,7 @@ fn when(incident: &Incident, answering: &Answering) -> String {
 fn timeline(entries: &[TimelineEntry], width: usize) -> Table {
     // A narrow terminal has no room for a column of users: they follow the text.
     let wide = width >= 100;
-    let mut table = Table::new(2, &[Column::Left, Column::Fill, Column::Left, Column::Right]);
+    let mut table = Table::new(2, &[Column::Left, Column::Fill, Column::Left, Column::Margin(TECHNIQUES)]);
     for entry in entries {
         let techniques: Vec<&str> = entry.techniques.iter().map(|t| t.0.as_str()).collect();
         let user = entry.user.as_ref().map(|u| format!("as {u}")).unwrap_or_default();
@@ -121,4 +124,31 @@ fn next(incident: &Incident) -> Line {
             .and(Role::Plain, "     ");
     }
     line.and(Role::Quiet, "evidence: ").and(Role::Hint, format!("davy explain {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::answer::Answering;
+    use crate::canned;
+    use crate::clock::Clock;
+    use crate::golden_file::golden;
+
+    #[test]
+    fn fits_a_narrow_terminal() {
+        let answering = Answering::for_tests(Clock::standing(canned::BEGAN.plus_secs(60.0)), 80);
+        let told = super::page(&canned::incident(), &answering).print(false);
+        assert!(told.lines().all(|l| l.chars().count() <= 80), "{told}");
+        golden("incident_80.txt", &told);
+    }
+
+    #[test]
+    fn an_incident_that_runs_says_how_to_stop_it() {
+        let mut incident = canned::incident();
+        incident.state = davy_model::IncidentState::Running;
+        incident.title = "mining, running".to_owned();
+        incident.stopped = None;
+        incident.actions.iter_mut().for_each(|a| a.state = davy_model::ActionState::WouldHave);
+        let answering = Answering::for_tests(Clock::standing(canned::BEGAN.plus_secs(90.0)), 120);
+        golden("incident_running.txt", &super::page(&incident, &answering).print(false));
+    }
 }

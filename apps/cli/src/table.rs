@@ -11,6 +11,8 @@ pub(crate) enum Column {
     Right,
     /// To the left, wrapped to what the others leave.
     Fill,
+    /// To the right, wrapped to so many columns.
+    Margin(usize),
 }
 
 /// Rows of cells.
@@ -57,7 +59,10 @@ impl Table {
 
     fn widths(&self, width: usize) -> Vec<usize> {
         let natural: Vec<usize> = (0..self.columns.len())
-            .map(|c| self.rows.iter().map(|r| r[c].width()).max().unwrap_or(0))
+            .map(|c| {
+                let widest = self.rows.iter().map(|r| r[c].width()).max().unwrap_or(0);
+                if let Column::Margin(most) = self.columns[c] { widest.min(most) } else { widest }
+            })
             .collect();
         let total = |w: &[usize]| -> usize {
             self.indent + w.iter().filter(|w| **w > 0).map(|w| w + GAP).sum::<usize>().saturating_sub(GAP)
@@ -68,7 +73,7 @@ impl Table {
             .zip(&self.columns)
             .map(|(w, column)| match column {
                 Column::Fill => (*w).min(w.saturating_sub(over).max(LEAST_FILL)),
-                Column::Left | Column::Right => *w,
+                Column::Left | Column::Right | Column::Margin(_) => *w,
             })
             .collect()
     }
@@ -79,7 +84,7 @@ impl Table {
             .zip(widths)
             .zip(&self.columns)
             .map(|((cell, width), column)| match column {
-                Column::Fill => cell.wrap(*width),
+                Column::Fill | Column::Margin(_) => cell.wrap(*width),
                 Column::Left | Column::Right => vec![cell.clone()],
             })
             .collect();
@@ -92,7 +97,10 @@ impl Table {
         let mut left = self.indent;
         for ((part, width), column) in parts.zip(widths).zip(&self.columns) {
             if let Some(part) = part.filter(|p| !p.is_empty()) {
-                let slack = if *column == Column::Right { width.saturating_sub(part.width()) } else { 0 };
+                let slack = match column {
+                    Column::Right | Column::Margin(_) => width.saturating_sub(part.width()),
+                    Column::Left | Column::Fill => 0,
+                };
                 let pad = (left + slack).saturating_sub(line.width());
                 line = line.and(Role::Plain, " ".repeat(pad)).join(part.clone());
             }
@@ -111,20 +119,21 @@ mod tests {
 
     #[test]
     fn aligns_and_wraps() {
-        let mut table = Table::new(2, &[Column::Left, Column::Right, Column::Fill, Column::Left]);
+        use Column::{Fill, Left, Margin, Right};
+        let mut table = Table::new(2, &[Left, Right, Fill, Margin(10)]);
         table.headings(&["name", "n", "note", "id"]);
         table.row(vec![
             Line::of("a"),
             Line::of("12"),
             Line::of("a text that does not fit in the width it gets"),
-            Line::of("T1"),
+            Line::of("T1 T22.333 T4"),
         ]);
         table.row(vec![Line::of("bb"), Line::new(), Line::of("short")]);
         let mut page = Page::new();
-        page.extend(table.lines(40));
-        let expected = "  name   n  note                      id\n  \
-                          a     12  a text that does not fit  T1\n            \
-                                    in the width it gets\n  \
+        page.extend(table.lines(48));
+        let expected = "  name   n  note                              id\n  \
+                          a     12  a text that does not fit  T1 T22.333\n            \
+                                    in the width it gets              T4\n  \
                           bb        short\n";
         assert_eq!(page.print(false), expected);
     }

@@ -187,6 +187,12 @@ fn changes_go_to_the_change_socket() {
 }
 
 #[test]
+fn several_sentences_are_several_lines() {
+    let host = FakeAgent::answering(|_| vec![Reply::Done("one\ntwo \u{1b}[2J".to_owned())]);
+    assert_eq!(host.davy(&["undo", "7"]).out, "one\ntwo \\x1b[2J\n");
+}
+
+#[test]
 fn what_is_missing_is_not_found() {
     let ended = host().davy(&["incidents", "99"]);
     assert_eq!(ended.code, 4);

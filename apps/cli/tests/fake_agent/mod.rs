@@ -55,6 +55,11 @@ impl FakeAgent {
         })
     }
 
+    /// Its base folder.
+    pub fn base(&self) -> &Path {
+        self.base.path()
+    }
+
     /// What it was asked.
     pub fn heard(&self) -> Vec<RequestBody> {
         self.heard.lock().unwrap().clone()
