@@ -235,6 +235,7 @@ impl Arbiter {
         // Backwards: a file must lie in its place again before what runs it goes on.
         records.sort_by_key(|r| std::cmp::Reverse(r.id));
         let mut lines = Vec::new();
+        let mut undone = 0;
         let mut failed = false;
         for mut record in records {
             if !record.undoable {
@@ -243,6 +244,7 @@ impl Arbiter {
             }
             let outcome = self.responder.undo(&record);
             failed |= outcome.state != ActionState::Undone;
+            undone += u32::from(outcome.state == ActionState::Undone);
             record.changed = clock::now();
             record.state =
                 if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
@@ -252,7 +254,7 @@ impl Arbiter {
             self.timed.retain(|t| t.id != record.id);
             self.change(&record);
         }
-        if failed { Err(lines.join("\n")) } else { Ok(lines.join("\n")) }
+        if failed || undone == 0 { Err(lines.join("\n")) } else { Ok(lines.join("\n")) }
     }
 
     fn expire(&mut self) {

@@ -33,20 +33,22 @@ fn mining_incident(agent: &Agent, pid: u32) -> Option<Incident> {
     incidents.pop()
 }
 
-fn action<'a>(incident: &'a Incident, wanted: fn(&Action) -> bool) -> Option<&'a ActionRecord> {
+/// An action on this miner. One incident may hold several miners: the test runner is the cause of them all.
+fn action<'a>(incident: &'a Incident, wanted: impl Fn(&Action) -> bool) -> Option<&'a ActionRecord> {
     incident.actions.iter().find(|r| wanted(&r.action))
 }
 
-fn is_kill(action: &Action) -> bool {
-    matches!(action, Action::Kill { .. })
+fn kills(pid: u32) -> impl Fn(&Action) -> bool {
+    move |action| matches!(action, Action::Kill { root, .. } if root.pid == pid)
 }
 
-fn is_quarantine(action: &Action) -> bool {
-    matches!(action, Action::Quarantine { .. })
+fn freezes(pid: u32) -> impl Fn(&Action) -> bool {
+    move |action| matches!(action, Action::Freeze { root, .. } if root.pid == pid)
 }
 
-fn is_freeze(action: &Action) -> bool {
-    matches!(action, Action::Freeze { .. })
+fn puts_away(program: &Path) -> impl Fn(&Action) -> bool {
+    let program = program.display().to_string();
+    move |action| matches!(action, Action::Quarantine { path, .. } if *path == program)
 }
 
 #[test]
@@ -64,14 +66,15 @@ fn a_miner_is_recognised_killed_put_away_and_given_back() {
     let incident = agent
         .wait_for("the miner is killed", Duration::from_secs(40), |agent| {
             let incident = mining_incident(agent, child.id());
-            Ok(incident.filter(|i| action(i, is_kill).is_some_and(|r| r.state == ActionState::Done)))
+            Ok(incident
+                .filter(|i| action(i, kills(child.id())).is_some_and(|r| r.state == ActionState::Done)))
         })
         .unwrap();
     let status = child.wait().unwrap();
     assert!(!status.success());
     assert_eq!(incident.state, IncidentState::Stopped);
     assert!(incident.techniques.iter().any(|t| t.0.starts_with("T1496")));
-    assert_eq!(action(&incident, is_quarantine).unwrap().state, ActionState::Done);
+    assert_eq!(action(&incident, puts_away(&program)).unwrap().state, ActionState::Done);
     assert!(!program.exists(), "the program is away");
 
     agent.ask(RequestBody::Command(Order::UndoIncident { id: incident.id })).unwrap();
@@ -96,7 +99,8 @@ fn a_frozen_miner_is_let_go_by_undo_and_left_alone_after_it() {
     let incident = agent
         .wait_for("the miner is frozen", Duration::from_secs(40), |agent| {
             let incident = mining_incident(agent, child.id());
-            Ok(incident.filter(|i| action(i, is_freeze).is_some_and(|r| r.state == ActionState::Done)))
+            Ok(incident
+                .filter(|i| action(i, freezes(child.id())).is_some_and(|r| r.state == ActionState::Done)))
         })
         .unwrap();
     let spent = |pid: u32| {
@@ -127,10 +131,10 @@ fn outside_of_the_scope_it_only_says_what_it_would_have_done() {
     let incident = agent
         .wait_for("the miner is recognised", Duration::from_secs(40), |agent| {
             let incident = mining_incident(agent, child.id());
-            Ok(incident.filter(|i| action(i, is_kill).is_some()))
+            Ok(incident.filter(|i| action(i, kills(child.id())).is_some()))
         })
         .unwrap();
-    assert_eq!(action(&incident, is_kill).unwrap().state, ActionState::WouldHave);
+    assert_eq!(action(&incident, kills(child.id())).unwrap().state, ActionState::WouldHave);
     assert!(child.try_wait().unwrap().is_none(), "it runs on");
     child.kill().unwrap();
     child.wait().unwrap();
