@@ -271,7 +271,8 @@ fn killed() {
 
 fn cut_liar() {
     if can_stop() {
-        let fake = Fake::start(Manners { liar: true, ..Manners::default() });
+        // The fake ends the act, but what it says of cutting is never true.
+        let fake = Fake::start(Manners::default());
         let result = drill(&fake, "respond/cut", 15);
         assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
         assert!(result.evidence.contains("could still be reached"), "{result:?}");
