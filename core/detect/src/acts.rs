@@ -94,17 +94,26 @@ impl Detector {
         }
     }
 
-    /// Notes an act for the unit that did it. What a tool does is done by whoever runs the tool, so that acts of a campaign
-    /// are noted for the parent too: the tool is gone in a moment.
-    fn note_act(&mut self, key: &ProcessKey, (topic, found): Noted) {
-        if matches!(found.signal, Signal::Campaign | Signal::Preparation | Signal::Persistence)
-            && let Some(parent) = self.processes.get(key).and_then(|p| p.parent)
-            && parent.pid > 1
-            && self.processes.unit_of(&parent) != self.processes.unit_of(key)
-        {
-            self.note_of(&parent, topic, found.clone());
+    /// Notes an act for the unit that did it. What one of the system's tools does is done by whoever runs the tool, which is
+    /// gone in a moment, so such acts are noted for the parent.
+    fn note_act(&mut self, key: &ProcessKey, (topic, mut found): Noted) {
+        found.process.get_or_insert(*key);
+        let owner = matches!(found.signal, Signal::Campaign | Signal::Preparation | Signal::Persistence)
+            .then(|| self.who_runs_tool(key))
+            .flatten()
+            .unwrap_or(*key);
+        self.note_of(&owner, topic, found);
+    }
+
+    /// The process that runs one of the system's tools; `None` for other programs, for shells, and below what serves others.
+    fn who_runs_tool(&self, key: &ProcessKey) -> Option<ProcessKey> {
+        let process = self.processes.get(key)?;
+        let names = &self.lists.names;
+        if !names.is_system(&process.program.image.path) || campaign::is_shell(process.file_name()) {
+            return None;
         }
-        self.note_of(key, topic, found);
+        let parent = self.processes.get(&process.parent?)?;
+        (parent.key.pid > 1 && !odd_parent::serves(parent, names)).then_some(parent.key)
     }
 
     /// The living process that runs a file, when one of its own tree deleted that file.

@@ -87,6 +87,11 @@ const PRELOAD: Act = act(
     "arranges that its library is loaded into every program",
 );
 
+/// Whether a program of this name is a shell.
+pub(crate) fn is_shell(name: &str) -> bool {
+    SHELLS.contains(&name)
+}
+
 /// What an exec says of a campaign.
 pub(crate) fn look(time: Timestamp, info: &ProcessInfo, names: &KnownNames, noted: &mut Vec<Noted>) {
     let file = base_name(&info.image.path);

@@ -334,10 +334,7 @@ impl Detector {
         for key in self.flows.take_touched() {
             let Some(flow) = self.flows.get(&key) else { continue };
             let (Some(owner), Some(shape)) = (flow.owner, pool_shape(flow)) else { continue };
-            if shape.score < 0.4 {
-                continue;
-            }
-            let weight = POOL_SHAPE * ((shape.score - 0.4) / 0.5).min(1.0) as f32;
+            let weight = POOL_SHAPE * ((shape.score - 0.35) / 0.5).clamp(0.0, 1.0) as f32;
             let how = if flow.tls { " in TLS" } else { "" };
             let text = format!("talks to {}{how}: {shape}", flow.remote());
             let found = evidence(now, Signal::PoolShape, weight, text)
@@ -346,7 +343,20 @@ impl Detector {
                 .number("score", shape.score)
                 .number("pushes", f64::from(shape.pushes))
                 .number("solutions", f64::from(shape.solutions));
-            self.note_of(&owner, "pool_shape", found);
+            self.note_shape(&owner, found);
+        }
+    }
+
+    /// A flow's score may fall as more of it is seen; another flow's stands beside it.
+    fn note_shape(&mut self, owner: &ProcessKey, found: Evidence) {
+        let unit = self.processes.unit_of(owner);
+        if let Some(case) = self.cases.get_mut(&unit)
+            && case.ledger.flow_of("pool_shape") == found.flow
+        {
+            case.ledger.withdraw("pool_shape");
+        }
+        if found.weight > 0.0 {
+            self.note_of(owner, "pool_shape", found);
         }
     }
 

@@ -90,6 +90,41 @@ impl Detector {
                 suspected: false,
             });
         }
+        if case.ledger.has(crate::tampering::TOPIC) {
+            claims.push(Claim {
+                kind: FindingKind::Tampering,
+                severity: Severity::High,
+                confidence: 0.9,
+                suspected: false,
+            });
+        }
+        let mut claim = |kind, severity, confidence| {
+            claims.push(Claim { kind, severity, confidence, suspected: false });
+        };
+        let disguise = signal(Signal::Masquerade);
+        if disguise >= 6.0 {
+            claim(FindingKind::Masquerade, Severity::High, 0.95);
+        } else if disguise >= 4.0 {
+            claim(FindingKind::Masquerade, Severity::Medium, 0.8);
+        }
+        let fileless = signal(Signal::Fileless);
+        if fileless >= 4.5 {
+            claim(FindingKind::Fileless, Severity::Medium, 0.9);
+        }
+        let acts = signal(Signal::Campaign);
+        if acts >= 6.0 {
+            claim(FindingKind::Campaign, Severity::High, 0.9);
+        } else if acts >= 4.0 {
+            claim(FindingKind::Campaign, Severity::Medium, 0.7);
+        }
+        // Administrators write cron tables and keys all day; what else the writer does makes the difference.
+        let arranged = signal(Signal::Persistence);
+        let other = disguise + fileless + acts + signal(Signal::OddParent) + signal(Signal::CommandLine);
+        if arranged >= 1.0 && (other >= 1.5 || mines) {
+            claim(FindingKind::Persistence, Severity::High, 0.9);
+        } else if arranged >= 3.0 {
+            claim(FindingKind::Persistence, Severity::Medium, 0.6);
+        }
         claims
     }
 

@@ -77,6 +77,11 @@ impl Ledger {
         self.entries.iter().any(|e| e.topic == topic)
     }
 
+    /// The flow that evidence of a topic is about.
+    pub(crate) fn flow_of(&self, topic: Topic) -> Option<FlowKey> {
+        self.entries.iter().find(|e| e.topic == topic).and_then(|e| e.evidence.flow)
+    }
+
     /// When the first evidence still kept was seen.
     pub(crate) fn first(&self) -> Option<Timestamp> {
         self.entries.iter().map(|e| e.first).min()

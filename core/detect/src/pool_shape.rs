@@ -123,9 +123,9 @@ impl Exchanges {
         // Every solution is answered.
         points += if self.solutions.len() as u32 * 10 >= self.sent * 9 { 1.0 } else { -2.0 };
         // Solutions differ in a nonce of fixed length, answers in a counter, jobs in a blob.
-        points += agreement(&self.solutions, solution, 0.08) * 3.0 - 1.5;
-        points += agreement(&self.answers, answer, 0.10) * 2.0 - 1.0;
-        points += agreement(&self.pushes, push, 0.15) * 3.0 - 1.5;
+        points += agreement(&self.solutions, solution, 0.08) * 1.5;
+        points += agreement(&self.answers, answer, 0.10);
+        points += agreement(&self.pushes, push, 0.15) * 1.5;
         // A yes is shorter than what it answers; an echo is not.
         points += if answer + 8 < solution && answer <= 200 { 1.5 } else { -2.0 };
         // A job carries a block's header; a tick or a key's echo does not.
@@ -139,8 +139,12 @@ impl Exchanges {
         if secs > 0.0 && messages.len() as f64 / secs > 15.0 {
             points -= 3.0;
         }
-        let certainty = 1.0 - (-((self.solutions.len() + self.pushes.len()) as f64) / 2.5).exp();
-        let score = certainty / (1.0 + (-(points - 2.5f64)).exp());
+        let certainty = 1.0 - (-((self.solutions.len() + self.pushes.len()) as f64) / 2.0).exp();
+        let mut score = certainty / (1.0 + (-(points - 2.5f64)).exp());
+        // Two timed reports and one notice look the same as two solutions and one job.
+        if self.solutions.len() < 3 && self.pushes.len() < 2 {
+            score = score.min(0.6);
+        }
         Some(PoolShape {
             score,
             solutions: self.solutions.len() as u32,
@@ -155,21 +159,19 @@ impl Exchanges {
     /// Solutions are found by luck: the gaps between them vary as much as they are long. A timer's do not.
     fn luck(&self) -> f64 {
         let gaps: Vec<f64> = self.times.windows(2).map(|w| w[1].secs_since(w[0])).collect();
-        if gaps.len() < 3 {
-            return 0.0;
-        }
-        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        if mean <= 0.0 {
+        let mean = gaps.iter().sum::<f64>() / gaps.len().max(1) as f64;
+        if gaps.len() < 2 || mean <= 0.0 {
             return 0.0;
         }
         let variance = gaps.iter().map(|g| (g - mean) * (g - mean)).sum::<f64>() / gaps.len() as f64;
         let variation = variance.sqrt() / mean;
-        if variation > 0.35 {
-            1.0
-        } else if variation < 0.12 {
-            -3.0
-        } else {
-            0.0
+        match gaps.len() {
+            // Two gaps within a twentieth of each other are chance in one of ten miners.
+            2 if variation < 0.04 => -2.5,
+            2 => 0.0,
+            _ if variation < 0.15 => -6.0,
+            _ if variation > 0.35 => 1.0,
+            _ => 0.0,
         }
     }
 }
@@ -180,9 +182,10 @@ fn median(sizes: &[u32]) -> u32 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
-/// The share of sizes within `tolerance` (or 10 bytes) of the usual one.
+/// How well sizes agree, -1 to 1: the share within `tolerance` (or 10 bytes) of the usual one. One size alone says nothing, two say little.
 fn agreement(sizes: &[u32], usual: u32, tolerance: f64) -> f64 {
     let margin = (f64::from(usual) * tolerance).max(10.0);
     let near = sizes.iter().filter(|s| (f64::from(**s) - f64::from(usual)).abs() <= margin).count();
-    near as f64 / sizes.len().max(1) as f64
+    let share = near as f64 / sizes.len().max(1) as f64;
+    (share * 2.0 - 1.0) * (1.0 - 1.0 / sizes.len().max(1) as f64)
 }

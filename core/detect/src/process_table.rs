@@ -271,6 +271,7 @@ impl ProcessTable {
         } else if self.entries.len() > self.living + self.ended.len() + self.max_ended {
             // Endless chains of parents that fork and end: the chain is cut here.
             self.remove(*key);
+            self.trim();
         }
     }
 
@@ -306,6 +307,10 @@ impl ProcessTable {
     /// Puts an ended process that no entry needs any more in the queue that the table forgets from.
     fn retire(&mut self, key: ProcessKey) {
         self.ended.push_back(key);
+        self.trim();
+    }
+
+    fn trim(&mut self) {
         while self.ended.len() > self.max_ended {
             let Some(oldest) = self.ended.pop_front() else { return };
             if self.entries.get(&oldest).is_some_and(|p| p.held == 0 && p.ended.is_some()) {

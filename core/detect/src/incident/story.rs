@@ -103,7 +103,10 @@ impl Detector {
             }
         }
         for process in path.iter().rev() {
-            self.tell_program(story, process, &finding.evidence);
+            // All that is known of it, so that a finding about one thing does not make another untold.
+            let case = self.cases.get(&process.unit);
+            let known = case.map(|c| c.ledger.evidence(finding.time)).unwrap_or_default();
+            self.tell_program(story, process, &known);
         }
         self.tell_evidence(story, finding, subject);
     }

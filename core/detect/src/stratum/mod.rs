@@ -180,8 +180,10 @@ pub fn listen(text: &[u8]) -> Speech {
                 if key == b"status" && value.eq_ignore_ascii_case(b"OK") {
                     seen.ok = true;
                 }
-                // A list's further texts belong to no key.
-                key = b"";
+                // A list's further texts are no method's name, save in the list of subscriptions.
+                if key != b"result" {
+                    key = b"";
+                }
             }
             Word::True => seen.ok |= key == b"result",
         }
@@ -230,6 +232,9 @@ impl Seen {
 
 /// Notes a method's name, which also stands as the first text of a list in some old dialects.
 fn method(value: &[u8], key: &[u8], speech: &mut Speech, seen: &mut Seen) {
+    if key != b"method" && key != b"result" {
+        return;
+    }
     let mut set =
         |dialect: Dialect| speech.dialect = Some(speech.dialect.map_or(dialect, |d| d.max(dialect)));
     match value {

@@ -84,7 +84,8 @@ impl Scene {
     pub fn fork(&mut self, parent: ProcessKey) -> ProcessKey {
         self.next_pid += 1;
         let child = key(self.next_pid);
-        self.event(Some(parent), EventKind::Fork { child, comm: "sh".to_owned() });
+        let comm = self.detector.processes().get(&parent).map_or("sh", |p| p.comm.as_str()).to_owned();
+        self.event(Some(parent), EventKind::Fork { child, comm });
         child
     }
 
