@@ -38,7 +38,10 @@ impl Agent {
     pub(crate) fn start(davy: &Path) -> Result<Self> {
         let base = tempfile::Builder::new().prefix("davy-exam-").tempdir()?;
         let log = File::create(base.path().join("agent.log"))?;
-        let child = Command::new(davy)
+        // An exam that is killed takes its agent with it.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM"])
+            .arg(davy)
             .args(["agent", "--base-dir"])
             .arg(base.path())
             .stdin(Stdio::null())

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
@@ -47,6 +48,8 @@ pub struct Exam {
     cases: usize,
     /// Findings of mining about processes of no case.
     strangers: Vec<Finding>,
+    /// Pids of earlier cases and of all peers, about which the agent may still speak.
+    known: BTreeSet<u32>,
 }
 
 impl Exam {
@@ -58,7 +61,7 @@ impl Exam {
         let programs = Programs::find()?;
         let agent = Agent::start(&programs.davy)?;
         thread::sleep(SETTLE);
-        Ok(Self { agent, programs, length, cases: 0, strangers: Vec::new() })
+        Ok(Self { agent, programs, length, cases: 0, strangers: Vec::new(), known: BTreeSet::new() })
     }
 
     /// The agent's state.
@@ -69,7 +72,7 @@ impl Exam {
         self.agent.status()
     }
 
-    /// Findings of mining, so far, about processes that no case started.
+    /// Findings of mining, so far, about processes that the exam did not start.
     #[must_use]
     pub fn strangers(&self) -> &[Finding] {
         &self.strangers
@@ -78,6 +81,9 @@ impl Exam {
     /// Puts one case.
     pub fn put(&mut self, case: Case) -> Mark {
         self.cases += 1;
+        while let Ok(told) = self.agent.findings.try_recv() {
+            self.overhear(told.finding);
+        }
         let needed: &[&str] = match case {
             Case::Load(load) => load.programs,
             Case::Miner(MinerCase { disguise: Disguise::Container, .. }) => &["unshare", "nsenter", "ip"],
@@ -93,6 +99,20 @@ impl Exam {
         mark.unwrap_or_else(|reason| Mark::without_answer(case, Outcome::Broken(format!("{reason:#}"))))
     }
 
+    /// A finding that does not concern the running case.
+    fn overhear(&mut self, finding: Finding) {
+        let ours = format!("davy-exam-{}-", std::process::id());
+        let known = |pid: u32| {
+            self.known.contains(&pid)
+                || self.agent.process(pid).is_some_and(|info| info.cgroup.contains(ours.as_str()))
+        };
+        let new = self.strangers.iter().all(|stranger| stranger.id != finding.id);
+        let pids = finding.subject.iter().chain(&finding.processes).map(|key| key.pid);
+        if finding.kind == FindingKind::Mining && new && !pids.into_iter().any(known) {
+            self.strangers.push(finding);
+        }
+    }
+
     fn put_miner(&mut self, case: MinerCase) -> Result<Mark> {
         let apart = case.disguise == Disguise::Container;
         let peers = Peers::of_miner(&self.programs.pool, case.algo, case.transport, apart, 150)?;
@@ -104,7 +124,7 @@ impl Exam {
         let mut steady = None;
         let wait = Duration::from_secs_f64(case.limit() * 1.5);
         loop {
-            watch.listen(&self.agent, &mut self.strangers);
+            watch.listen(&self.agent);
             if steady.is_none() {
                 steady = miner.steady.try_recv().ok().map(|at| (at, Instant::now()));
             }
@@ -120,7 +140,7 @@ impl Exam {
         }
         let after = Instant::now();
         while watch.named.is_some() && after.elapsed() < self.length.after {
-            watch.listen(&self.agent, &mut self.strangers);
+            watch.listen(&self.agent);
         }
         let seconds = watch.named.zip(steady).map(|(named, (steady, _))| since(named, steady));
         let outcome = match (seconds, case.beyond_reach()) {
@@ -129,7 +149,10 @@ impl Exam {
             (None, Some(reason)) => Outcome::BeyondReach(reason.to_owned()),
             (None, None) => Outcome::Missed,
         };
-        Ok(watch.mark(Case::Miner(case), outcome, seconds, began.elapsed()))
+        let mark = watch.mark(Case::Miner(case), outcome, seconds, began.elapsed());
+        let others = watch.others;
+        self.close(&scope, &peers, others);
+        Ok(mark)
     }
 
     fn put_load(&mut self, load: Load) -> Result<Mark> {
@@ -141,7 +164,7 @@ impl Exam {
         let mut process = Held(self.start_load(load, &peers, work.path(), watch.scope)?);
         let began = Instant::now();
         while began.elapsed() < self.length.load && watch.named.is_none() {
-            watch.listen(&self.agent, &mut self.strangers);
+            watch.listen(&self.agent);
             if let Some(status) = process.0.try_wait()? {
                 let said = std::fs::read_to_string(work.path().join("log")).unwrap_or_default();
                 let last = said.lines().rev().take(3).collect::<Vec<_>>().join(" / ");
@@ -150,9 +173,16 @@ impl Exam {
         }
         let outcome = if watch.named.is_some() { Outcome::Accused } else { Outcome::LeftAlone };
         let mark = watch.mark(Case::Load(load), outcome, None, began.elapsed());
-        // Before the folder goes away under it.
-        scope.empty();
+        let others = watch.others;
+        self.close(&scope, &peers, others);
         Ok(mark)
+    }
+
+    /// Ends a case's processes and remembers whose they were.
+    fn close(&mut self, scope: &Scope, peers: &Peers, others: Vec<Finding>) {
+        scope.empty();
+        self.known.extend(scope.pids().chain(peers.pids()));
+        others.into_iter().for_each(|finding| self.overhear(finding));
     }
 
     fn start_load(&self, load: Load, peers: &Peers, work: &Path, scope: &Scope) -> Result<Child> {
@@ -181,30 +211,30 @@ struct Watch<'a> {
     named: Option<SystemTime>,
     /// The newest of each finding about them.
     findings: Vec<Finding>,
+    /// Findings about other processes.
+    others: Vec<Finding>,
 }
 
 impl<'a> Watch<'a> {
     const fn new(scope: &'a mut Scope) -> Self {
-        Self { scope, named: None, findings: Vec::new() }
+        Self { scope, named: None, findings: Vec::new(), others: Vec::new() }
     }
 
     /// Takes in what the agent tells within [`LOOK`].
-    fn listen(&mut self, agent: &Agent, strangers: &mut Vec<Finding>) {
+    fn listen(&mut self, agent: &Agent) {
         self.scope.look();
         match agent.findings.recv_timeout(LOOK) {
-            Ok(told) => self.hear(agent, told, strangers),
+            Ok(told) => self.hear(agent, told),
             Err(RecvTimeoutError::Timeout) => {}
             // The agent is gone; the case ends by its limit, and its mark says so.
             Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
         }
     }
 
-    fn hear(&mut self, agent: &Agent, told: Told, strangers: &mut Vec<Finding>) {
+    fn hear(&mut self, agent: &Agent, told: Told) {
         let Told { at, finding } = told;
         if !self.concerns(agent, &finding) {
-            if finding.kind == FindingKind::Mining && strangers.iter().all(|known| known.id != finding.id) {
-                strangers.push(finding);
-            }
+            self.others.push(finding);
             return;
         }
         if finding.kind == FindingKind::Mining {

@@ -47,3 +47,33 @@ pub fn short() -> Vec<Case> {
     let loads = loads::everyday().iter().filter(|load| loads.contains(&load.name)).copied().map(Case::Load);
     miners.into_iter().chain(loads).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn parts(cases: &[Case]) -> BTreeSet<String> {
+        let miners = cases.iter().filter_map(|case| match case {
+            Case::Miner(miner) => Some(miner),
+            Case::Load(_) => None,
+        });
+        miners.flat_map(|m| [m.algo.to_string(), m.disguise.to_string(), m.transport.to_string()]).collect()
+    }
+
+    #[test]
+    fn the_short_exam_has_every_disguise_and_transport_of_the_full_one() {
+        let mut all = parts(&full());
+        // Its dataset alone would take a quarter of the time.
+        all.remove("randomx_fast");
+        assert_eq!(parts(&short()), all);
+        assert_eq!(short().len(), 12);
+    }
+
+    #[test]
+    fn no_case_is_put_twice() {
+        let names: BTreeSet<_> = full().iter().map(Case::name).collect();
+        assert_eq!(names.len(), full().len());
+    }
+}

@@ -14,7 +14,7 @@ pub(crate) struct Peers {
     pub(crate) address: Option<SocketAddr>,
     /// The network namespace of their own, where they have one.
     pub(crate) namespace: Option<PathBuf>,
-    _running: Vec<Held>,
+    running: Vec<Held>,
 }
 
 impl Peers {
@@ -31,7 +31,7 @@ impl Peers {
             Algo::Scrypt => &["--algo", "scrypt", "--dialect", "bitcoin"],
             Algo::Sha256d => &["--algo", "sha256d", "--dialect", "bitcoin"],
         };
-        let mut peers = Self { address: None, namespace: None, _running: Vec::new() };
+        let mut peers = Self { address: None, namespace: None, running: Vec::new() };
         if transport == Transport::NoPool {
             return Ok(peers);
         }
@@ -49,9 +49,14 @@ impl Peers {
 
     /// A chat room for the loads that talk.
     pub(crate) fn of_load(pool: &Path, seconds: u64) -> Result<Self> {
-        let mut peers = Self { address: None, namespace: None, _running: Vec::new() };
+        let mut peers = Self { address: None, namespace: None, running: Vec::new() };
         peers.add(pool, &["chat", "--websocket"], false, seconds)?;
         Ok(peers)
+    }
+
+    /// Their pids.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.running.iter().map(|peer| peer.0.id())
     }
 
     fn add(&mut self, pool: &Path, arguments: &[&str], apart: bool, seconds: u64) -> Result<()> {
@@ -86,7 +91,7 @@ impl Peers {
         if apart {
             self.namespace.get_or_insert_with(|| format!("/proc/{}/ns/net", child.0.id()).into());
         }
-        self._running.push(child);
+        self.running.push(child);
         Ok(())
     }
 }

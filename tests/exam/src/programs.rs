@@ -40,10 +40,12 @@ fn beside(name: &str) -> Result<PathBuf> {
     )
 }
 
-/// The release build of the agent: its own profile differs from the one the miner is built in.
+/// The release build of the agent: `make build` leaves it in `target/release`, Cargo in the target's own folder.
 fn release(miner: &Path) -> Option<PathBuf> {
-    let path = miner.parent()?.parent()?.join("release/davy");
-    path.is_file().then_some(path)
+    let target = miner.parent()?.parent()?;
+    [target.parent()?.join("release/davy"), target.join("release/davy")]
+        .into_iter()
+        .find(|path| path.is_file())
 }
 
 /// Why this machine cannot sit the exam, if it cannot.

@@ -198,3 +198,52 @@ fn spoken(value: impl Serialize) -> String {
         other => format!("{other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{Algo, Disguise, MinerCase, Transport};
+    use crate::mark::SignalWeight;
+
+    fn miner(outcome: Outcome, signal: Option<Signal>) -> Mark {
+        let case = MinerCase { algo: Algo::Scrypt, disguise: Disguise::Plain, transport: Transport::Clear };
+        let mut mark = Mark::without_answer(Case::Miner(case), outcome);
+        mark.signals.extend(signal.map(|signal| SignalWeight { signal, bits: 3.0, text: String::new() }));
+        mark
+    }
+
+    fn load(outcome: Outcome, signal: Option<Signal>) -> Mark {
+        Mark { case: Case::Load(crate::loads::everyday()[0]), ..miner(outcome, signal) }
+    }
+
+    #[test]
+    fn precision_and_recall_count_what_was_asked() {
+        let marks = vec![
+            miner(Outcome::Named, Some(Signal::Stratum)),
+            miner(Outcome::Late, Some(Signal::ComputeShape)),
+            miner(Outcome::Missed, None),
+            miner(Outcome::Broken(String::new()), Some(Signal::Stratum)),
+            miner(Outcome::BeyondReach(String::new()), None),
+            load(Outcome::LeftAlone, None),
+            load(Outcome::Accused, Some(Signal::ComputeShape)),
+            load(Outcome::Skipped(String::new()), Some(Signal::ComputeShape)),
+        ];
+        let report = Report::new(marks, None, 1.0, vec![]);
+        let of = |name: &str| {
+            let score = report.scores.iter().find(|s| s.signal == name).expect("a score");
+            (score.miners, score.loads, score.precision, (score.recall * 3.0).round() as u32)
+        };
+        assert_eq!(of("stratum"), (1, 0, Some(1.0), 1));
+        assert_eq!(of("compute_shape"), (1, 1, Some(0.5), 1));
+        assert_eq!(of("together"), (1, 1, Some(0.5), 1));
+        assert!(!report.passed());
+    }
+
+    #[test]
+    fn a_load_that_was_skipped_fails_nothing_and_says_why() {
+        let report =
+            Report::new(vec![load(Outcome::Skipped("x is missing".to_owned()), None)], None, 1.0, vec![]);
+        assert!(report.passed());
+        assert!(report.markdown().contains("SKIPPED: x is missing"));
+    }
+}

@@ -58,6 +58,11 @@ impl Scope {
         self.seen.contains(&pid)
     }
 
+    /// The pids that were ever seen in it.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.seen.iter().copied()
+    }
+
     /// Whether a cgroup path names it.
     pub(crate) fn named_by(&self, path: &str) -> bool {
         path.split('/').any(|part| part == self.name)
