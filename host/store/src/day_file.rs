@@ -167,8 +167,8 @@ impl DayFile {
         Ok(self.known.entry(hour).or_default())
     }
 
-    /// Bytes of the pages in use, and of the free ones.
-    pub(crate) async fn fill(&mut self) -> Result<(u64, u64), Error> {
+    /// Bytes of the pages in use, the log included.
+    pub(crate) async fn used(&mut self) -> Result<u64, Error> {
         let fault = self.fault("read");
         let mut numbers = [0_i64; 3];
         for (number, pragma) in
@@ -177,7 +177,7 @@ impl DayFile {
             *number = sqlx::query_scalar(pragma).fetch_one(&mut self.connection).await.map_err(&fault)?;
         }
         let [size, pages, free] = numbers.map(i64::unsigned_abs);
-        Ok((pages.saturating_sub(free) * size, free * size))
+        Ok(pages.saturating_sub(free) * size)
     }
 
     /// How many events it holds.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -276,8 +277,7 @@ impl EventWriter {
                 }
             }
         }
-        // Half of the files' free pages are the next hour's room, so the bound on what is used lies lower.
-        while folder::bytes(&self.folder)? > self.limits.max_bytes {
+        while folder::settled_bytes(&self.folder)? > self.limits.settled_bytes() {
             match self.make_room(shrink).await? {
                 Some(events) => gone += events,
                 None => break,
@@ -302,12 +302,12 @@ impl EventWriter {
         if days.len() > 1 {
             return self.remove(day, &path).await.map(Some);
         }
-        let max = self.limits.max_bytes;
-        let folder_bytes = folder::bytes(&self.folder)?;
+        let max = self.limits.settled_bytes();
+        let on_disk = fs::metadata(&path).map_or(0, |meta| meta.len());
+        let others = folder::settled_bytes(&self.folder)?.saturating_sub(on_disk);
         let file = self.file(day).await?;
-        let (_, free) = file.fill().await?;
-        // Freed pages are used again by the next events; as long as they make up for the excess, all is well.
-        if folder_bytes.saturating_sub(free) <= max {
+        // Pages that were freed are used again by the next events, so only those in use count.
+        if others + file.used().await? <= max {
             if shrink {
                 file.shrink().await?;
             }

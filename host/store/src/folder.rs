@@ -26,6 +26,13 @@ pub(crate) fn bytes(folder: &Path) -> Result<u64, Error> {
     Ok(ours.filter_map(|(_, entry)| entry.metadata().ok()).map(|meta| meta.len()).sum())
 }
 
+/// Bytes of the store's files without the logs beside them, which come and go with each checkpoint.
+pub(crate) fn settled_bytes(folder: &Path) -> Result<u64, Error> {
+    let settled = names(folder)?
+        .filter(|(name, _)| is_ours(name) && !name.ends_with("-wal") && !name.ends_with("-shm"));
+    Ok(settled.filter_map(|(_, entry)| entry.metadata().ok()).map(|meta| meta.len()).sum())
+}
+
 /// The day files, oldest day first.
 pub(crate) fn days(folder: &Path) -> Result<Vec<(Day, PathBuf)>, Error> {
     let mut days: Vec<_> =

@@ -1,7 +1,8 @@
 /// Bounds of the store. What is oldest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes on disk of everything in the folder.
+    /// Bytes on disk of everything in the folder. Below 64 MiB the logs of single transactions, about 6 MiB, can
+    /// exceed it for a while.
     pub max_bytes: u64,
     /// Days after which events, findings, incidents and ended actions go.
     pub max_age_days: u32,
@@ -14,5 +15,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { max_bytes: 512 << 20, max_age_days: 30, queue_events: 65_536, low_water: 32 << 20 }
+    }
+}
+
+impl Limits {
+    /// The part of the bound for the files themselves; the rest is for their logs.
+    pub(crate) fn settled_bytes(&self) -> u64 {
+        self.max_bytes - (self.max_bytes / 4).min(16 << 20)
     }
 }

@@ -43,8 +43,14 @@ pub(crate) async fn writer(
         Purpose::Ledger => SqliteSynchronous::Full,
         Purpose::Day => SqliteSynchronous::Normal,
     };
+    let log_limit = match purpose {
+        // The ledger's log keeps its blocks: they are a part of the reserve.
+        Purpose::Ledger => "-1",
+        Purpose::Day => "4194304",
+    };
     let mut connection = base(path)
         .create_if_missing(true)
+        .pragma("journal_size_limit", log_limit)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
