@@ -102,8 +102,7 @@ impl Poller {
         let mut now = HashMap::with_capacity(self.processes.len());
         let mut born = Vec::new();
         for pid in proc.pids().into_iter().take(MAX_PROCESSES) {
-            let Some(folder) = proc.open(pid) else { continue };
-            let Some(stat) = folder.stat() else { continue };
+            let Some(stat) = proc.stat(pid) else { continue };
             let key = proc.key_of(&stat);
             let before = self.processes.remove(&pid);
             let (same, other): (Option<Known>, Option<Known>) = match before {
@@ -118,6 +117,7 @@ impl Poller {
                 }
                 same => same,
             };
+            let Some(folder) = proc.open(pid) else { continue };
             let reader = reader.get_or_insert_with(|| Reader::new(&proc));
             let (layout, cpu_ticks) = (stat.layout, stat.cpu_ticks);
             let info = reader.describe(&folder, stat);

@@ -1,4 +1,3 @@
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +10,9 @@ use crate::stat::{Stat, parse_stat};
 
 /// At most so many processes are listed in one go; a host with more shows the first of /proc's order.
 pub const MAX_PROCESSES: usize = 262_144;
+
+/// Room for the files that the kernel writes in one piece: a page.
+const PIECE: usize = 4096;
 
 /// At most so many threads of one process are looked at.
 pub(crate) const MAX_THREADS: usize = 16_384;
@@ -75,7 +77,17 @@ impl ProcFs {
     /// The key of the process that holds this pid now.
     #[must_use]
     pub fn key(&self, pid: u32) -> Option<ProcessKey> {
-        self.open(pid)?.stat().map(|s| self.key_of(&s))
+        self.stat(pid).map(|stat| self.key_of(&stat))
+    }
+
+    /// One process's stat, in the fewest system calls: sweeps over all processes are made of this.
+    pub(crate) fn stat(&self, pid: u32) -> Option<Stat> {
+        own_stat(self.folder.as_ref()?, &format!("{pid}/stat"), pid)
+    }
+
+    /// Where a link in a process's folder leads, without opening the folder.
+    pub(crate) fn link(&self, pid: u32, path: &str) -> Option<String> {
+        link(self.folder.as_ref()?, &format!("{pid}/{path}"))
     }
 
     pub(crate) fn key_of(&self, stat: &Stat) -> ProcessKey {
@@ -122,7 +134,12 @@ pub(crate) struct ProcessFolder {
 impl ProcessFolder {
     /// `stat`, when it is this process's: a folder mounted over another's tells another pid.
     pub(crate) fn stat(&self) -> Option<Stat> {
-        parse_stat(&self.file("stat", 4096)?).filter(|s| s.pid == self.pid)
+        own_stat(&self.folder, "stat", self.pid)
+    }
+
+    /// A file that the kernel writes in one piece of at most [`PIECE`] bytes, such as a thread's stat.
+    pub(crate) fn piece(&self, path: &str) -> Option<Vec<u8>> {
+        piece(&self.folder, path)
     }
 
     pub(crate) fn file(&self, path: &str, most: usize) -> Option<Vec<u8>> {
@@ -141,8 +158,7 @@ impl ProcessFolder {
 
     /// Where a symbolic link leads, as the kernel words it.
     pub(crate) fn link(&self, path: &str) -> Option<String> {
-        let target = rustix::fs::readlinkat(&self.folder, path, Vec::with_capacity(256)).ok()?;
-        Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
+        link(&self.folder, path)
     }
 
     /// What a link leads to, followed by the kernel into whatever mount namespace it is in.
@@ -177,13 +193,44 @@ fn numbers(folder: &OwnedFd, most: usize) -> Vec<u32> {
         .collect()
 }
 
-/// The first `most` bytes of a file. Only what opens without waiting is read: in a real /proc nothing waits, but a
-/// folder mounted over it may hold a pipe.
-fn bounded(folder: &OwnedFd, path: &str, most: usize) -> Option<Vec<u8>> {
+fn own_stat(folder: &OwnedFd, path: &str, pid: u32) -> Option<Stat> {
+    parse_stat(&piece(folder, path)?).filter(|stat| stat.pid == pid)
+}
+
+fn link(folder: &OwnedFd, path: &str) -> Option<String> {
+    let target = rustix::fs::readlinkat(folder, path, Vec::with_capacity(256)).ok()?;
+    Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
+}
+
+/// Opens for reading. Only what opens without waiting is read: in a real /proc nothing waits, but a folder mounted over
+/// it may hold a pipe.
+fn open(folder: &OwnedFd, path: &str) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::openat(folder, path, flags, Mode::empty()).ok()?;
-    let mut bytes = Vec::with_capacity(most.min(1024));
-    std::fs::File::from(file).take(most as u64).read_to_end(&mut bytes).ok()?;
+    rustix::fs::openat(folder, path, flags, Mode::empty()).ok()
+}
+
+/// What one read gives.
+fn piece(folder: &OwnedFd, path: &str) -> Option<Vec<u8>> {
+    let file = open(folder, path)?;
+    let mut bytes = vec![0; PIECE];
+    let length = rustix::io::read(&file, &mut bytes[..]).ok()?;
+    bytes.truncate(length);
+    Some(bytes)
+}
+
+/// The first `most` bytes of a file.
+fn bounded(folder: &OwnedFd, path: &str, most: usize) -> Option<Vec<u8>> {
+    let file = open(folder, path)?;
+    let mut bytes = Vec::new();
+    while bytes.len() < most {
+        let before = bytes.len();
+        bytes.resize(most.min((before * 2).max(PIECE)), 0);
+        let length = rustix::io::read(&file, &mut bytes[before..]).ok()?;
+        bytes.truncate(before + length);
+        if length == 0 {
+            break;
+        }
+    }
     Some(bytes)
 }
 

@@ -4,7 +4,7 @@ use davy_model::{ProcessKey, SampleBatch, ThreadSample};
 
 use crate::host::Hardware;
 use crate::procfs::{MAX_THREADS, ProcFs, ProcessFolder};
-use crate::stat::{NANOS_PER_TICK, Stat, parse_stat};
+use crate::stat::{NANOS_PER_TICK, parse_stat};
 use crate::status::parse_status;
 
 /// Sweeps over all threads for the CPU time they used, without BPF.
@@ -52,11 +52,14 @@ impl Sampler {
         let mut threads = Vec::new();
         let mut now = HashMap::with_capacity(self.seen.len());
         for pid in self.proc.pids() {
-            let Some(folder) = self.proc.open(pid) else { continue };
-            let Some(stat) = folder.stat() else { continue };
+            let Some(stat) = self.proc.stat(pid) else { continue };
             let key = self.proc.key_of(&stat);
             let before = self.seen.remove(&pid).filter(|seen| seen.key == key);
-            now.insert(pid, sweep(&folder, key, &stat, before, &mut threads));
+            let cpu_ticks = stat.cpu_ticks;
+            let idle = before.as_ref().map_or(cpu_ticks == 0, |seen| seen.cpu_ticks == cpu_ticks);
+            let earlier = before.map(|seen| seen.threads).unwrap_or_default();
+            let swept = if idle { None } else { self.threads(key, &earlier, &mut threads) };
+            now.insert(pid, Seen { key, cpu_ticks, threads: swept.unwrap_or(earlier) });
         }
         self.seen = now;
         SampleBatch { time: crate::now(), cpus: self.hardware.cpus(), sessions: crate::sessions(), threads }
@@ -68,13 +71,30 @@ impl Sampler {
     pub fn burst(&self, processes: &[ProcessKey]) -> SampleBatch {
         let mut threads = Vec::new();
         for process in processes {
-            let Some(folder) = self.proc.open(process.pid) else { continue };
-            let Some(stat) = folder.stat().filter(|stat| self.proc.key_of(stat) == *process) else {
-                continue;
-            };
-            sweep(&folder, *process, &stat, None, &mut threads);
+            self.threads(*process, &HashMap::new(), &mut threads);
         }
         SampleBatch { time: crate::now(), cpus: self.hardware.cpus(), sessions: crate::sessions(), threads }
+    }
+
+    /// Looks at the threads of one process; those that computed more than they had `earlier` are given. What each has
+    /// used by now, or `None` when the process is gone.
+    fn threads(
+        &self,
+        key: ProcessKey,
+        earlier: &HashMap<u32, u64>,
+        out: &mut Vec<ThreadSample>,
+    ) -> Option<HashMap<u32, u64>> {
+        let folder = self.proc.open(key.pid)?;
+        folder.stat().filter(|stat| self.proc.key_of(stat) == key)?;
+        let mut used = HashMap::with_capacity(earlier.len());
+        for tid in folder.numbers("task", MAX_THREADS) {
+            let Some(cpu_ns) = cpu_time(&folder, tid) else { continue };
+            used.insert(tid, cpu_ns);
+            if cpu_ns > earlier.get(&tid).copied().unwrap_or(0) {
+                out.extend(thread(&folder, key, tid, cpu_ns));
+            }
+        }
+        Some(used)
     }
 
     /// The sum of CPU time a process had used at the last sweep, in nanoseconds.
@@ -85,37 +105,10 @@ impl Sampler {
     }
 }
 
-/// Looks at one process, and at its threads when it computed since `before`.
-fn sweep(
-    folder: &ProcessFolder,
-    key: ProcessKey,
-    stat: &Stat,
-    before: Option<Seen>,
-    out: &mut Vec<ThreadSample>,
-) -> Seen {
-    let idle = before.as_ref().map_or(stat.cpu_ticks == 0, |seen| seen.cpu_ticks == stat.cpu_ticks);
-    let earlier = before.map(|seen| seen.threads).unwrap_or_default();
-    let cpu_ticks = stat.cpu_ticks;
-    if idle {
-        return Seen { key, cpu_ticks, threads: earlier };
-    }
-    let mut threads = HashMap::with_capacity(earlier.len());
-    for tid in folder.numbers("task", MAX_THREADS) {
-        let Some(cpu_ns) = cpu_time(folder, tid) else { continue };
-        threads.insert(tid, cpu_ns);
-        if cpu_ns > earlier.get(&tid).copied().unwrap_or(0)
-            && let Some(sample) = thread(folder, key, tid, cpu_ns)
-        {
-            out.push(sample);
-        }
-    }
-    Seen { key, cpu_ticks, threads }
-}
-
 /// CPU time of a thread: the first number of its schedstat (Documentation/scheduler/sched-stats.rst), in nanoseconds;
 /// without CONFIG_SCHED_INFO its stat, in steps of 10 ms.
 fn cpu_time(folder: &ProcessFolder, tid: u32) -> Option<u64> {
-    let precise = folder.file(&format!("task/{tid}/schedstat"), 128).and_then(|text| {
+    let precise = folder.piece(&format!("task/{tid}/schedstat")).and_then(|text| {
         std::str::from_utf8(&text)
             .ok()?
             .split_ascii_whitespace()
@@ -125,14 +118,14 @@ fn cpu_time(folder: &ProcessFolder, tid: u32) -> Option<u64> {
             .filter(|ns: &u64| *ns > 0)
     });
     precise.or_else(|| {
-        let stat = parse_stat(&folder.file(&format!("task/{tid}/stat"), 4096)?)?;
+        let stat = parse_stat(&folder.piece(&format!("task/{tid}/stat"))?)?;
         Some(stat.cpu_ticks.saturating_mul(NANOS_PER_TICK))
     })
 }
 
 fn thread(folder: &ProcessFolder, process: ProcessKey, tid: u32, cpu_ns: u64) -> Option<ThreadSample> {
-    let stat = parse_stat(&folder.file(&format!("task/{tid}/stat"), 4096)?)?;
-    let status = folder.file(&format!("task/{tid}/status"), 16 * 1024).map(|text| parse_status(&text));
+    let stat = parse_stat(&folder.piece(&format!("task/{tid}/stat"))?)?;
+    let status = folder.piece(&format!("task/{tid}/status")).map(|text| parse_status(&text));
     let status = status.unwrap_or_default();
     Some(ThreadSample {
         process,

@@ -44,7 +44,7 @@ impl Namespace {
 /// Davy's own network namespace.
 pub(super) fn own(proc: &ProcFs) -> Namespace {
     let pid = std::process::id();
-    let inode = proc.open(pid).and_then(|folder| folder.link("ns/net")).and_then(|link| namespace(&link));
+    let inode = proc.link(pid, "ns/net").and_then(|link| namespace(&link));
     Namespace { inode: inode.unwrap_or(0), pid, own: true, handle: None }
 }
 
@@ -58,10 +58,10 @@ pub(super) fn all(proc: &ProcFs) -> Vec<Namespace> {
         if found.len() >= MAX_NAMESPACES {
             break;
         }
-        let Some(folder) = proc.open(pid) else { continue };
-        let Some(inode) = folder.link("ns/net").and_then(|link| namespace(&link)) else { continue };
+        let Some(inode) = proc.link(pid, "ns/net").and_then(|link| namespace(&link)) else { continue };
         if seen.insert(inode) {
-            found.push(Namespace { inode, pid, own: false, handle: folder.open("ns/net") });
+            let handle = proc.open(pid).and_then(|folder| folder.open("ns/net"));
+            found.push(Namespace { inode, pid, own: false, handle });
         }
     }
     found
