@@ -4,12 +4,14 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use davy_model::{Finding, ProcessInfo};
+use davy_model::{Finding, ProcessInfo, Timestamp};
 use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -19,6 +21,8 @@ use crate::scope::Held;
 /// How long an agent may take to open its sockets; it probes the kernel first.
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A finding and when the exam heard of it.
 pub(crate) struct Told {
@@ -32,6 +36,7 @@ pub(crate) struct Agent {
     base: TempDir,
     following: UnixStream,
     pub(crate) findings: Receiver<Told>,
+    gaps: Arc<AtomicU64>,
 }
 
 impl Agent {
@@ -60,8 +65,9 @@ impl Agent {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        let (following, findings) = follow(&socket)?;
-        Ok(Self { process, base, following, findings })
+        let gaps = Arc::new(AtomicU64::new(0));
+        let (following, findings) = follow(&socket, Arc::clone(&gaps))?;
+        Ok(Self { process, base, following, findings, gaps })
     }
 
     pub(crate) fn status(&self) -> Result<AgentStatus> {
@@ -69,6 +75,28 @@ impl Agent {
             Reply::Status(status) => Ok(status),
             other => bail!("{other:?} instead of a status"),
         }
+    }
+
+    /// Findings made or renewed since then, asked for anew, because the agent drops what it tells live when more
+    /// happens than it can send.
+    pub(crate) fn findings_since(&self, since: Timestamp) -> Result<Vec<Finding>> {
+        let query = Query::Findings { since: Some(since), limit: 1000, follow: false };
+        let mut findings = Vec::new();
+        let stream = send(&self.socket(), query)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        for line in BufReader::new(stream).lines() {
+            match serde_json::from_str(&line?)? {
+                Reply::Finding(finding) => findings.push(finding),
+                Reply::End => break,
+                other => bail!("{other:?} instead of findings"),
+            }
+        }
+        Ok(findings)
+    }
+
+    /// How often it said that it dropped something it should have told live.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
     }
 
     /// What the agent knows of a pid; `None` when it knows nothing.
@@ -100,6 +128,7 @@ impl Drop for Agent {
 
 fn send(socket: &Path, query: Query) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     let request = Request { version: VERSION, body: RequestBody::Query(query) };
     let mut line = serde_json::to_string(&request)?;
     line.push('\n');
@@ -109,13 +138,13 @@ fn send(socket: &Path, query: Query) -> Result<UnixStream> {
 
 fn ask(socket: &Path, query: Query) -> Result<Reply> {
     let stream = send(socket, query)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
 }
 
-fn follow(socket: &Path) -> Result<(UnixStream, Receiver<Told>)> {
+fn follow(socket: &Path, gaps: Arc<AtomicU64>) -> Result<(UnixStream, Receiver<Told>)> {
     let stream = send(socket, Query::Findings { since: None, limit: 1000, follow: true })?;
     let lines = BufReader::new(stream.try_clone()?).lines();
     let (sender, findings) = channel();
@@ -129,6 +158,9 @@ fn follow(socket: &Path) -> Result<(UnixStream, Receiver<Told>)> {
                     }
                 }
                 Ok(Reply::End) => {}
+                Ok(Reply::Error { .. }) => {
+                    gaps.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(other) => eprintln!("the agent sent {other:?} among its findings"),
                 Err(reason) => eprintln!("the agent sent no reply of the protocol: {reason}"),
             }

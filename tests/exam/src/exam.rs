@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,16 +8,15 @@ use anyhow::{Context, Result};
 use davy_model::{Finding, FindingKind};
 use davy_wire::AgentStatus;
 
-use crate::agent::{Agent, Told};
+use crate::agent::Agent;
 use crate::case::{Case, Disguise, Load, MinerCase};
 use crate::mark::{Mark, Outcome};
 use crate::miner::Miner;
 use crate::peers::Peers;
 use crate::programs::{Programs, SEARCH, missing};
 use crate::scope::{Held, Scope};
+use crate::watch::Watch;
 
-/// How often a case looks at its scope and its findings.
-const LOOK: Duration = Duration::from_millis(100);
 /// What an agent may use to learn what ordinarily runs here before the first case.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a miner may take to fill its memory and reach its steady state.
@@ -76,6 +74,12 @@ impl Exam {
     #[must_use]
     pub fn strangers(&self) -> &[Finding] {
         &self.strangers
+    }
+
+    /// How often the agent said that it dropped something it should have told live.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.agent.gaps()
     }
 
     /// Puts one case.
@@ -201,63 +205,6 @@ impl Exam {
             .stderr(log)
             .spawn()
             .context("start the load")
-    }
-}
-
-/// What is seen of one case while it runs.
-struct Watch<'a> {
-    scope: &'a mut Scope,
-    /// When the exam first heard that the case's processes mine.
-    named: Option<SystemTime>,
-    /// The newest of each finding about them.
-    findings: Vec<Finding>,
-    /// Findings about other processes.
-    others: Vec<Finding>,
-}
-
-impl<'a> Watch<'a> {
-    const fn new(scope: &'a mut Scope) -> Self {
-        Self { scope, named: None, findings: Vec::new(), others: Vec::new() }
-    }
-
-    /// Takes in what the agent tells within [`LOOK`].
-    fn listen(&mut self, agent: &Agent) {
-        self.scope.look();
-        match agent.findings.recv_timeout(LOOK) {
-            Ok(told) => self.hear(agent, told),
-            Err(RecvTimeoutError::Timeout) => {}
-            // The agent is gone; the case ends by its limit, and its mark says so.
-            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
-        }
-    }
-
-    fn hear(&mut self, agent: &Agent, told: Told) {
-        let Told { at, finding } = told;
-        if !self.concerns(agent, &finding) {
-            self.others.push(finding);
-            return;
-        }
-        if finding.kind == FindingKind::Mining {
-            self.named.get_or_insert(at);
-        }
-        self.findings.retain(|known| known.id != finding.id);
-        self.findings.push(finding);
-    }
-
-    /// Whether any process of the finding is one of the case's: seen in its scope, or known to the agent to be in
-    /// it when it lived too shortly to be seen.
-    fn concerns(&self, agent: &Agent, finding: &Finding) -> bool {
-        finding.subject.iter().chain(&finding.processes).any(|key| {
-            self.scope.had(key.pid)
-                || agent.process(key.pid).is_some_and(|info| self.scope.named_by(&info.cgroup))
-        })
-    }
-
-    fn mark(&self, case: Case, outcome: Outcome, seconds: Option<f64>, ran: Duration) -> Mark {
-        let mut mark = Mark { seconds, ..Mark::without_answer(case, outcome) };
-        mark.cpus = self.scope.cpu_time().map(|used| used.as_secs_f64() / ran.as_secs_f64().max(1e-3));
-        mark.weigh(&self.findings);
-        mark
     }
 }
 

@@ -12,6 +12,7 @@ mod peers;
 mod programs;
 mod report;
 mod scope;
+mod watch;
 
 pub use case::{Algo, Case, Disguise, Load, MinerCase, Transport};
 pub use exam::{Exam, Length};

@@ -60,8 +60,9 @@ const EVERYDAY: &[Load] = &[
     },
     Load {
         name: "numpy linear algebra",
-        programs: &["python3"],
-        script: "exec python3 -c '
+        // Debian's own, which its package python3-numpy belongs to.
+        programs: &["/usr/bin/python3"],
+        script: "exec /usr/bin/python3 -c '
 import numpy
 a = numpy.random.rand(700, 700)
 while True:

@@ -51,9 +51,7 @@ fn main() -> Result<ExitCode> {
         eprintln!("[{}/{}] {}: {:?}{seconds}", number + 1, cases.len(), case.name(), mark.outcome);
         marks.push(mark);
     }
-    let status = exam.status().ok();
-    let strangers = exam.strangers().iter().map(|finding| finding.summary.clone()).collect();
-    let report = Report::new(marks, status.as_ref(), began.elapsed().as_secs_f64(), strangers);
+    let report = Report::of(&exam, marks, began.elapsed().as_secs_f64());
     print!("{}", report.markdown());
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&report)?)

@@ -5,6 +5,7 @@ use davy_wire::AgentStatus;
 use serde::Serialize;
 
 use crate::case::Case;
+use crate::exam::Exam;
 use crate::mark::{Mark, Outcome};
 
 /// How well one signal, or the verdict of all together, tells miners from others.
@@ -33,8 +34,23 @@ pub struct AgentUse {
     pub seconds: f64,
     /// Events lost, by kind.
     pub lost: Vec<(String, u64)>,
+    /// How often it dropped something it should have told live.
+    pub gaps: u64,
     /// The tier it ran in.
     pub tier: String,
+}
+
+impl AgentUse {
+    fn of(status: &AgentStatus, gaps: u64, seconds: f64) -> Self {
+        Self {
+            resident: status.resident,
+            cpu_seconds: status.cpu_ns as f64 / 1e9,
+            seconds,
+            lost: status.drops.iter().filter(|d| d.count > 0).map(|d| (d.kind.clone(), d.count)).collect(),
+            gaps,
+            tier: spoken(status.tier),
+        }
+    }
 }
 
 /// The marks of one sitting.
@@ -68,9 +84,15 @@ const SIGNALS: [Signal; 14] = [
 ];
 
 impl Report {
-    /// Sums up.
+    /// Sums up a sitting that took so many seconds.
     #[must_use]
-    pub fn new(marks: Vec<Mark>, status: Option<&AgentStatus>, seconds: f64, strangers: Vec<String>) -> Self {
+    pub fn of(exam: &Exam, marks: Vec<Mark>, seconds: f64) -> Self {
+        let strangers = exam.strangers().iter().map(|finding| finding.summary.clone()).collect();
+        let agent = exam.status().ok().map(|status| AgentUse::of(&status, exam.gaps(), seconds));
+        Self::new(marks, agent, strangers)
+    }
+
+    fn new(marks: Vec<Mark>, agent: Option<AgentUse>, strangers: Vec<String>) -> Self {
         let mut scores: Vec<Score> = SIGNALS
             .iter()
             .map(|signal| score(&spoken(*signal), &marks, |mark| mark.bits_of(*signal) > 0.0))
@@ -78,13 +100,6 @@ impl Report {
             .collect();
         scores.sort_by_key(|score| std::cmp::Reverse(score.miners));
         scores.push(score("together", &marks, |m| matches!(m.outcome, Outcome::Named | Outcome::Accused)));
-        let agent = status.map(|s| AgentUse {
-            resident: s.resident,
-            cpu_seconds: s.cpu_ns as f64 / 1e9,
-            seconds,
-            lost: s.drops.iter().filter(|d| d.count > 0).map(|d| (d.kind.clone(), d.count)).collect(),
-            tier: spoken(s.tier),
-        });
         Self { marks, scores, agent, strangers }
     }
 
@@ -140,13 +155,14 @@ impl Report {
         if let Some(agent) = &self.agent {
             let _ = writeln!(
                 text,
-                "\nAgent: tier {}, {:.1} s of CPU in {:.0} s ({:.2} % of one core), {:.1} MiB resident, lost {:?}.",
+                "\nAgent: tier {}, {:.1} s of CPU in {:.0} s ({:.2} % of one core), {:.1} MiB resident, lost {:?}, {} gaps in what it told live.",
                 agent.tier,
                 agent.cpu_seconds,
                 agent.seconds,
                 100.0 * agent.cpu_seconds / agent.seconds.max(1.0),
                 agent.resident as f64 / 1_048_576.0,
                 agent.lost,
+                agent.gaps,
             );
         }
         for stranger in &self.strangers {
@@ -228,7 +244,7 @@ mod tests {
             load(Outcome::Accused, Some(Signal::ComputeShape)),
             load(Outcome::Skipped(String::new()), Some(Signal::ComputeShape)),
         ];
-        let report = Report::new(marks, None, 1.0, vec![]);
+        let report = Report::new(marks, None, vec![]);
         let of = |name: &str| {
             let score = report.scores.iter().find(|s| s.signal == name).expect("a score");
             (score.miners, score.loads, score.precision, (score.recall * 3.0).round() as u32)
@@ -241,8 +257,7 @@ mod tests {
 
     #[test]
     fn a_load_that_was_skipped_fails_nothing_and_says_why() {
-        let report =
-            Report::new(vec![load(Outcome::Skipped("x is missing".to_owned()), None)], None, 1.0, vec![]);
+        let report = Report::new(vec![load(Outcome::Skipped("x is missing".to_owned()), None)], None, vec![]);
         assert!(report.passed());
         assert!(report.markdown().contains("SKIPPED: x is missing"));
     }

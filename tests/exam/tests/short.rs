@@ -51,9 +51,7 @@ fn main() {
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut sitting = std::mem::take(&mut *sitting.lock().unwrap_or_else(PoisonError::into_inner));
     if let Some(exam) = sitting.exam.take() {
-        let strangers = exam.strangers().iter().map(|finding| finding.summary.clone()).collect();
-        let report =
-            Report::new(sitting.marks, exam.status().ok().as_ref(), began.elapsed().as_secs_f64(), strangers);
+        let report = Report::of(&exam, sitting.marks, began.elapsed().as_secs_f64());
         println!("{}", report.markdown());
     }
     // Ends the process without running destructors, which is why the agent went before.
