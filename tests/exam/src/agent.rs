@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use davy_model::{Finding, ProcessInfo, Timestamp};
-use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
+use davy_wire::{AgentStatus, BusyTree, Query, Reply, Request, RequestBody, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -92,6 +92,14 @@ impl Agent {
             }
         }
         Ok(findings)
+    }
+
+    /// The busiest process trees with the evidence about each, whether or not it amounts to a finding.
+    pub(crate) fn top(&self) -> Vec<BusyTree> {
+        match ask(&self.socket(), Query::Top) {
+            Ok(Reply::Top(view)) => view.trees,
+            _ => Vec::new(),
+        }
     }
 
     /// How often it said that it dropped something it should have told live.

@@ -17,7 +17,7 @@ mod watch;
 pub use case::{Algo, Case, Disguise, Load, MinerCase, Transport};
 pub use exam::{Exam, Length};
 pub use loads::everyday;
-pub use mark::{Mark, Outcome, SignalWeight};
+pub use mark::{Mark, Nearest, Outcome, SignalWeight};
 pub use matrix::{full, short};
 pub use programs::obstacle;
 pub use report::Report;

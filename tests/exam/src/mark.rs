@@ -36,6 +36,16 @@ pub struct SignalWeight {
     pub text: String,
 }
 
+/// How far the agent went towards calling a case mining.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Nearest {
+    /// The highest weight of evidence that any of its process trees reached, in bits, prior included. About zero is
+    /// an even chance.
+    pub bits: f32,
+    /// The evidence in words, strongest first.
+    pub evidence: Vec<String>,
+}
+
 /// The mark for one case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mark {
@@ -52,6 +62,8 @@ pub struct Mark {
     pub signals: Vec<SignalWeight>,
     /// What else was found about them.
     pub also: Vec<FindingKind>,
+    /// How near it came to being called mining, where it was seen among the busiest.
+    pub nearest: Option<Nearest>,
     /// CPUs that the case's processes used on average, where the kernel counts them.
     pub cpus: Option<f64>,
 }
@@ -60,7 +72,16 @@ impl Mark {
     /// A mark for a case that was not put.
     #[must_use]
     pub fn without_answer(case: Case, outcome: Outcome) -> Self {
-        Self { case, outcome, seconds: None, confidence: None, signals: vec![], also: vec![], cpus: None }
+        Self {
+            case,
+            outcome,
+            seconds: None,
+            confidence: None,
+            signals: vec![],
+            also: vec![],
+            nearest: None,
+            cpus: None,
+        }
     }
 
     /// Whether the agent failed the question.

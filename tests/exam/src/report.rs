@@ -130,7 +130,9 @@ impl Report {
                 );
             }
         }
-        text.push_str("\n| everyday load | outcome | CPUs used | evidence in bits |\n|---|---|---|---|\n");
+        text.push_str(
+            "\n| everyday load | outcome | CPUs used | nearest, bits | because |\n|---|---|---|---|---|\n",
+        );
         for mark in &self.marks {
             if let Case::Load(load) = mark.case {
                 let cpus = mark.cpus.map_or_else(|| "-".to_owned(), |c| format!("{c:.2}"));
