@@ -1,6 +1,6 @@
 //! `davy status`: one sentence, the protections, what is lost, and what is missing.
 
-use davy_model::{Mode, Probe, ProtectionStatus};
+use davy_model::{Mode, Probe, ProtectionStatus, Tier};
 use davy_wire::{AgentStatus, Query, Reply};
 
 use crate::answer::Answering;
@@ -35,7 +35,8 @@ pub(crate) fn page(status: &AgentStatus, answering: &Answering) -> Page {
     }
     page.extend(protections(&status.protections).lines(width));
     let missing: Vec<&Probe> = status.probes.iter().filter(|p| !p.works).collect();
-    let important = status.protections.iter().any(|p| p.mode != Mode::Off && p.tier.is_none());
+    let important = status.tier == Tier::Poll
+        || status.protections.iter().any(|p| p.mode != Mode::Off && p.tier.is_none());
     if !missing.is_empty() && (important || answering.verbose > 0) {
         page.gap();
         page.push(Line::in_role(Role::Strong, "Missing here"));
@@ -165,10 +166,23 @@ fn protections(all: &[ProtectionStatus]) -> Table {
     table
 }
 
+/// Capabilities with what was found, those of one reason together.
 fn probes(probes: &[&Probe]) -> Table {
-    let mut table = Table::new(2, &[Column::Left, Column::Fill]);
+    let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
     for p in probes {
-        table.row(vec![Line::of(words::capability(p.capability)), Line::of(&p.reason)]);
+        let name = words::capability(p.capability);
+        match reasons.iter_mut().find(|(reason, _)| *reason == p.reason) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((&p.reason, vec![name])),
+        }
+    }
+    let mut table = Table::new(2, &[Column::Left, Column::Fill]);
+    for (reason, names) in reasons {
+        // Names of one reason stand below each other, so that the column stays narrow.
+        for (n, name) in names.iter().enumerate() {
+            let said = if n == 0 { Line::of(reason) } else { Line::in_role(Role::Quiet, "the same") };
+            table.row(vec![Line::of(name), said]);
+        }
     }
     table
 }

@@ -41,6 +41,25 @@ fn does_not_count_what_cannot_work_here() {
 }
 
 #[test]
+fn says_unasked_what_is_missing_in_the_lowest_tier() {
+    let out = said(|s| s.tier = davy_model::Tier::Poll);
+    assert!(out.contains("Missing here\n  BPF-LSM  BPF_PROG_LOAD said EPERM"), "{out}");
+    assert!(!said(|_| {}).contains("Missing here"));
+}
+
+#[test]
+fn says_a_reason_once() {
+    let out = said(|s| {
+        s.tier = davy_model::Tier::Poll;
+        s.probes.iter_mut().for_each(|p| {
+            p.works = false;
+            p.reason = "not running as root".to_owned();
+        });
+    });
+    assert!(out.contains("  tracing BPF  not running as root\n  BPF-LSM      the same\n"), "{out}");
+}
+
+#[test]
 fn says_loudly_that_nothing_protects() {
     let out = said(|s| s.protections.iter_mut().for_each(|p| p.mode = Mode::Off));
     assert!(first(&out).starts_with("NOT PROTECTED."), "{out}");
