@@ -202,8 +202,10 @@ impl Ledger {
 
     /// Keeps pages free inside the file, whose blocks are already the file's own: a journal line finds room
     /// there when the disk has none. The log beside the file grows with it and keeps its blocks too.
-    pub(crate) async fn reserve(&mut self) -> Result<(), Error> {
-        if self.fill().await?.free >= RESERVE.unsigned_abs() {
+    ///
+    /// A fresh connection begins with an empty log, so that it must be done once at each open, `anew`.
+    pub(crate) async fn reserve(&mut self, anew: bool) -> Result<(), Error> {
+        if !anew && self.fill().await?.free >= RESERVE.unsigned_abs() {
             return Ok(());
         }
         let [insert, delete] = [self.fault("reserve room in"), self.fault("reserve room in")];

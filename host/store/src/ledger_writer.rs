@@ -250,6 +250,6 @@ async fn upkeep(ledger: &mut Ledger, before: Option<Timestamp>, max_bytes: u64) 
             more => forgotten += more,
         }
     }
-    ledger.reserve().await?;
+    ledger.reserve(false).await?;
     Ok(forgotten)
 }

@@ -43,14 +43,16 @@ pub(crate) async fn writer(
         Purpose::Ledger => SqliteSynchronous::Full,
         Purpose::Day => SqliteSynchronous::Normal,
     };
-    let log_limit = match purpose {
-        // The ledger's log keeps its blocks: they are a part of the reserve.
-        Purpose::Ledger => "-1",
-        Purpose::Day => "4194304",
+    // The ledger's log keeps its blocks, which are a part of its reserve of 256 pages, and is emptied before it
+    // outgrows them. A day's log may grow for speed and is cut afterwards.
+    let (log_limit, checkpoint_pages) = match purpose {
+        Purpose::Ledger => ("-1", "200"),
+        Purpose::Day => ("4194304", "1000"),
     };
     let mut connection = base(path)
         .create_if_missing(true)
         .pragma("journal_size_limit", log_limit)
+        .pragma("wal_autocheckpoint", checkpoint_pages)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .auto_vacuum(SqliteAutoVacuum::Incremental)

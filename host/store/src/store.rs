@@ -79,7 +79,7 @@ impl Store {
         let mut ledger = open_ledger(&path, &room, &health).await?;
         let (findings, incidents) = ledger.highest_ids().await?;
         if room.plenty() {
-            if let Err(error) = ledger.reserve().await {
+            if let Err(error) = ledger.reserve(true).await {
                 health.failing(Part::Ledger, Some(error.to_string()));
             }
             room.ballast();
