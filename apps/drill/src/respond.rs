@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use davy_model::{Action, ActionRecord, ActionState};
+use anyhow::{Context, bail, ensure};
+use davy_model::{Action, ActionRecord, ActionState, ProcessKey};
 
 use crate::agent::Agent;
 use crate::drill::{Marks, Plot};
@@ -101,14 +101,12 @@ fn freeze_undo(watch: &mut Watch<'_>, agent: &Agent) -> anyhow::Result<Seen> {
     let (Some(incident), Some(Found { finding, .. })) = (incident, &watch.found) else {
         return Ok(Seen::not(watch, "no incident about the act"));
     };
-    // What follows stops a whole tree, so it must be the act's and nobody else's.
-    let ours =
-        finding.subject.is_some_and(|p| p.pid == pid) && finding.processes.iter().all(|p| p.pid == pid);
-    ensure!(
-        ours,
-        "the finding names other processes than the act, so nothing was frozen: {}",
-        finding.summary
-    );
+    // What follows stops every living process of the incident, so there must be none but the act. Earlier acts may be
+    // part of it; they are dead.
+    let all = incident.findings.iter().chain([finding]).flat_map(|f| f.processes.iter().chain(&f.subject));
+    if let Some(other) = all.filter(|p| p.pid != pid).find(|p| is_alive(p)) {
+        bail!("the incident is about process {} too, so nothing was frozen", other.pid);
+    }
     agent.freeze(incident.id).context("freeze by order")?;
     let Some(stop_ms) = watch.stands_still()? else {
         return Ok(Seen::not(watch, "the act was to be frozen and ran on"));
@@ -153,8 +151,6 @@ fn cut(watch: &mut Watch<'_>, agent: &Agent, stage: &Stage) -> anyhow::Result<Se
     let Some((record, stop_ms)) = cut else {
         return Ok(Seen::not(watch, "the line to the pool was not cut"));
     };
-    // A cgroup may be frozen as a whole, and a probe with it, until the act is ended.
-    ensure!(watch.ends()?.is_some(), "the act was not ended");
     watch.look(&marks)?;
     let refused = probe(stage)?;
     ensure!(refused.starts_with("refused"), "the journal says cut, but the pool could still be reached");
@@ -191,6 +187,13 @@ pub(crate) fn leave_nothing(watch: &Watch<'_>, agent: &Agent, stage: &Stage) {
         }
         std::thread::sleep(SETTLING);
     }
+}
+
+/// Whether this very process still lives, by its start (proc_pid_stat(5), field 22).
+fn is_alive(process: &ProcessKey) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    let start = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<u64>().ok());
+    start == Some(process.start_ticks)
 }
 
 /// Whether an action is on the act's process, its file or its pool.

@@ -46,6 +46,20 @@ impl Scope {
         &self.directory
     }
 
+    /// The directory of a cgroup inside it, made when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn part(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let part = self.directory.join(name);
+        match fs::create_dir(&part) {
+            Err(why) if why.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(why).with_context(|| format!("make the cgroup {}", part.display()))
+            }
+            _ => Ok(part),
+        }
+    }
+
     /// Its cgroup v2 path.
     pub(crate) fn path(&self) -> &str {
         &self.path
@@ -130,7 +144,7 @@ mod tests {
             }
         };
         let directory = scope.directory().to_owned();
-        assert!(fs::create_dir(directory.join("below")).is_ok());
+        assert!(scope.part("below").is_ok_and(|p| p.exists()) && scope.part("below").is_ok());
         drop(scope);
         assert!(!directory.exists());
     }

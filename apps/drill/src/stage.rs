@@ -1,6 +1,5 @@
 //! Where a drill plays: the private folder, the cgroup, the pool and its network namespace.
 
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -80,19 +79,22 @@ impl Stage {
 
     /// Starts an act from the copy, under the name it gives itself.
     pub(crate) fn play(&self, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
-        self.play_from(&self.copy, argv0, act)
+        self.play_from("act", &self.copy, argv0, act)
     }
 
-    /// Starts an act from a new copy, for when the first may be in quarantine.
+    /// Starts an act from a new copy and in another part of the cgroup, for when the first may be in quarantine, and its
+    /// part frozen.
     pub(crate) fn play_anew(&self, file_name: &str, act: &[&str]) -> anyhow::Result<Actor> {
         let copy = self.folder.path().join(file_name);
         fs::copy(&self.program, &copy).with_context(|| format!("copy {}", self.program.display()))?;
-        self.play_from(&copy, file_name, act)
+        self.play_from("probe", &copy, file_name, act)
     }
 
-    fn play_from(&self, copy: &Path, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
-        let none = OsStr::new("-");
-        let cgroup = self.scope.as_ref().map_or(none, |s| s.directory().as_os_str());
+    fn play_from(&self, part: &str, copy: &Path, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
+        let cgroup = match &self.scope {
+            Some(scope) => scope.part(part)?,
+            None => PathBuf::from("-"),
+        };
         let network = match &self.pool {
             Some((pool, _)) if self.scope.is_some() => format!("/proc/{}/ns/net", pool.pid()),
             _ => "-".to_owned(),

@@ -131,7 +131,7 @@ impl State {
     fn act_on(&mut self) {
         let Some(cgroup) = self.rehearsed.clone() else { return };
         let Some(act) = self.found().first().map(|(pid, _)| *pid) else { return };
-        if !self.journal.is_empty() || cgroup_of(act) != cgroup {
+        if !self.journal.is_empty() || !cgroup_of(act).starts_with(&format!("{cgroup}/")) {
             return;
         }
         let path = fs::read_link(format!("/proc/{act}/exe")).unwrap();
