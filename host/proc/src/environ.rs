@@ -33,16 +33,17 @@ pub(crate) fn args(bytes: &[u8]) -> (Vec<String>, bool) {
 
 /// The variables of interest in `/proc/PID/environ`, each once, in the order of the list.
 pub(crate) fn of_interest(bytes: &[u8]) -> Vec<(String, String)> {
-    OF_INTEREST
-        .iter()
-        .filter_map(|name| {
-            let value = bytes
-                .split(|b| *b == 0)
-                .find_map(|v| v.strip_prefix(name.as_bytes()).and_then(|v| v.strip_prefix(b"=")))?;
-            let value = String::from_utf8_lossy(&value[..value.len().min(MAX_VALUE)]).into_owned();
-            Some(((*name).to_owned(), value))
-        })
-        .collect()
+    let mut found: [Option<&[u8]>; OF_INTEREST.len()] = [None; OF_INTEREST.len()];
+    for variable in bytes.split(|b| *b == 0) {
+        for (name, place) in OF_INTEREST.iter().zip(&mut found) {
+            if place.is_none() {
+                *place = variable.strip_prefix(name.as_bytes()).and_then(|v| v.strip_prefix(b"="));
+            }
+        }
+    }
+    let kept = |value: &[u8]| String::from_utf8_lossy(&value[..value.len().min(MAX_VALUE)]).into_owned();
+    let pairs = OF_INTEREST.iter().zip(found);
+    pairs.filter_map(|(name, value)| Some(((*name).to_owned(), kept(value?)))).collect()
 }
 
 #[cfg(test)]

@@ -160,7 +160,8 @@ impl Poller {
                     let accepted = socket.transport == Transport::Tcp
                         && listening.contains(&(socket.namespace, socket.transport, socket.local.port()));
                     born.push((owner, EventKind::FlowOpen(socket.opening(accepted))));
-                    if self.options.sizes {
+                    // What went over it before the first look was no message of now.
+                    if self.options.sizes && self.started {
                         born.extend(growth(socket, owner, &FlowVolume::default()));
                     }
                 }
