@@ -215,7 +215,13 @@ impl Engine {
         self.measure_rate();
     }
 
-    fn publish_incident(&mut self, incident: Incident) {
+    fn publish_incident(&mut self, mut incident: Incident) {
+        // The detector is pure and knows users by number only.
+        for entry in &mut incident.timeline {
+            if let Some(uid) = entry.user.as_deref().and_then(|user| user.parse().ok()) {
+                entry.user = Some(self.users.name_or_number(uid));
+            }
+        }
         for finding in &incident.findings {
             self.incident_of.insert(finding.id, incident.id);
         }

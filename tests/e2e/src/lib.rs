@@ -23,10 +23,24 @@ pub fn davy() -> PathBuf {
     if let Some(path) = std::env::var_os("DAVY_BIN") {
         return path.into();
     }
+    built("davy", "davy-cli")
+}
+
+/// The miner of the tests.
+///
+/// # Panics
+/// As [`davy`].
+#[must_use]
+pub fn miner() -> PathBuf {
+    built("davy-test-miner", "davy-test-miner")
+}
+
+/// A program that cargo built beside the test.
+fn built(name: &str, package: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     let profile = test.ancestors().nth(2).expect("a test lies in target/TRIPLE/PROFILE/deps");
-    let path = profile.join("davy");
-    assert!(path.exists(), "{} is missing: build it with `cargo build -p davy-cli`", path.display());
+    let path = profile.join(name);
+    assert!(path.exists(), "{} is missing: build it with `cargo build -p {package}`", path.display());
     path
 }
 

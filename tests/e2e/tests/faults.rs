@@ -7,13 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use davy_test_e2e::{Agent, Scope, davy, root_or_skip};
+use davy_test_e2e::{Agent, Scope, davy, miner, root_or_skip};
 use davy_wire::{BusyTree, Query, Reply, RequestBody};
 
 fn mine(scope: &Scope) -> Child {
-    let miner = davy().with_file_name("davy-test-miner");
-    assert!(miner.exists(), "{} is missing: build it with `cargo build -p davy-test-miner`", miner.display());
-    let mut command = Command::new(miner);
+    let mut command = Command::new(miner());
     command.args(["--algo", "randomx", "--mode", "light", "--threads", "1", "--no-pool", "--for", "90"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     scope.spawn(&mut command).unwrap()

@@ -6,15 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use davy_model::{Action, ActionRecord, ActionState, FindingKind, Incident, IncidentState};
-use davy_test_e2e::{Agent, Scope, davy, root_or_skip};
+use davy_test_e2e::{Agent, Scope, root_or_skip};
 use davy_wire::{Command as Order, RequestBody};
 
 /// The miner that was built beside the test, copied to where quarantine may take it.
 fn miner(folder: &Path) -> PathBuf {
-    let built = davy().with_file_name("davy-test-miner");
-    assert!(built.exists(), "{} is missing: build it with `cargo build -p davy-test-miner`", built.display());
     let copy = folder.join("nightly-report");
-    std::fs::copy(built, &copy).unwrap();
+    std::fs::copy(davy_test_e2e::miner(), &copy).unwrap();
     copy
 }
 
