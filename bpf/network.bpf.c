@@ -18,11 +18,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MESSAGES_PER_SECOND 2
 #define SKIP_WHEN_EMPTY 16
 
-enum flow_state {
-    FLOW_LISTENS = 1,
-    FLOW_ACCEPTED = 2,
-    FLOW_TOLD = 4,
-};
 
 struct way {
     /* TCP: sequence number of the first byte seen, and the one after the last. */
@@ -36,10 +31,14 @@ struct way {
     u64 packets;
 };
 
+/*
+ * TCP flows get one with their first payload, so that a connection alone costs no memory; whose they are is known to
+ * user space from their beginning. UDP flows begin with a payload, and keep their owner here.
+ */
 struct flow {
     u64 start;
     u32 pid;
-    u32 state;
+    u32 told;
     /* UDP: the peer last told, and the bucket for telling another. */
     u8 peer[16];
     u64 peer_arrival;
@@ -48,10 +47,10 @@ struct flow {
     struct way ways[2];
 };
 
-/* Freed by the kernel with its socket, so its bound is the number of sockets. Accepted sockets copy the listener's. */
+/* Freed by the kernel with its socket, so its bound is the number of sockets. */
 struct {
     __uint(type, BPF_MAP_TYPE_SK_STORAGE);
-    __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, int);
     __type(value, struct flow);
 } flows SEC(".maps");
@@ -68,9 +67,9 @@ static __always_inline void begin_flow(struct record_head *head, u16 kind, u64 n
 {
     head->kind = kind;
     head->version = DAVY_ABI_VERSION;
-    head->pid = flow->pid;
+    head->pid = flow ? flow->pid : 0;
     head->time = now;
-    head->start = flow->start;
+    head->start = flow ? flow->start : 0;
 }
 
 static __always_inline void map_v4(u8 *address, u32 v4)
@@ -90,21 +89,8 @@ static __always_inline bool admit_flow(struct flow *flow, u16 kind, u64 now)
 
 /* TCP: the kernel tells of every change of state. */
 
-static __always_inline void tell_tcp(struct sock *sk, struct flow *flow, u16 kind, u64 now)
+static __always_inline void read_socket(struct flow_record *record, struct sock *sk)
 {
-    if (!admit_flow(flow, kind, now))
-        return;
-    struct flow_record *record;
-
-    if (kind == RECORD_LISTEN)
-        record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
-    else
-        record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
-    if (!record) {
-        count_loss(kind, LOSS_FULL);
-        return;
-    }
-    begin_flow(&record->head, kind, now, flow);
     record->cookie = bpf_get_socket_cookie(sk);
     if (sk->__sk_common.skc_family == AF_INET6) {
         bpf_probe_read_kernel(record->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
@@ -115,81 +101,107 @@ static __always_inline void tell_tcp(struct sock *sk, struct flow *flow, u16 kin
     }
     record->local_port = sk->__sk_common.skc_num;
     record->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-    record->udp = 0;
-    record->accepted = !!(flow->state & FLOW_ACCEPTED);
-    record->reserved[0] = record->reserved[1] = 0;
-    flow->state |= FLOW_TOLD;
-    bpf_ringbuf_submit(record, kind == RECORD_LISTEN ? priority_flags() : bulk_flags());
+    record->netns = sk->__sk_common.skc_net.net->ns.inum;
+    record->udp = sk->sk_protocol == PROTOCOL_UDP;
+    __builtin_memset(record->reserved, 0, sizeof(record->reserved));
 }
 
-static __always_inline void tell_close(struct flow *flow, u64 cookie, u64 sent, u64 received, u64 out, u64 in)
+/* A connection begins in the context of the process that wants it. */
+static __always_inline void tell_connect(struct sock *sk)
 {
-    struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct flow owner = {.pid = task->tgid, .start = task->group_leader->start_boottime};
+    u64 now = bpf_ktime_get_boot_ns();
 
+    if (!admit_flow(&owner, RECORD_FLOW_OPEN, now))
+        return;
+    struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_FLOW_OPEN, now, &owner);
+    read_socket(record, sk);
+    record->accepted = 0;
+    bpf_ringbuf_submit(record, bulk_flags());
+}
+
+static __always_inline void tell_listen(struct sock *sk)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct flow owner = {.pid = task->tgid, .start = task->group_leader->start_boottime};
+    u64 now = bpf_ktime_get_boot_ns();
+
+    if (!admit_flow(&owner, RECORD_LISTEN, now))
+        return;
+    struct flow_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_LISTEN, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_LISTEN, now, &owner);
+    read_socket(record, sk);
+    record->accepted = 0;
+    bpf_ringbuf_submit(record, priority_flags());
+}
+
+/* A connection is accepted in anyone's context. Its flood is bounded by the port it comes to. */
+static __always_inline void tell_accept(struct sock *sk)
+{
+    struct flow port = {.pid = 0x80000000 | sk->__sk_common.skc_num};
+    u64 now = bpf_ktime_get_boot_ns();
+
+    if (!admit_flow(&port, RECORD_FLOW_OPEN, now))
+        return;
+    struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+        return;
+    }
+    begin_flow(&record->head, RECORD_FLOW_OPEN, now, 0);
+    read_socket(record, sk);
+    record->accepted = 1;
+    bpf_ringbuf_submit(record, bulk_flags());
+}
+
+static __always_inline void tell_tcp_close(struct sock *sk, int before)
+{
+    struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+    if (!tcp)
+        return;
+    struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
     if (!record) {
         count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
         return;
     }
-    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), flow);
-    record->cookie = cookie;
-    record->sent_bytes = sent;
+    u64 received = tcp->bytes_received;
+    /* The peer's FIN is counted as a byte. */
+    if (received && (before == STATE_FIN_WAIT2 || before == STATE_TIME_WAIT || before == STATE_CLOSE_WAIT ||
+                     before == STATE_LAST_ACK || before == STATE_CLOSING))
+        received--;
+    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), 0);
+    record->cookie = bpf_get_socket_cookie(sk);
+    record->sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
     record->received_bytes = received;
-    record->sent_packets = out;
-    record->received_packets = in;
+    record->sent_packets = tcp->data_segs_out;
+    record->received_packets = tcp->data_segs_in;
     bpf_ringbuf_submit(record, bulk_flags());
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_state, struct sock *sk, int before, int now_in)
+int BPF_PROG(on_state, struct sock *sk, int before, int after)
 {
-    struct flow *flow;
-
     if (sk->sk_protocol != PROTOCOL_TCP)
         return 0;
-    switch (now_in) {
-    case STATE_SYN_SENT:
-    case STATE_LISTEN:
-        flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-        if (!flow) {
-            count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
-            return 0;
-        }
-        own(flow);
-        flow->state = now_in == STATE_LISTEN ? FLOW_LISTENS : 0;
-        tell_tcp(sk, flow, now_in == STATE_LISTEN ? RECORD_LISTEN : RECORD_FLOW_OPEN, bpf_ktime_get_boot_ns());
-        return 0;
-    case STATE_ESTABLISHED:
-        if (before != STATE_SYN_RECV)
-            return 0;
-        /* The listener's storage was copied, so the owner is the one who listens. */
-        flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-        if (!flow) {
-            count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
-            return 0;
-        }
-        flow->state = FLOW_ACCEPTED;
-        tell_tcp(sk, flow, RECORD_FLOW_OPEN, bpf_ktime_get_boot_ns());
-        return 0;
-    case STATE_CLOSE:
-        flow = bpf_sk_storage_get(&flows, sk, 0, 0);
-        if (!flow || !(flow->state & FLOW_TOLD))
-            return 0;
-        if (!(flow->state & FLOW_LISTENS)) {
-            struct tcp_sock *tcp = (struct tcp_sock *)sk;
-            u64 received = BPF_CORE_READ(tcp, bytes_received);
-
-            /* The peer's FIN is counted as a byte. */
-            if (received && (before == STATE_FIN_WAIT2 || before == STATE_TIME_WAIT || before == STATE_CLOSE_WAIT ||
-                             before == STATE_LAST_ACK || before == STATE_CLOSING))
-                received--;
-            tell_close(flow, bpf_get_socket_cookie(sk),
-                       BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans),
-                       received, BPF_CORE_READ(tcp, data_segs_out),
-                       BPF_CORE_READ(tcp, data_segs_in));
-        }
-        flow->state = 0;
-        return 0;
-    }
+    if (after == STATE_SYN_SENT)
+        tell_connect(sk);
+    else if (after == STATE_ESTABLISHED && before == STATE_SYN_RECV)
+        tell_accept(sk);
+    else if (after == STATE_CLOSE && before != STATE_CLOSE && before != STATE_LISTEN)
+        tell_tcp_close(sk, before);
+    else if (after == STATE_LISTEN)
+        tell_listen(sk);
     return 0;
 }
 
@@ -375,10 +387,11 @@ static __always_inline void tell_udp(struct packet *packet, struct flow *flow, u
     __builtin_memcpy(record->remote, packet->remote, 16);
     record->local_port = packet->local_port;
     record->remote_port = packet->remote_port;
+    record->netns = 0;
     record->udp = 1;
     record->accepted = received;
-    record->reserved[0] = record->reserved[1] = 0;
-    flow->state |= FLOW_TOLD;
+    __builtin_memset(record->reserved, 0, sizeof(record->reserved));
+    flow->told = 1;
     bpf_ringbuf_submit(record, bulk_flags());
 }
 
@@ -415,8 +428,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool received)
     if (!sk)
         return ALLOW;
     bool udp = packet.protocol == PROTOCOL_UDP;
-    /* A datagram leaves in the context of the process that sends it; a segment may leave in anyone's. */
-    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, udp && !received ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+    /* A datagram leaves in the context of the process that sends it, and arrives in anyone's. */
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, udp && received ? 0 : BPF_SK_STORAGE_GET_F_CREATE);
     if (!flow)
         return ALLOW;
     struct way *way = &flow->ways[received];
@@ -492,7 +505,8 @@ int on_received(struct __sk_buff *skb)
 
 static __always_inline int on_bind(struct bpf_sock *sk, bool v6)
 {
-    if (sk->protocol != PROTOCOL_UDP || sk->type != 2)
+    /* Clients that bind do so to the ephemeral range. */
+    if (sk->protocol != PROTOCOL_UDP || sk->type != 2 || sk->src_port >= 32768)
         return ALLOW;
     struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -500,8 +514,7 @@ static __always_inline int on_bind(struct bpf_sock *sk, bool v6)
         return ALLOW;
     own(flow);
     u64 now = bpf_ktime_get_boot_ns();
-    /* Clients that bind do so to the ephemeral range. */
-    if (sk->src_port >= 32768 || !admit_flow(flow, RECORD_LISTEN, now))
+    if (!admit_flow(flow, RECORD_LISTEN, now))
         return ALLOW;
     struct flow_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
     if (!record) {
@@ -520,10 +533,11 @@ static __always_inline int on_bind(struct bpf_sock *sk, bool v6)
     }
     record->local_port = sk->src_port;
     record->remote_port = 0;
+    record->netns = 0;
     record->udp = 1;
     record->accepted = 0;
-    record->reserved[0] = record->reserved[1] = 0;
-    flow->state |= FLOW_TOLD;
+    __builtin_memset(record->reserved, 0, sizeof(record->reserved));
+    flow->told = 1;
     bpf_ringbuf_submit(record, priority_flags());
     return ALLOW;
 }
@@ -546,20 +560,31 @@ int on_release(struct bpf_sock *sk)
     if (sk->protocol != PROTOCOL_UDP)
         return ALLOW;
     struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, 0);
-    if (!flow || !(flow->state & FLOW_TOLD))
+    if (!flow || !flow->told)
         return ALLOW;
-    flow->state = 0;
-    tell_close(flow, bpf_get_socket_cookie(sk), flow->ways[0].bytes, flow->ways[1].bytes, flow->ways[0].packets,
-               flow->ways[1].packets);
+    flow->told = 0;
+    struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
+        return ALLOW;
+    }
+    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), flow);
+    record->cookie = bpf_get_socket_cookie(sk);
+    record->sent_bytes = flow->ways[0].bytes;
+    record->received_bytes = flow->ways[1].bytes;
+    record->sent_packets = flow->ways[0].packets;
+    record->received_packets = flow->ways[1].packets;
+    bpf_ringbuf_submit(record, bulk_flags());
     return ALLOW;
 }
 
-/* Sockets that were there before: run once, it gives each the process that holds it. Tells nothing. */
+/* Sockets that were there before: run once, it tells user space which process holds each. */
 SEC("iter/task_file")
 int adopt_sockets(struct bpf_iter__task_file *ctx)
 {
     struct task_struct *task = ctx->task;
     struct file *file = ctx->file;
+    struct flow_record record = {};
 
     if (!task || !file)
         return 0;
@@ -571,11 +596,20 @@ int adopt_sockets(struct bpf_iter__task_file *ctx)
         return 0;
     if (sk->sk_protocol != PROTOCOL_TCP && sk->sk_protocol != PROTOCOL_UDP)
         return 0;
+    u64 start = BPF_CORE_READ(task, group_leader, start_boottime);
+    record.head.kind = sk->__sk_common.skc_state == STATE_LISTEN ? RECORD_LISTEN : RECORD_FLOW_OPEN;
+    record.head.version = DAVY_ABI_VERSION;
+    record.head.pid = task->tgid;
+    record.head.start = start;
+    read_socket(&record, sk);
+    bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+    if (!record.udp)
+        return 0;
     struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!flow || flow->pid)
         return 0;
     flow->pid = task->tgid;
-    flow->start = BPF_CORE_READ(task, group_leader, start_boottime);
-    flow->state = FLOW_TOLD | (sk->__sk_common.skc_state == STATE_LISTEN ? FLOW_LISTENS : 0);
+    flow->start = start;
+    flow->told = 1;
     return 0;
 }

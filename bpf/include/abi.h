@@ -125,7 +125,10 @@ struct device_record {
     u32 reserved;
 };
 
-/* Addresses are IPv6 in network order, IPv4 as mapped (RFC 4291, 2.5.5.2); ports in host order. */
+/*
+ * Addresses are IPv6 in network order, IPv4 as mapped (RFC 4291, 2.5.5.2); ports in host order. An accepted flow has
+ * no process: user space knows who listens on its port in its network namespace.
+ */
 struct flow_record {
     struct record_head head;
     u64 cookie;
@@ -133,9 +136,10 @@ struct flow_record {
     u8 remote[16];
     u16 local_port;
     u16 remote_port;
+    u32 netns;
     u8 udp;
     u8 accepted;
-    u8 reserved[2];
+    u8 reserved[6];
 };
 
 struct flow_close_record {

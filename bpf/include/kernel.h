@@ -260,6 +260,10 @@ struct in6_addr {
     } in6_u;
 };
 
+typedef struct {
+    struct net *net;
+} possible_net_t;
+
 struct sock_common {
     u32 skc_daddr;
     u32 skc_rcv_saddr;
@@ -267,6 +271,7 @@ struct sock_common {
     u16 skc_num;
     u16 skc_family;
     volatile unsigned char skc_state;
+    possible_net_t skc_net;
     struct in6_addr skc_v6_daddr;
     struct in6_addr skc_v6_rcv_saddr;
 };

@@ -50,8 +50,8 @@ records! {
     struct Device as "device_record" { head: Head, major: u32, minor: u32, write: u32, reserved: u32, }
     /// A flow opened, or a socket listens.
     struct Flow as "flow_record" {
-        head: Head, cookie: u64, local: [u8; 16], remote: [u8; 16], local_port: u16, remote_port: u16, udp: u8,
-        accepted: u8, reserved: [u8; 2],
+        head: Head, cookie: u64, local: [u8; 16], remote: [u8; 16], local_port: u16, remote_port: u16, netns: u32,
+        udp: u8, accepted: u8, reserved: [u8; 6],
     }
     /// A flow closed.
     struct FlowClose as "flow_close_record" {

@@ -5,26 +5,31 @@ use std::path::Path;
 
 use libbpf_rs::{Iter, Link, MapHandle, Object};
 
-use crate::abi::Settings;
+use crate::abi::{Flow, Settings};
 use crate::error::{During, Error, Result};
 use crate::{cgroups, objects};
+
+/// Bytes of records taken in of sockets that were there before: a hundred thousand sockets.
+const ADOPTED_BOUND: u64 = 8 << 20;
 
 /// Loads and attaches the flow programs. Without a cgroup v2 root only TCP opens and closes are seen.
 pub(crate) fn start(
     cgroup2: Option<&Path>,
     settings: &Settings,
     shared: &[MapHandle],
+    adopted: &mut dyn FnMut(&[u8]),
 ) -> Result<(Object, Vec<Link>)> {
     let mut object = objects::NETWORK.open()?;
     objects::configure(&mut object, settings)?;
     objects::share(&mut object, shared)?;
     objects::select(&mut object, |name| cgroup2.is_some() || matches!(name, "on_state" | "adopt_sockets"));
     let object = objects::load(object, "flow")?;
-    adopt(&object)?;
     let mut links = objects::attach_tracing(&object)?;
     if let Some(root) = cgroup2 {
         links.extend(objects::attach_cgroup(&object, root)?);
     }
+    // After attaching, so that no socket falls between.
+    adopt(&object, adopted)?;
     Ok((object, links))
 }
 
@@ -44,18 +49,23 @@ pub(crate) fn start_devices(
 
 /// Loads the flow programs and attaches them to a cgroup, for as long as the call lasts.
 pub(crate) fn probe(cgroup: &Path) -> Result<()> {
-    start(Some(cgroup), &Settings::default(), &[]).map(drop)
+    start(Some(cgroup), &Settings::default(), &[], &mut |_| {}).map(drop)
 }
 
-/// Gives every socket that is open now the process that holds it.
-fn adopt(object: &Object) -> Result<()> {
+/// Asks which process holds each socket that is open now.
+fn adopt(object: &Object, adopted: &mut dyn FnMut(&[u8])) -> Result<()> {
     let program = object.progs_mut().find(|program| program.name() == "adopt_sockets");
     let program =
         program.ok_or_else(|| Error::Unsupported("the flow programs cannot adopt sockets".to_owned()))?;
     let link = program.attach().during(|| "attaching the iterator over open files".to_owned())?;
     let mut iterator = Iter::new(&link).during(|| "starting the iterator over open files".to_owned())?;
-    let mut nothing = [0; 64];
-    while iterator.read(&mut nothing).during(|| "running the iterator over open files".to_owned())? > 0 {}
+    let mut records = Vec::new();
+    iterator
+        .by_ref()
+        .take(ADOPTED_BOUND)
+        .read_to_end(&mut records)
+        .during(|| "reading the iterator over open files".to_owned())?;
+    records.chunks_exact(size_of::<Flow>()).for_each(adopted);
     Ok(())
 }
 

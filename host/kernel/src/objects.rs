@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel};
 use zerocopy::IntoBytes;
@@ -64,12 +65,38 @@ impl Source {
     }
 }
 
-/// libbpf's own words go to the log at debug level; errors carry what matters to the caller.
+/// Bytes of libbpf's complaints that are kept for the error they belong to.
+const COMPLAINT: usize = 64 * 1024;
+
+/// What libbpf complained of since the last load began; the verifier's log is part of it.
+static COMPLAINTS: Mutex<String> = Mutex::new(String::new());
+
+/// libbpf prints its warnings to stderr otherwise.
 fn quiet() {
-    libbpf_rs::set_print(Some((
-        PrintLevel::Debug,
-        |_, text| tracing::debug!(target: "libbpf", "{}", text.trim_end()),
-    )));
+    libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+        tracing::debug!(target: "libbpf", "{}", text.trim_end());
+        let mut kept = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() + text.len() <= COMPLAINT {
+            kept.push_str(&text);
+        }
+    })));
+}
+
+/// The program that was refused and the verifier's last word on it, if libbpf told.
+fn complaint(text: &str) -> Option<String> {
+    let refused = text.lines().find_map(|line| line.strip_prefix("libbpf: prog '")?.split('\'').next());
+    let verdict = text
+        .lines()
+        .take_while(|line| !line.starts_with("-- END PROG LOAD LOG"))
+        .filter(|line| {
+            !line.starts_with("processed ") && !line.starts_with("libbpf:") && !line.trim().is_empty()
+        })
+        .last();
+    match (refused, verdict) {
+        (Some(program), Some(verdict)) => Some(format!("{program}: {}", verdict.trim())),
+        (Some(program), None) => Some(program.to_owned()),
+        _ => None,
+    }
 }
 
 /// Writes the constants that the programs read.
@@ -102,9 +129,14 @@ pub(crate) fn select(object: &mut OpenObject, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Loads the object.
+/// Loads the object. An error names the program that was refused, and the verifier's last word.
 pub(crate) fn load(object: OpenObject, what: &str) -> Result<Object> {
-    object.load().during(|| format!("loading the {what} programs"))
+    COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    object.load().map_err(|source| {
+        let kept = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = complaint(&kept).map(|why| format!(" ({why})")).unwrap_or_default();
+        Error::Bpf { operation: format!("loading the {what} programs{why}"), source }
+    })
 }
 
 /// Attaches the loaded programs whose names are wanted, by their section names.
@@ -167,4 +199,19 @@ pub(crate) fn kernel_has_type(name: &str) -> bool {
 /// Where the kernel's type information lies.
 pub(crate) fn kernel_types() -> &'static Path {
     Path::new("/sys/kernel/btf/vmlinux")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_last_word_is_found() {
+        let text = "libbpf: prog 'block': BPF program load failed: Invalid argument\n\
+                    libbpf: prog 'block': -- BEGIN PROG LOAD LOG --\n0: R1=ctx()\nunknown func x#9\n\
+                    processed 3 insns\n-- END PROG LOAD LOG --\nlibbpf: prog 'block': failed to load: -22\n";
+        assert_eq!(complaint(text).as_deref(), Some("block: unknown func x#9"));
+        assert_eq!(complaint("libbpf: prog 'canary': failed to load: -1\n").as_deref(), Some("canary"));
+        assert_eq!(complaint(""), None);
+    }
 }

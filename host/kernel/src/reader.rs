@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use davy_model::{Event, ProcessKey};
 use libbpf_rs::{MapHandle, RingBufferBuilder};
+use zerocopy::FromBytes;
 
+use crate::abi::Head;
 use crate::block::Blocker;
 use crate::decode::Decoder;
 use crate::guard::Refused;
@@ -28,6 +31,12 @@ const CGROUP_CHORES: u32 = 10;
 
 /// Refusals kept until they are asked for; the oldest go first.
 const REFUSALS: usize = 1024;
+
+/// Bytes of records taken in one round, so that a flood that never ends does not make a round that never ends.
+const BATCH_BOUND: usize = 8 << 20;
+
+/// Memory kept between rounds for records, in bytes.
+const BATCH_KEPT: usize = 1 << 18;
 
 /// What the thread shares with its owner.
 #[derive(Default)]
@@ -49,15 +58,17 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn run(self, priority: &MapHandle, bulk: &MapHandle) {
-        let Self { shared, decoder, mut sink, asked, mut counter, mut loads, blocker } = self;
-        let state = RefCell::new((decoder, Vec::<Event>::new()));
+        let Self { shared, mut decoder, mut sink, asked, mut counter, mut loads, blocker } = self;
+        let mut events = Vec::<Event>::new();
+        let batch = RefCell::new(Batch::default());
         let take = |bytes: &[u8]| {
-            let (decoder, events) = &mut *state.borrow_mut();
-            decoder.decode(bytes, events);
-            0
+            let mut batch = batch.borrow_mut();
+            batch.push(bytes);
+            // A negative answer ends the round; what is left in the lane waits for the next.
+            if batch.bytes.len() < BATCH_BOUND { 0 } else { -libc::EAGAIN }
         };
         // The bulk lane is read first: whatever happened before a flow's record is then in this batch too, and
-        // sorting by time puts a process's start before its flows.
+        // taking records by time puts a process's start before its flows.
         let mut builder = RingBufferBuilder::new();
         let built = builder.add(bulk, take).and_then(|builder| builder.add(priority, take)).map(drop);
         let lanes = match built.and_then(|()| builder.build()) {
@@ -69,34 +80,56 @@ impl Reader {
             // Programs wake this thread when a lane fills; both lanes are read either way.
             lanes.poll_raw(POLL);
             lanes.consume_raw();
-            let mut batch = std::mem::take(&mut state.borrow_mut().1);
+            batch.borrow_mut().drain(|record| decoder.decode(record, &mut events));
             for (process, window) in asked.try_iter() {
                 if let Err(error) = counter.open(process, window) {
                     tracing::debug!(%error, "no system calls are counted");
                 }
             }
-            counter.close_ended(&mut batch);
+            counter.close_ended(&mut events);
             if chores.0.elapsed() >= CHORES {
                 chores = (Instant::now(), chores.1.wrapping_add(1));
-                loads.look(&mut batch);
+                loads.look(&mut events);
                 if let Some(blocker) = &blocker {
                     blocker.expire();
                 }
                 if chores.1.is_multiple_of(CGROUP_CHORES) {
-                    state.borrow_mut().0.cgroups.renew();
+                    decoder.cgroups.renew();
                 }
             }
-            batch.sort_by_key(|event| event.time);
-            for event in batch.drain(..) {
-                sink(event);
-            }
-            batch.shrink_to(4096);
-            let (decoder, events) = &mut *state.borrow_mut();
-            *events = batch;
+            events.drain(..).for_each(&mut sink);
+            events.shrink_to(4096);
             decoder.clock.renew();
             shared.malformed.store(decoder.malformed, Ordering::Relaxed);
             keep(&shared.refused, &mut decoder.refused);
         }
+    }
+}
+
+/// Records of one round from both lanes, taken out by the time they were written.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<(u64, Range<usize>)>,
+}
+
+impl Batch {
+    /// Keeps a copy; the lanes hold what one round can bring.
+    fn push(&mut self, record: &[u8]) {
+        let time = Head::read_from_prefix(record).map_or(0, |(head, _)| head.time);
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.records.push((time, from..self.bytes.len()));
+    }
+
+    fn drain(&mut self, mut take: impl FnMut(&[u8])) {
+        self.records.sort_by_key(|(time, _)| *time);
+        for (_, range) in self.records.drain(..) {
+            take(&self.bytes[range]);
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(BATCH_KEPT);
+        self.records.shrink_to(4096);
     }
 }
 

@@ -104,7 +104,8 @@ impl Sensors {
             Ok(started) => attached.add(started),
             Err(error) => faults.push(error.to_string()),
         };
-        or_fault(network::start(root, &settings, &shared_maps));
+        let mut decoder = Decoder::new(config.boot, Cgroups::new(cgroup2.clone()));
+        or_fault(network::start(root, &settings, &shared_maps, &mut |record| decoder.adopt(record)));
         if let Some(root) = root {
             or_fault(network::start_devices(root, &settings, &shared_maps));
         }
@@ -126,7 +127,7 @@ impl Sensors {
         let (windows, asked) = channel();
         let reader = Reader {
             shared: Arc::clone(&shared),
-            decoder: Decoder::new(config.boot, Cgroups::new(cgroup2.clone())),
+            decoder,
             sink,
             asked,
             counter: SyscallCounter::new(own.clone()),

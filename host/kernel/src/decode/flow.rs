@@ -1,9 +1,70 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use davy_model::{Direction, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, Transport};
+use davy_model::{
+    Direction, Event, EventKind, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, ProcessKey, Timestamp,
+    Transport,
+};
 
-use super::read;
-use crate::abi;
+use super::{Decoder, read};
+use crate::abi::{self, kind};
+
+impl Decoder {
+    /// A flow's event, with the process that owns it: told by the record, or remembered from the flow's beginning, or
+    /// the one that listens on the port it was accepted at.
+    pub(super) fn flow(
+        &mut self,
+        of: u16,
+        told: Option<ProcessKey>,
+        bytes: &[u8],
+        time: Timestamp,
+    ) -> Option<Event> {
+        let (owner, kind) = match of {
+            kind::LISTEN => {
+                let record: abi::Flow = read(bytes)?;
+                self.remember_listener(&record, told);
+                (told, EventKind::Listen(open(&record)))
+            }
+            kind::FLOW_OPEN => {
+                let record: abi::Flow = read(bytes)?;
+                let owner = told.or_else(|| {
+                    self.owners.listeners.get((record.netns, record.udp != 0, record.local_port))
+                });
+                if let Some(owner) = owner {
+                    self.owners.flows.insert(record.cookie, owner);
+                }
+                (owner, EventKind::FlowOpen(open(&record)))
+            }
+            kind::FLOW_CLOSE => {
+                let record: abi::FlowClose = read(bytes)?;
+                let known = self.owners.flows.remove(record.cookie);
+                (told.or(known), EventKind::FlowClose(close(&record)))
+            }
+            _ => {
+                let chunk = chunk(bytes)?;
+                let owner = told.or_else(|| self.owners.flows.get(chunk.flow.0));
+                (owner, EventKind::FlowChunk(chunk))
+            }
+        };
+        Some(Event { time, process: owner, kind })
+    }
+
+    /// Takes in a socket that was there before the sensors; tells nothing.
+    pub(crate) fn adopt(&mut self, bytes: &[u8]) {
+        let Some(record) = read::<abi::Flow>(bytes) else { return };
+        let owner = self.key(record.head.pid, record.head.start);
+        if record.head.kind == kind::LISTEN {
+            self.remember_listener(&record, Some(owner));
+        } else if self.owners.flows.get(record.cookie).is_none() {
+            self.owners.flows.insert(record.cookie, owner);
+        }
+    }
+
+    fn remember_listener(&mut self, record: &abi::Flow, owner: Option<ProcessKey>) {
+        if let Some(owner) = owner {
+            self.owners.listeners.insert((record.netns, record.udp != 0, record.local_port), owner);
+        }
+    }
+}
 
 pub(super) fn open(record: &abi::Flow) -> FlowOpen {
     FlowOpen {

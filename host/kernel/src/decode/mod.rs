@@ -3,6 +3,7 @@
 
 mod flow;
 mod names;
+mod owners;
 mod process;
 
 use davy_model::{CodeAct, Event, EventKind, Exit, ProcessKey, Timestamp};
@@ -27,6 +28,7 @@ pub(crate) struct Decoder {
     pub(crate) malformed: u64,
     /// What self-protection refused since this was last taken.
     pub(crate) refused: Vec<Refused>,
+    owners: owners::Owners,
     /// Processes that ended lately: two threads that end together can each be taken for the last.
     ended: std::collections::VecDeque<ProcessKey>,
 }
@@ -39,6 +41,7 @@ impl Decoder {
             cgroups,
             malformed: 0,
             refused: Vec::new(),
+            owners: owners::Owners::default(),
             ended: std::collections::VecDeque::new(),
         }
     }
@@ -98,10 +101,10 @@ impl Decoder {
                 let record: abi::WrittenCode = read(bytes)?;
                 tell(EventKind::Code(CodeAct::WrittenThenExecutable { bytes: record.bytes }));
             }
-            kind::FLOW_OPEN => tell(EventKind::FlowOpen(flow::open(&read(bytes)?))),
-            kind::LISTEN => tell(EventKind::Listen(flow::open(&read(bytes)?))),
-            kind::FLOW_CLOSE => tell(EventKind::FlowClose(flow::close(&read(bytes)?))),
-            kind::FLOW_CHUNK => tell(EventKind::FlowChunk(flow::chunk(bytes)?)),
+            kind::FLOW_OPEN | kind::LISTEN | kind::FLOW_CLOSE | kind::FLOW_CHUNK => {
+                let event = self.flow(head.kind, process, bytes, time)?;
+                out.push(event);
+            }
             kind::NAME_ANSWER => {
                 let record: abi::NameAnswer = read(bytes)?;
                 let message = bytes.get(size_of::<abi::NameAnswer>()..)?;
