@@ -145,6 +145,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn shape(maps: &str) -> MemoryShape {
+        shape_where(maps, |_, _| None)
+    }
+
+    fn shape_where(maps: &str, resident: impl Fn(u64, u64) -> Option<u64>) -> MemoryShape {
         let process = ProcessKey { pid: 1, start_ticks: 1, boot: 1 };
         let mut shape = MemoryShape {
             process,
@@ -156,11 +160,23 @@ mod tests {
             writable_executable: 0,
             nameless_code: 0,
         };
-        maps.as_bytes()
-            .split(|b| *b == b'\n')
-            .filter_map(parse_mapping)
-            .for_each(|m| m.add_to(&mut shape, 2, |_, _| None));
+        let mappings = maps.as_bytes().split(|b| *b == b'\n').filter_map(parse_mapping);
+        mappings.for_each(|m| m.add_to(&mut shape, 2, &resident));
         shape
+    }
+
+    #[test]
+    fn two_randomx_threads_have_two_scratchpads_and_their_stacks_are_none() {
+        // Recorded from the reference implementation in light mode; the mappings of 2 MiB sharp are threads' stacks.
+        let recorded = "7fbfbffff000-7fbfd0000000 rw-p 00000000 00:00 0 \n\
+             7fbfd45fc000-7fbfd47fc000 rw-p 00000000 00:00 0 \n\
+             7fbfd47fc000-7fbfd49fd000 rw-p 00000000 00:00 0 \n\
+             7fbfd49fe000-7fbfd4bfe000 rw-p 00000000 00:00 0 \n\
+             7fbfd4bfe000-7fbfd4dff000 rw-p 00000000 00:00 0 \n\
+             7fbfd4e00000-7fbfd5000000 rw-p 00000000 00:00 0 \n";
+        let touched = |_, length: u64| Some(if length == SCRATCHPAD { 2 } else { length / PAGE });
+        let found = shape_where(recorded, touched);
+        assert_eq!((found.scratchpads, found.largest_anonymous), (2, 256 * 1024 * 1024 + PAGE));
     }
 
     #[test]
