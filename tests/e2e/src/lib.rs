@@ -70,16 +70,16 @@ impl Agent {
     pub fn start(policy: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir()?;
         let base = folder.path().to_owned();
-        let mut agent = Self::start_in(&base, policy, Command::new(davy()))?;
+        let mut agent = Self::start_in(&base, policy, Command::new(davy()), &[])?;
         agent._folder = Some(folder);
         Ok(agent)
     }
 
-    /// Starts an agent in `base` by `command`, to which `--base-dir BASE agent` is added.
+    /// Starts an agent in `base` by `command`, to which `--base-dir BASE agent` and the flags are added.
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub fn start_in(base: &Path, policy: &str, mut command: Command) -> Result<Self> {
+    pub fn start_in(base: &Path, policy: &str, mut command: Command, flags: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(base.join("etc"))?;
         if !policy.is_empty() {
             std::fs::write(base.join("etc/davy.toml"), policy)?;
@@ -89,6 +89,7 @@ impl Agent {
             .arg("--base-dir")
             .arg(base)
             .arg("agent")
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

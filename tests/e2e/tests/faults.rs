@@ -61,7 +61,7 @@ fn a_full_disk_stops_the_record_and_not_the_protection() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount -t tmpfs -o size=80m davy-e2e \"$0/state\" && exec \"$@\""]);
     command.arg(folder.path()).arg(davy());
-    let agent = Agent::start_in(folder.path(), "", command).unwrap();
+    let agent = Agent::start_in(folder.path(), "", command, &[]).unwrap();
     let inside = format!("/proc/{}/root{}/fill", agent.pid(), state.display());
     let mut fill = std::fs::File::create(inside).unwrap();
     let block = vec![0_u8; 1 << 20];

@@ -104,12 +104,12 @@ fn a_killed_agent_starts_again_over_what_it_left() {
     }
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..3 {
-        let mut agent = Agent::start_in(folder.path(), "", Command::new(davy())).unwrap();
+        let mut agent = Agent::start_in(folder.path(), "", Command::new(davy()), &[]).unwrap();
         knows_processes(&agent);
         agent.signal(Signal::KILL);
         agent.wait_end(Duration::from_secs(15)).unwrap();
     }
-    let agent = Agent::start_in(folder.path(), "", Command::new(davy())).unwrap();
+    let agent = Agent::start_in(folder.path(), "", Command::new(davy()), &[]).unwrap();
     let status = agent.status().unwrap();
     assert_eq!(status.store.lost, 0);
     assert_eq!(status.store.failing, None);
@@ -195,7 +195,7 @@ fn without_root_the_poll_tier_runs_and_says_what_is_missing() {
     }
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary);
-    let agent = Agent::start_in(folder.path(), "", command).unwrap();
+    let agent = Agent::start_in(folder.path(), "", command, &[]).unwrap();
     let status = agent.status().unwrap();
     assert_eq!(status.tier, Tier::Poll);
     let mining = status.protections.iter().find(|p| p.name == "mining").unwrap();

@@ -32,7 +32,7 @@ fn mining_incident(agent: &Agent, pid: u32) -> Option<Incident> {
 }
 
 /// An action on this miner. One incident may hold several miners: the test runner is the cause of them all.
-fn action<'a>(incident: &'a Incident, wanted: impl Fn(&Action) -> bool) -> Option<&'a ActionRecord> {
+fn action(incident: &Incident, wanted: impl Fn(&Action) -> bool) -> Option<&ActionRecord> {
     incident.actions.iter().find(|r| wanted(&r.action))
 }
 
