@@ -1,0 +1,126 @@
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long an agent may take to answer, or to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An agent in observe mode with a folder of its own; gone when dropped.
+pub(crate) struct Agent {
+    davy: PathBuf,
+    base: TempDir,
+    child: Child,
+}
+
+/// What an agent used while it had nothing to do.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rest {
+    /// For how long it was watched, in seconds.
+    pub(crate) seconds: f64,
+    /// Share of one core, in percent.
+    pub(crate) cpu_percent: f64,
+    /// Resident memory at the end, in bytes.
+    pub(crate) resident: u64,
+    /// Processes on the host meanwhile.
+    pub(crate) processes: u64,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it answers.
+    pub(crate) fn start(davy: &Path) -> Result<Self> {
+        let base = tempfile::tempdir()?;
+        let log = File::create(base.path().join("log"))?;
+        let child = Command::new(davy)
+            .arg("--base-dir")
+            .arg(base.path())
+            .arg("agent")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", davy.display()))?;
+        let mut agent = Self { davy: davy.to_owned(), base, child };
+        let deadline = Instant::now() + PATIENCE;
+        while agent.status().is_err() {
+            if agent.child.try_wait()?.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(agent.base.path().join("log")).unwrap_or_default();
+                bail!("the agent does not answer:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // What it does once at its start is not its running cost.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(agent)
+    }
+
+    /// `davy status --json`.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let output = Command::new(&self.davy)
+            .arg("--base-dir")
+            .arg(self.base.path())
+            .args(["status", "--json"])
+            .output()?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Watches it for a time, from outside, without asking it anything.
+    pub(crate) fn at_rest(&self, time: Duration) -> Result<Rest> {
+        std::thread::sleep(Duration::from_secs(3));
+        let (before, begin) = (self.cpu()?, Instant::now());
+        std::thread::sleep(time);
+        let (after, seconds) = (self.cpu()?, begin.elapsed().as_secs_f64());
+        let processes = std::fs::read_dir("/proc")?
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
+            .count() as u64;
+        Ok(Rest {
+            seconds,
+            cpu_percent: 100.0 * (after - before) / seconds,
+            resident: self.resident()?,
+            processes,
+        })
+    }
+
+    /// CPU seconds of all its threads, by the scheduler's own nanoseconds.
+    fn cpu(&self) -> Result<f64> {
+        let mut nanoseconds = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?.flatten() {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            nanoseconds += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(nanoseconds as f64 / 1e9)
+    }
+
+    fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

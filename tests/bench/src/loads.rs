@@ -1,0 +1,132 @@
+//! Loads whose cost is all in what Davy watches, and one that is like a day's work.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tempfile::TempDir;
+
+/// One load.
+pub(crate) struct Load {
+    /// What it is called in the tables.
+    pub(crate) name: &'static str,
+    /// The ratio that it should stay below with Davy running.
+    pub(crate) goal: f64,
+    /// Runs it once and tells how long it took.
+    pub(crate) run: fn(&Workshop) -> Result<Duration>,
+}
+
+/// All loads.
+pub(crate) const LOADS: [Load; 5] = [
+    Load { name: "fork+exec+exit", goal: 1.03, run: exec },
+    Load { name: "TCP connect+close", goal: 1.05, run: tcp },
+    Load { name: "UDP connect+send+close", goal: 1.2, run: udp },
+    Load { name: "open+close", goal: 1.05, run: open },
+    Load { name: "build (cc, 24 files)", goal: 1.01, run: build },
+];
+
+const EXECS: u32 = 800;
+const CONNECTS: u32 = 8_000;
+const DATAGRAMS: u32 = 40_000;
+const OPENS: u32 = 300_000;
+const SOURCES: u32 = 24;
+
+/// Where loads keep what they work on.
+pub(crate) struct Workshop {
+    folder: TempDir,
+    listener: TcpListener,
+    receiver: UdpSocket,
+}
+
+impl Workshop {
+    /// Writes the sources that are compiled, and opens the near ends of connections.
+    pub(crate) fn open() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for number in 0..SOURCES {
+            fs::write(folder.path().join(format!("part{number}.c")), source(number))?;
+        }
+        fs::write(folder.path().join("plain"), "text")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Ok(Self { folder, listener, receiver })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// A file of C that keeps a compiler busy for a few hundredths of a second.
+fn source(number: u32) -> String {
+    let mut text = String::from("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n");
+    for function in 0..60 {
+        text.push_str(&format!(
+            "static int f{number}_{function}(int n, const char *s) {{\n    int sum = {function};\n    \
+             for (int i = 0; i < n; i++) sum += s[i % (int)strlen(s)] * i ^ {number};\n    return sum;\n}}\n"
+        ));
+    }
+    text.push_str(&format!("int part{number}(int n) {{\n    int sum = 0;\n"));
+    for function in 0..60 {
+        text.push_str(&format!("    sum += f{number}_{function}(n, \"part {function}\");\n"));
+    }
+    text.push_str("    return sum;\n}\n");
+    text
+}
+
+fn exec(_: &Workshop) -> Result<Duration> {
+    let begin = Instant::now();
+    for _ in 0..EXECS {
+        ensure!(Command::new("/bin/true").status()?.success(), "/bin/true failed");
+    }
+    Ok(begin.elapsed())
+}
+
+fn tcp(workshop: &Workshop) -> Result<Duration> {
+    let address = workshop.listener.local_addr()?;
+    let begin = Instant::now();
+    for _ in 0..CONNECTS {
+        let client = TcpStream::connect(address)?;
+        drop(workshop.listener.accept()?);
+        drop(client);
+    }
+    Ok(begin.elapsed())
+}
+
+fn udp(workshop: &Workshop) -> Result<Duration> {
+    let address = workshop.receiver.local_addr()?;
+    let mut buffer = [0; 8];
+    let begin = Instant::now();
+    for _ in 0..DATAGRAMS {
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        sender.connect(address)?;
+        sender.send(b"datagram")?;
+        workshop.receiver.recv(&mut buffer)?;
+    }
+    Ok(begin.elapsed())
+}
+
+fn open(workshop: &Workshop) -> Result<Duration> {
+    let path = workshop.path("plain");
+    let begin = Instant::now();
+    for _ in 0..OPENS {
+        drop(File::open(&path)?);
+    }
+    Ok(begin.elapsed())
+}
+
+fn build(workshop: &Workshop) -> Result<Duration> {
+    let begin = Instant::now();
+    for number in 0..SOURCES {
+        let status = Command::new("cc")
+            .args(["-O1", "-c", "-o"])
+            .arg(workshop.path(&format!("part{number}.o")))
+            .arg(workshop.path(&format!("part{number}.c")))
+            .stdin(Stdio::null())
+            .status()?;
+        ensure!(status.success(), "cc failed on part{number}.c");
+    }
+    Ok(begin.elapsed())
+}

@@ -1,0 +1,112 @@
+//! What Davy costs a host: everyday loads with and without it, its own use at rest, and how many process events it
+//! takes in without loss.
+//!
+//! Only ratios within one run are reported. A machine's speed drifts, so each round measures first nothing and then
+//! the other condition, and rounds follow each other (A B A B); the ratio is taken within the round.
+
+mod agent;
+mod flood;
+mod loads;
+mod peers;
+mod ratio;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use agent::Agent;
+use loads::{LOADS, Workshop};
+use peers::Peer;
+use report::{Condition, Report};
+
+/// Measures what Davy costs, as ratios within one run.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The release binary
+    #[arg(long, default_value = "target/release/davy")]
+    davy: PathBuf,
+    /// Rounds of each condition against nothing
+    #[arg(long, default_value_t = 9)]
+    rounds: u32,
+    /// Seconds to watch the agent at rest
+    #[arg(long, default_value_t = 60)]
+    rest: u64,
+    /// Also write the numbers here, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// Processes that the bench starts itself.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Forks children that end at once, at a rate, and prints how many
+    #[command(hide = true)]
+    Flood {
+        /// Forks a second
+        rate: u32,
+        /// For how many seconds
+        seconds: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Part::Flood { rate, seconds }) = arguments.part {
+        println!("{}", flood::generate(rate, Duration::from_secs(seconds)));
+        return Ok(());
+    }
+    let davy = arguments.davy.canonicalize().context("no release binary here: make build")?;
+    let workshop = Workshop::open()?;
+    let mut report = Report::about_this_host(arguments.rounds)?;
+
+    eprintln!("davy at rest, {} s", arguments.rest);
+    let agent = Agent::start(&davy)?;
+    report.tier = agent.status()?["tier"].as_str().unwrap_or("unknown").to_owned();
+    report.rest = Some(agent.at_rest(Duration::from_secs(arguments.rest))?);
+    report.floods = flood::RATES.iter().map(|rate| flood::measure(&agent, *rate)).collect::<Result<_>>()?;
+    drop(agent);
+
+    eprintln!("nothing against davy, {} rounds", arguments.rounds);
+    let ratios = rounds(&workshop, arguments.rounds, || Agent::start(&davy))?;
+    report.conditions.push(Condition::measured("davy", ratios));
+    for peer in Peer::ALL {
+        eprintln!("nothing against {}", peer.name());
+        match peer.possible() {
+            Ok(()) => {
+                let ratios = rounds(&workshop, arguments.rounds, || peer.start())?;
+                report.conditions.push(Condition::measured(peer.name(), ratios));
+            }
+            Err(why) => report.conditions.push(Condition::impossible(peer.name(), &format!("{why:#}"))),
+        }
+    }
+
+    print!("{}", report.markdown());
+    if let Some(path) = arguments.json {
+        std::fs::write(&path, serde_json::to_string_pretty(&report)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The ratios of every load, by load and then by round.
+fn rounds<T>(workshop: &Workshop, rounds: u32, start: impl Fn() -> Result<T>) -> Result<Vec<Vec<f64>>> {
+    let mut ratios = vec![Vec::new(); LOADS.len()];
+    // The first round warms caches and is not counted.
+    for round in 0..=rounds {
+        let alone = LOADS.iter().map(|load| (load.run)(workshop)).collect::<Result<Vec<_>>>()?;
+        let running = start()?;
+        let with = LOADS.iter().map(|load| (load.run)(workshop)).collect::<Result<Vec<_>>>()?;
+        drop(running);
+        if round > 0 {
+            for (load, (alone, with)) in alone.iter().zip(&with).enumerate() {
+                ratios[load].push(with.as_secs_f64() / alone.as_secs_f64());
+            }
+        }
+    }
+    Ok(ratios)
+}

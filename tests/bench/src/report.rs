@@ -1,0 +1,123 @@
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::agent::Rest;
+use crate::flood::Flood;
+use crate::loads::LOADS;
+use crate::ratio::Ratio;
+
+/// One run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    kernel: String,
+    cpu: String,
+    cpus: usize,
+    /// Runnable processes a minute on average when the run began: a busy host gives wide ranges.
+    load: f64,
+    rounds: u32,
+    /// The tier that the agent ran in.
+    pub(crate) tier: String,
+    pub(crate) rest: Option<Rest>,
+    pub(crate) floods: Vec<Flood>,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// What ran beside the loads.
+#[derive(Debug, Serialize)]
+pub(crate) struct Condition {
+    name: String,
+    /// By load; empty when it could not run.
+    ratios: Vec<Option<Ratio>>,
+    /// Why it could not run.
+    impossible: Option<String>,
+}
+
+impl Condition {
+    pub(crate) fn measured(name: &str, rounds: Vec<Vec<f64>>) -> Self {
+        let ratios = rounds.iter().map(|rounds| Ratio::of(rounds)).collect();
+        Self { name: name.to_owned(), ratios, impossible: None }
+    }
+
+    pub(crate) fn impossible(name: &str, why: &str) -> Self {
+        Self { name: name.to_owned(), ratios: Vec::new(), impossible: Some(why.to_owned()) }
+    }
+}
+
+impl Report {
+    pub(crate) fn about_this_host(rounds: u32) -> Result<Self> {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = fs::read_to_string("/proc/loadavg")?;
+        Ok(Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            cpu: model.map_or_else(String::new, |(_, name)| name.to_owned()),
+            cpus: std::thread::available_parallelism()?.get(),
+            load: load.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0),
+            rounds,
+            tier: String::new(),
+            rest: None,
+            floods: Vec::new(),
+            conditions: Vec::new(),
+        })
+    }
+
+    /// Tables for people.
+    pub(crate) fn markdown(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "Linux {}, {} x {}, load {:.1} at the start, tier {}, {} rounds.\n",
+            self.kernel, self.cpus, self.cpu, self.load, self.tier, self.rounds
+        )?;
+        writeln!(out, "| time against nothing, median (quartiles) | goal |{}", self.names())?;
+        writeln!(out, "|---|---|{}", "---|".repeat(self.ran().count()))?;
+        for (number, load) in LOADS.iter().enumerate() {
+            write!(out, "| {} | {:.2} |", load.name, load.goal)?;
+            for condition in self.ran() {
+                match &condition.ratios[number] {
+                    Some(r) => write!(out, " {:.3} ({:.3} to {:.3}) |", r.median, r.lower, r.upper)?,
+                    None => write!(out, " |")?,
+                }
+            }
+            writeln!(out)?;
+        }
+        for condition in &self.conditions {
+            if let Some(why) = &condition.impossible {
+                writeln!(out, "\n{} was not run: {why}.", condition.name)?;
+            }
+        }
+        if let Some(rest) = &self.rest {
+            writeln!(
+                out,
+                "\nAt rest, {:.0} s, {} processes on the host: {:.2} % of one core (goal 0.3), {:.1} MB resident (goal 60).",
+                rest.seconds,
+                rest.processes,
+                rest.cpu_percent,
+                rest.resident as f64 / 1e6
+            )?;
+        }
+        writeln!(out, "\n| process events a second: asked | made | taken in | lost |\n|---|---|---|---|")?;
+        for flood in &self.floods {
+            let lost = if flood.lost.is_empty() { "nothing".to_owned() } else { flood.lost.join(", ") };
+            writeln!(out, "| {} | {:.0} | {:.0} | {lost} |", flood.asked, flood.made, flood.taken)?;
+        }
+        Ok(())
+    }
+
+    fn ran(&self) -> impl Iterator<Item = &Condition> {
+        self.conditions.iter().filter(|condition| condition.impossible.is_none())
+    }
+
+    fn names(&self) -> String {
+        self.ran().map(|condition| format!(" {} |", condition.name)).collect()
+    }
+}
