@@ -19,6 +19,8 @@ use crate::watch::Watch;
 
 /// What an agent may use to learn what ordinarily runs here before the first case.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How many findings about processes of others are kept; further ones are left out.
+const STRANGERS: usize = 256;
 /// How long a miner may take to fill its memory and reach its steady state.
 const PREPARATION: Duration = Duration::from_secs(110);
 
@@ -112,7 +114,8 @@ impl Exam {
         };
         let new = self.strangers.iter().all(|stranger| stranger.id != finding.id);
         let pids = finding.subject.iter().chain(&finding.processes).map(|key| key.pid);
-        if finding.kind == FindingKind::Mining && new && !pids.into_iter().any(known) {
+        let room = self.strangers.len() < STRANGERS;
+        if finding.kind == FindingKind::Mining && new && room && !pids.into_iter().any(known) {
             self.strangers.push(finding);
         }
     }

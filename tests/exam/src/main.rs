@@ -11,7 +11,7 @@ use davy_test_exam::{Exam, Length, Report, full, obstacle, short};
 #[derive(Parser)]
 #[command(name = "davy-test-exam", about = "Real miners and honest loads before a live agent")]
 struct Arguments {
-    /// Every miner, disguise, transport and load (about an hour).
+    /// Every miner, disguise, transport and load (about forty minutes).
     #[arg(long, conflicts_with = "short")]
     full: bool,
     /// A dozen that has each of them once (under four minutes); the default.

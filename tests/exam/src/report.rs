@@ -66,6 +66,9 @@ pub struct Report {
     pub strangers: Vec<String>,
 }
 
+/// How many findings about processes of others the tables name.
+const STRANGERS_SHOWN: usize = 5;
+
 const SIGNALS: [Signal; 14] = [
     Signal::RoundingMode,
     Signal::ComputeShape,
@@ -167,8 +170,13 @@ impl Report {
                 agent.gaps,
             );
         }
-        for stranger in &self.strangers {
-            let _ = writeln!(text, "\nSaid of a process that is no case's: {stranger}");
+        if !self.strangers.is_empty() {
+            let count = self.strangers.len();
+            let _ =
+                writeln!(text, "\nFindings of mining about processes that the exam did not start: {count}");
+        }
+        for stranger in self.strangers.iter().take(STRANGERS_SHOWN) {
+            let _ = writeln!(text, "- {stranger}");
         }
         text
     }
