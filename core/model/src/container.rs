@@ -78,6 +78,7 @@ fn shown(id: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::container_of;
+    use proptest::prelude::*;
 
     const ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
@@ -123,5 +124,12 @@ mod tests {
         }
         assert_eq!(container_of(&format!("/machine.slice/libpod-conmon-{ID}.scope")), None);
         assert_eq!(container_of(&format!("/kubepods.slice/crio-conmon-{ID}.scope")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_makes_it_panic(path in "(/|[a-f0-9]{31,65}|docker-|\\.scope|lxc|machine-|:|\\PC{0,5}){0,10}") {
+            prop_assert!(container_of(&path).is_none_or(|id| (1..=12).contains(&id.chars().count())));
+        }
     }
 }

@@ -72,6 +72,7 @@ fn unescape(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::parse_mountinfo;
+    use proptest::prelude::*;
 
     #[test]
     fn a_table_is_read_with_odd_lines_left_out() {
@@ -83,5 +84,18 @@ mod tests {
         assert_eq!((mounts[0].id, mounts[0].device), (27, (254, 0)));
         assert_eq!((mounts[1].point.as_str(), mounts[1].root.as_str()), ("/my disk", "/mnt1"));
         assert_eq!((mounts[1].kind.as_str(), mounts[1].source.as_str()), ("tmpfs", "a\\b"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_mountinfo(&bytes);
+        }
+
+        #[test]
+        fn no_line_of_the_form_makes_it_panic(point in "[/a-z\\\\0-9]{0,20}", kind in "\\PC{0,5}") {
+            let table = format!("1 2 3:4 / {point} rw x:1 - {kind} s o\n");
+            prop_assert!(parse_mountinfo(table.as_bytes()).len() <= 1);
+        }
     }
 }
