@@ -61,6 +61,8 @@ pub(crate) struct Arbiter {
     /// What was decided, so that a finding that grows is not answered twice; the mode belongs to it, because what would
     /// have been done under observe may be done later under enforce.
     decided: BTreeSet<(FindingId, String, bool)>,
+    /// What an administrator undid: the same is not done again to the same process or file, also after a restart.
+    let_be: BTreeSet<String>,
     cases: BTreeMap<IncidentId, Vec<Case>>,
     order: VecDeque<IncidentId>,
     /// Actions in force that end by themselves.
@@ -85,6 +87,7 @@ impl Arbiter {
             block,
             intake,
             decided: BTreeSet::new(),
+            let_be: BTreeSet::new(),
             cases: BTreeMap::new(),
             order: VecDeque::new(),
             timed: Vec::new(),
@@ -95,6 +98,10 @@ impl Arbiter {
     /// Takes over what an earlier agent left: actions that were intended when it died, and timed ones in force.
     pub(crate) fn take_over(&mut self, journal: Vec<ActionRecord>) {
         for mut record in journal {
+            if record.state == ActionState::Undone {
+                self.leave_alone(&record.action);
+                continue;
+            }
             if record.state == ActionState::Intended {
                 let outcome = self.responder.settle(&record);
                 settle(&mut record, outcome);
@@ -149,8 +156,8 @@ impl Arbiter {
         });
         for proposal in in_order(&case.proposals, &decision.actions) {
             let action = timed(proposal.action.clone(), &policy);
-            let key = (case.finding.id, fingerprint(&action), enforce);
-            if !self.decided.insert(key) {
+            let print = fingerprint(&action);
+            if self.let_be.contains(&print) || !self.decided.insert((case.finding.id, print, enforce)) {
                 continue;
             }
             if !enforce {
@@ -235,7 +242,7 @@ impl Arbiter {
         // Backwards: a file must lie in its place again before what runs it goes on.
         records.sort_by_key(|r| std::cmp::Reverse(r.id));
         let mut lines = Vec::new();
-        let mut undone = 0;
+        let mut undone = 0_u32;
         let mut failed = false;
         for mut record in records {
             if !record.undoable {
@@ -244,7 +251,10 @@ impl Arbiter {
             }
             let outcome = self.responder.undo(&record);
             failed |= outcome.state != ActionState::Undone;
-            undone += u32::from(outcome.state == ActionState::Undone);
+            if outcome.state == ActionState::Undone {
+                undone += 1;
+                self.leave_alone(&record.action);
+            }
             record.changed = clock::now();
             record.state =
                 if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
@@ -255,6 +265,16 @@ impl Arbiter {
             self.change(&record);
         }
         if failed || undone == 0 { Err(lines.join("\n")) } else { Ok(lines.join("\n")) }
+    }
+
+    /// Remembers what was undone. A destination is left out: another miner may dial it tomorrow.
+    fn leave_alone(&mut self, action: &Action) {
+        if !matches!(action, Action::Cut { .. } | Action::Alert) {
+            self.let_be.insert(fingerprint(action));
+            if self.let_be.len() > MAX_CASES {
+                self.let_be.pop_first();
+            }
+        }
     }
 
     fn expire(&mut self) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use davy_detect::{Detector, Settings};
-use davy_model::{Capability, Mode, Probe};
+use davy_model::{ActionState, Capability, Mode, Probe};
 use davy_policy::Policy;
 use davy_respond::{Responder, ResponderConfig};
 use davy_store::{Limits, Store};
@@ -36,6 +36,9 @@ const ORDERS: usize = 1024;
 
 /// How many live events and findings a slow follower may fall behind before it misses some.
 const LIVE: usize = 4096;
+
+/// How many of the newest lines of the journal are searched for what was undone.
+const UNDONE_LOOKED_AT: u32 = 1000;
 
 /// How often the store looks after its bounds.
 const MAINTAIN: Duration = Duration::from_secs(60);
@@ -147,7 +150,9 @@ async fn live(options: &AgentOptions) -> Result<()> {
         block,
         intake.clone(),
     );
-    let journal = store.open_actions().await.context("cannot read the journal")?;
+    let mut journal = store.open_actions().await.context("cannot read the journal")?;
+    let undone = store.actions(UNDONE_LOOKED_AT).await.context("cannot read the journal")?;
+    journal.extend(undone.into_iter().filter(|r| r.state == ActionState::Undone));
     let sockets = Sockets::bind(paths)?;
     let threads = Threads {
         engine: std::thread::Builder::new()
