@@ -105,7 +105,7 @@ pub(crate) fn look(time: Timestamp, info: &ProcessInfo, names: &KnownNames, note
             low.split_once('=').filter(|(name, _)| name.starts_with("--algo")).map(|(_, value)| value);
         let value = value.or_else(|| matches!(previous, "-a" | "--algo").then_some(low.as_str()));
         if let Some(algorithm) = value.and_then(|value| ALGORITHMS.iter().find(|a| value == **a)) {
-            add("words/option", WORDS_OPTION, format!("its arguments choose the algorithm {algorithm}"));
+            add("words/algorithm", WORDS_OPTION, format!("its arguments choose the algorithm {algorithm}"));
         }
         if let Some(coin) = wallet(argument.rsplit_once('=').map_or(argument.as_str(), |(_, value)| value)) {
             let weight = if coin == "Monero" { WORDS_WALLET } else { WORDS_WALLET / 2.0 };

@@ -191,7 +191,7 @@ impl Detector {
     #[must_use]
     pub fn busiest(&self, n: usize) -> Vec<TreeView> {
         let mut sums: HashMap<UnitKey, (ComputeSum, ProcessKey, f64)> = HashMap::new();
-        for (process, thread) in self.threads.lately() {
+        for (process, thread) in self.threads.lately(self.threads.time()) {
             let Some(track) = &thread.compute else { continue };
             let entry = sums.entry(self.processes.unit_of(process)).or_insert_with(|| {
                 (ComputeSum::new(self.threads.cpus, self.threads.sessions), *process, -1.0)
@@ -279,7 +279,7 @@ impl Detector {
     /// Sums up the threads of every unit that computes.
     fn weigh_threads(&mut self, now: Timestamp) -> Vec<(UnitKey, f64)> {
         let mut sums: HashMap<UnitKey, (RoundingSum, ComputeSum, ProcessKey)> = HashMap::new();
-        for (process, thread) in self.threads.lately() {
+        for (process, thread) in self.threads.lately(now) {
             let Some(track) = &thread.compute else { continue };
             let entry = sums.entry(self.processes.unit_of(process)).or_insert_with(|| {
                 let compute = ComputeSum::new(self.threads.cpus, self.threads.sessions);
@@ -347,15 +347,14 @@ impl Detector {
         }
     }
 
-    /// A flow's score may fall as more of it is seen; another flow's stands beside it.
+    /// A flow's score may fall as more of it is seen; beside another flow's, the higher one stands.
     fn note_shape(&mut self, owner: &ProcessKey, found: Evidence) {
         let unit = self.processes.unit_of(owner);
         if let Some(case) = self.cases.get_mut(&unit)
             && case.ledger.flow_of("pool_shape") == found.flow
         {
-            case.ledger.withdraw("pool_shape");
-        }
-        if found.weight > 0.0 {
+            case.ledger.note("pool_shape", Evidence { process: Some(*owner), ..found });
+        } else if found.weight > 0.0 {
             self.note_of(owner, "pool_shape", found);
         }
     }

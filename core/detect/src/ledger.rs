@@ -16,6 +16,8 @@ pub(crate) type Topic = &'static str;
 struct Entry {
     topic: Topic,
     first: Timestamp,
+    /// The most it ever weighed, so that a weight that goes up and down is no growth each time.
+    peak: f32,
     evidence: Evidence,
 }
 
@@ -31,8 +33,9 @@ impl Ledger {
     /// Notes evidence of a topic. What was noted before of that topic is replaced; a state measured again may weaken.
     pub(crate) fn note(&mut self, topic: Topic, evidence: Evidence) {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.topic == topic) {
-            if evidence.weight >= entry.evidence.weight + 1.0 {
+            if evidence.weight >= entry.peak + 1.0 {
                 self.grown += 1;
+                entry.peak = evidence.weight;
             }
             entry.evidence = evidence;
             return;
@@ -49,7 +52,7 @@ impl Ledger {
             }
         }
         self.grown += 1;
-        self.entries.push(Entry { topic, first: evidence.time, evidence });
+        self.entries.push(Entry { topic, first: evidence.time, peak: evidence.weight, evidence });
     }
 
     /// Notes evidence unless stronger evidence of that topic is there already; then only its time is renewed.

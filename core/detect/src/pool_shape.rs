@@ -123,9 +123,11 @@ impl Exchanges {
         // Every solution is answered.
         points += if self.solutions.len() as u32 * 10 >= self.sent * 9 { 1.0 } else { -2.0 };
         // Solutions differ in a nonce of fixed length, answers in a counter, jobs in a blob.
-        points += agreement(&self.solutions, solution, 0.08) * 1.5;
-        points += agreement(&self.answers, answer, 0.10);
-        points += agreement(&self.pushes, push, 0.15) * 1.5;
+        let fixed = agreement(&self.solutions, solution, 0.08);
+        // A nonce has one length whatever is mined, so this is the surest of the three.
+        points += if fixed < 0.0 { fixed * 2.0 } else { fixed };
+        points += agreement(&self.answers, answer, 0.10) * 0.67;
+        points += agreement(&self.pushes, push, 0.15);
         // A yes is shorter than what it answers; an echo is not.
         points += if answer + 8 < solution && answer <= 200 { 1.5 } else { -2.0 };
         // A job carries a block's header; a tick or a key's echo does not.
@@ -182,10 +184,20 @@ fn median(sizes: &[u32]) -> u32 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
-/// How well sizes agree, -1 to 1: the share within `tolerance` (or 10 bytes) of the usual one. One size alone says nothing, two say little.
+/// Points for sizes that fall into two kinds, each within `tolerance` or 10 bytes, as a pool's and a miner's do. Sizes as people or
+/// programs happen to write them speak louder against a pool than fixed ones for it; one size alone says nothing, two say little.
 fn agreement(sizes: &[u32], usual: u32, tolerance: f64) -> f64 {
-    let margin = (f64::from(usual) * tolerance).max(10.0);
-    let near = sizes.iter().filter(|s| (f64::from(**s) - f64::from(usual)).abs() <= margin).count();
-    let share = near as f64 / sizes.len().max(1) as f64;
-    (share * 2.0 - 1.0) * (1.0 - 1.0 / sizes.len().max(1) as f64)
+    let near = |size: &u32, usual: u32| {
+        let margin = (f64::from(usual) * tolerance).max(10.0);
+        (f64::from(*size) - f64::from(usual)).abs() <= margin
+    };
+    let others: Vec<u32> = sizes.iter().copied().filter(|s| !near(s, usual)).collect();
+    let second = median(&others);
+    let again = others.iter().filter(|s| near(s, second)).count();
+    // A kind of its own is one that came twice.
+    let again = if again >= 2 { again } else { 0 };
+    let count = sizes.len().max(1) as f64;
+    let share = (sizes.len() - others.len() + again) as f64 / count;
+    let points = if share < 0.67 { (share - 0.67) * 8.0 } else { (share * 2.0 - 1.0) * 1.5 };
+    points * (1.0 - 1.0 / count)
 }

@@ -84,12 +84,11 @@ impl ThreadTable {
         }
     }
 
-    /// The threads seen in the last sweeps, with what was seen of them. One that is missing used no CPU since.
-    pub(crate) fn lately(&self) -> impl Iterator<Item = (&ProcessKey, &Thread)> {
-        let newest = self.time;
+    /// The threads seen in the last sweeps before `now`, with what was seen of them. One that is missing used no CPU since.
+    pub(crate) fn lately(&self, now: Timestamp) -> impl Iterator<Item = (&ProcessKey, &Thread)> {
         self.entries
             .iter()
-            .filter(move |(_, thread)| newest.secs_since(thread.time) < LATELY_SECS)
+            .filter(move |(_, thread)| now.secs_since(thread.time) < LATELY_SECS)
             .map(|((process, _), thread)| (process, thread))
     }
 

@@ -44,8 +44,8 @@ impl Class {
             Class::Disguise => 8.0,
             // An administrator may kill processes and edit crontab on the same day.
             Class::Campaign => 5.0,
-            // Someone may search for or document those words.
-            Class::Words => 12.0,
+            // Someone may search for or document those words; 12.5 leaves 41 %.
+            Class::Words => 12.5,
         }
     }
 

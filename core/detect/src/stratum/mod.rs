@@ -142,10 +142,10 @@ impl Dialogue {
         self.sent.dialect.or(self.received.dialect).or(self.noise.then_some(Dialect::Version2))
     }
 
-    /// The algorithm or coin, when told.
+    /// The algorithm of the jobs, when told. What a miner offers when it logs in is a list of all it can.
     #[must_use]
     pub fn algorithm(&self) -> Option<&str> {
-        self.received.algorithm.as_deref().or(self.sent.algorithm.as_deref())
+        [&self.received, &self.sent].into_iter().filter(|s| s.jobs).find_map(|s| s.algorithm.as_deref())
     }
 
     /// The miner's name for itself, when told.
@@ -292,8 +292,10 @@ fn method(value: &[u8], key: &[u8], speech: &mut Speech, seen: &mut Seen) {
     }
 }
 
+/// The first word of a name, when it can be shown.
 fn name_of(value: &[u8]) -> Option<String> {
+    let value = value.split(|b| *b == b' ').next().unwrap_or(value);
     let value = &value[..value.len().min(MAX_NAME)];
-    (!value.is_empty() && value.iter().all(|b| b.is_ascii_graphic() || *b == b' '))
+    (!value.is_empty() && value.iter().all(u8::is_ascii_graphic))
         .then(|| String::from_utf8_lossy(value).into_owned())
 }
