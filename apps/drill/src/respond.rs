@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use davy_model::{Action, ActionRecord, ActionState, ProcessKey};
+use anyhow::{Context, ensure};
+use davy_model::{Action, ActionRecord, ActionState, FindingKind, ProcessKey};
 
+use crate::actor::CannotPlay;
 use crate::agent::Agent;
 use crate::drill::{Marks, Plot};
 use crate::patience::Patience;
@@ -101,11 +102,19 @@ fn freeze_undo(watch: &mut Watch<'_>, agent: &Agent) -> anyhow::Result<Seen> {
     let (Some(incident), Some(Found { finding, .. })) = (incident, &watch.found) else {
         return Ok(Seen::not(watch, "no incident about the act"));
     };
-    // What follows stops every living process of the incident, so there must be none but the act. Earlier acts may be
-    // part of it; they are dead.
-    let all = incident.findings.iter().chain([finding]).flat_map(|f| f.processes.iter().chain(&f.subject));
-    if let Some(other) = all.filter(|p| p.pid != pid).find(|p| is_alive(p)) {
-        bail!("the incident is about process {} too, so nothing was frozen", other.pid);
+    // What follows stops every living miner of the incident, so there must be none but the act: an incident joins by
+    // cause, and the cause may be a session that others work in. Earlier acts may be part of it; they are dead.
+    let mining = incident.findings.iter().filter(|f| f.kind == FindingKind::Mining).chain([finding]);
+    let ordered = watch.of_incident(incident.id)?;
+    let frozen = ordered.iter().filter_map(|r| match &r.action {
+        Action::Freeze { root, tree } => Some(tree.iter().chain([root])),
+        _ => None,
+    });
+    let stopped = mining.flat_map(|f| f.processes.iter().chain(&f.subject)).chain(frozen.flatten());
+    if let Some(other) = stopped.filter(|p| p.pid != pid).find(|p| is_alive(p)) {
+        let why =
+            format!("the incident is about another miner too, process {}, so nothing was frozen", other.pid);
+        return Err(CannotPlay(why).into());
     }
     agent.freeze(incident.id).context("freeze by order")?;
     let Some(stop_ms) = watch.stands_still()? else {

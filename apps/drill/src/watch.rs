@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use davy_model::{Action, ActionRecord, ActionState, Finding, Incident, Timestamp};
+use davy_model::{Action, ActionRecord, ActionState, Finding, Incident, IncidentId, Timestamp};
 
 use crate::actor::Actor;
 use crate::agent::Agent;
@@ -124,6 +124,12 @@ impl<'a> Watch<'a> {
     pub(crate) fn actions(&self, wanted: impl Fn(&Action) -> bool) -> anyhow::Result<Vec<ActionRecord>> {
         let actions = self.agent.actions(self.since)?;
         Ok(actions.into_iter().filter(|r| wanted(&r.action)).collect())
+    }
+
+    /// Actions of an incident, done or only thought of, whenever that was.
+    pub(crate) fn of_incident(&self, incident: IncidentId) -> anyhow::Result<Vec<ActionRecord>> {
+        let actions = self.agent.actions(Timestamp::default())?;
+        Ok(actions.into_iter().filter(|r| r.incident == Some(incident)).collect())
     }
 
     /// The first of those actions that was done; the reason, when the agent tried and did not.
