@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
-# Measures, and leaves the numbers in target/bench.json; then runs the full exam.
+# Measures what Davy costs, then sits the full exam; the numbers are left in target/bench.json and target/exam.json.
+# Arguments go to the cost part: --rounds 3 --rest 10 for a first look; DAVY_BENCH_EXAM=0 leaves the exam out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo run --quiet --release --locked --package davy-test-bench -- --davy target/release/davy --json target/bench.json "$@"
+export DAVY_BIN="$PWD/target/release/davy"
+cargo run --quiet --release --locked --package davy-test-bench -- --davy "$DAVY_BIN" --json target/bench.json "$@"
+if [ "${DAVY_BENCH_EXAM:-1}" = 1 ]; then
+    cargo build --quiet --release --locked --package davy-test-miner
+    cargo run --quiet --release --locked --package davy-test-exam -- --full --json target/exam.json
+fi
