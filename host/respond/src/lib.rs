@@ -8,6 +8,7 @@ mod administrator;
 mod block;
 mod cgroup;
 mod config;
+mod cut;
 mod error;
 pub mod expiry;
 mod failsafe;
@@ -19,6 +20,7 @@ mod process;
 mod program;
 mod quarantine;
 mod responder;
+mod take;
 mod tree;
 mod undo;
 

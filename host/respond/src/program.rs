@@ -60,33 +60,33 @@ impl Role {
     /// The role of a process, by the file it runs and the user it runs as. A name alone gives none, and neither
     /// does the right file run by an ordinary user, who could load anything into it.
     pub(crate) fn of(pid: u32, parent: u32) -> Option<Self> {
-        let runs = |program: &str| is_program(pid, program);
-        if let Some(&(_, name)) = SYSTEM.iter().find(|(program, _)| runs(program)) {
+        let program = program_of(pid)?;
+        if let Some(&(_, name)) = SYSTEM.iter().find(|(path, _)| *path == program) {
             let uid = effective_uid(pid)?;
             let trusted = uid == 0 || (name == "the system bus" && bus_uids().contains(&uid));
             return trusted.then_some(Self::System(name));
         }
-        if let Some(&name) = PACKAGE_MANAGERS.iter().find(|program| runs(program)) {
+        if let Some(&name) = PACKAGE_MANAGERS.iter().find(|path| **path == program) {
             return (effective_uid(pid)? == 0).then_some(Self::PackageManager(name));
         }
-        if DOORS.iter().any(|program| runs(program)) {
-            // A session's own half of sshd runs as its user, below the half that runs as root.
-            let root_above =
-                || effective_uid(parent) == Some(0) && DOORS.iter().any(|door| is_program(parent, door));
-            return (effective_uid(pid)? == 0 || root_above()).then_some(Self::Door);
-        }
-        None
+        // A session's own half of sshd runs as its user, below the half that runs as root.
+        let is_door = |program: &str| DOORS.contains(&program);
+        let root_above = || {
+            effective_uid(parent) == Some(0) && program_of(parent).is_some_and(|program| is_door(&program))
+        };
+        (is_door(&program) && (effective_uid(pid)? == 0 || root_above())).then_some(Self::Door)
     }
 }
 
-/// Whether a process runs this very file. A program that was replaced by an upgrade while it ran counts where
-/// it lives in Davy's own mount namespace: there nobody but root could have put another file at its path.
-fn is_program(pid: u32, program: &str) -> bool {
-    let Some((file, path)) = image(pid) else { return false };
-    let Some(path) = path.to_str() else { return false };
+/// The path of the program a process runs, when it is what lies at that path in Davy's own view of the file
+/// system. A program that was replaced by an upgrade while it ran counts where it lives in Davy's own mount
+/// namespace: there nobody but root could have put another file at a system path.
+fn program_of(pid: u32) -> Option<String> {
+    let (file, path) = image(pid)?;
+    let path = path.to_str()?;
     match path.strip_suffix(" (deleted)") {
-        Some(path) => path == program && same_mount_namespace(pid),
-        None => path == program && file_id(Path::new(program)) == Some(file),
+        Some(path) => same_mount_namespace(pid).then(|| path.to_owned()),
+        None => (file_id(Path::new(path)) == Some(file)).then(|| path.to_owned()),
     }
 }
 

@@ -1,13 +1,13 @@
 use std::{io::Write, path::Path};
 
-use davy_model::{Action, ActionRecord, ActionState, Destination, FileId, ProcessKey};
+use davy_model::{Action, ActionRecord, ActionState, ProcessKey};
 
 use crate::{
     Block, Error, Outcome, Prepared, Refusal, ResponderConfig, SealedFile, failsafe,
     freeze::{self, sort_out},
     kill::kill,
     process,
-    quarantine::{Original, Restored, Vault, owner_of, restore},
+    quarantine::Vault,
     tree::Tree,
     undo::Undo,
 };
@@ -17,9 +17,9 @@ use crate::{
 /// The order is the caller's: [`Responder::prepare`], write the journal line as intended with
 /// [`Prepared::undo`], [`Responder::carry_out`], write the outcome.
 pub struct Responder {
-    config: ResponderConfig,
-    block: Option<Box<dyn Block>>,
-    vault: Vault,
+    pub(crate) config: ResponderConfig,
+    pub(crate) block: Option<Box<dyn Block>>,
+    pub(crate) vault: Vault,
 }
 
 impl Responder {
@@ -219,183 +219,5 @@ impl Responder {
             (None, 1) => Outcome::final_state(ActionState::Undone, "1 process runs on"),
             (None, n) => Outcome::final_state(ActionState::Undone, format!("{n} processes run on")),
         }
-    }
-
-    fn prepare_quarantine(
-        &self,
-        path: &Path,
-        file: FileId,
-        process: Option<&ProcessKey>,
-    ) -> Result<Undo, Refusal> {
-        if let Some(owner) = owner_of(file) {
-            return Err(Refusal::new(format!("the program is the system's own ({owner}); not taken away")));
-        }
-        let original = Original::reach(path, file, process)
-            .map_err(|reach| Refusal::new(format!("{}: {reach}", path.display())))?;
-        let bytes = original.meta.len();
-        match self.vault.refuses(bytes).and_then(|full| Ok((full, self.vault.next_number()?))) {
-            Ok((None, sealed)) => Ok(Undo::Restore { sealed }),
-            Ok((Some(full), _)) => Err(Refusal::new(full)),
-            Err(error) => Err(Refusal::new(error.to_string())),
-        }
-    }
-
-    fn quarantine(&self, number: u64, path: &str, file: FileId, process: Option<&ProcessKey>) -> Outcome {
-        if let Err(refusal) = self.prepare_quarantine(Path::new(path), file, process) {
-            return Outcome::final_state(ActionState::Refused, refusal.reason);
-        }
-        let original = match Original::reach(Path::new(path), file, process) {
-            Ok(original) => original,
-            Err(reach) => return Outcome::failed(format!("{path}: {reach}")),
-        };
-        let record = match self.vault.put(number, path, &original) {
-            Ok(record) => record,
-            Err(error) => return Outcome::failed(error.to_string()),
-        };
-        match original.unlink() {
-            Ok(taken) => taken_outcome(&record, taken),
-            Err(reach) => {
-                self.vault.remove(number);
-                Outcome::failed(format!("{path} cannot be taken away: {reach}"))
-            }
-        }
-    }
-
-    /// What became of a quarantine that was cut short; `None` when it must be begun anew.
-    fn settle_quarantine(&self, record: &ActionRecord, number: u64) -> Option<Outcome> {
-        let Action::Quarantine { path, file, process } = &record.action else { return None };
-        let sealed = self.vault.record(number).ok().flatten().filter(|sealed| sealed.file == *file);
-        match (sealed, Original::reach(Path::new(path), *file, process.as_ref())) {
-            // Sealed, and its name is gone: only the journal was missing.
-            (Some(sealed), Err(_)) => Some(taken_outcome(&sealed, sealed.place.is_some())),
-            (Some(sealed), Ok(original)) if original.place().is_none() => {
-                Some(taken_outcome(&sealed, sealed.place.is_some()))
-            }
-            (Some(_), Ok(_)) => {
-                self.vault.remove(number);
-                None
-            }
-            (None, _) => None,
-        }
-    }
-
-    fn restore(&self, record: &ActionRecord, number: u64) -> Outcome {
-        let failed = |note: String, undoable| Outcome {
-            state: record.state,
-            note,
-            undoable,
-            undo: record.undo.clone(),
-        };
-        let sealed = match self.vault.record(number) {
-            Ok(Some(sealed)) => sealed,
-            Ok(None) => return failed(format!("there is no file {number} in quarantine any more"), false),
-            Err(error) => return failed(error.to_string(), true),
-        };
-        match restore(&self.vault, &sealed) {
-            Ok(Restored { path, beside, missing }) => {
-                self.vault.remove(number);
-                let mut note = match beside {
-                    false => format!("{} is back", path.display()),
-                    true => format!(
-                        "something else is at {} now, so the file was put back as {}",
-                        sealed.path,
-                        path.display()
-                    ),
-                };
-                if !missing.is_empty() {
-                    note.push_str(&format!("; without {}", missing.join(", ")));
-                }
-                Outcome::final_state(ActionState::Undone, note)
-            }
-            Err(reason) => failed(format!("{reason}; it stays in quarantine as number {number}"), true),
-        }
-    }
-
-    fn prepare_cut(&self, destination: &Destination) -> Result<Undo, Refusal> {
-        if self.block.is_none() {
-            return Err(Refusal::new("nothing on this host can cut flows"));
-        }
-        match failsafe::keeps(destination, &process::snapshot()) {
-            Some(reason) => Err(Refusal::new(reason)),
-            None => Ok(Undo::Unblock { destination: *destination }),
-        }
-    }
-
-    fn cut(&self, destination: Destination, seconds: u32) -> Outcome {
-        if let Err(refusal) = self.prepare_cut(&destination) {
-            return Outcome::final_state(ActionState::Refused, refusal.reason);
-        }
-        let Some(block) = &self.block else { return Outcome::failed("nothing on this host can cut flows") };
-        let name = name_of(&destination);
-        // Blocked first, so that what is ended cannot come back in between.
-        if let Err(reason) = block.block(destination, (seconds > 0).then_some(seconds)) {
-            return Outcome::failed(format!("{name} cannot be cut off: {reason}"));
-        }
-        let ended = match block.destroy(destination) {
-            Ok(0) => "no connection was open".to_owned(),
-            Ok(1) => "1 connection ended".to_owned(),
-            Ok(n) => format!("{n} connections ended"),
-            Err(reason) => format!("what was open could not be ended: {reason}"),
-        };
-        let time =
-            if seconds == 0 { "until undone".to_owned() } else { format!("for {}", duration(seconds)) };
-        Outcome {
-            state: ActionState::Done,
-            note: format!("{name} cut off {time}; {ended}"),
-            undoable: true,
-            undo: Undo::Unblock { destination }.to_json(),
-        }
-    }
-
-    fn unblock(&self, record: &ActionRecord, destination: Destination) -> Outcome {
-        let result = match &self.block {
-            Some(block) => block.unblock(destination),
-            None => Err("nothing on this host can cut flows".into()),
-        };
-        let name = name_of(&destination);
-        match result {
-            Ok(()) => Outcome::final_state(ActionState::Undone, format!("{name} can be reached again")),
-            Err(reason) => Outcome {
-                state: record.state,
-                note: format!("{name} is still cut off: {reason}"),
-                undoable: true,
-                undo: record.undo.clone(),
-            },
-        }
-    }
-}
-
-fn taken_outcome(record: &SealedFile, taken: bool) -> Outcome {
-    let SealedFile { number, path, bytes, sha256, links, .. } = record;
-    let short = &sha256[..sha256.len().min(12)];
-    let mut note = match taken {
-        true => format!("{path} ({bytes} bytes, SHA-256 {short}…) taken into quarantine as number {number}"),
-        false => format!(
-            "{path} has no name on the host; its content ({bytes} bytes, SHA-256 {short}…) is kept as number {number}"
-        ),
-    };
-    if taken && *links > 1 {
-        note.push_str(&format!("; it still has {} other name(s) on the host", links - 1));
-    }
-    Outcome {
-        state: ActionState::Done,
-        note,
-        undoable: taken,
-        undo: Undo::Restore { sealed: *number }.to_json(),
-    }
-}
-
-fn name_of(destination: &Destination) -> String {
-    match destination.port {
-        0 => destination.address.to_string(),
-        port => std::net::SocketAddr::new(destination.address, port).to_string(),
-    }
-}
-
-fn duration(seconds: u32) -> String {
-    match seconds {
-        s if s % 3600 == 0 => format!("{} h", s / 3600),
-        s if s % 60 == 0 => format!("{} min", s / 60),
-        s => format!("{s} s"),
     }
 }

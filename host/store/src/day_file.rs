@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use davy_model::Timestamp;
@@ -59,7 +60,7 @@ impl DayFile {
     }
 
     /// Writes all rows or none, with the program path of each process for the roll-ups.
-    pub(crate) async fn append(&mut self, rows: &[(Row, String)]) -> Result<(), Error> {
+    pub(crate) async fn append(&mut self, rows: &[(Row, Arc<str>)]) -> Result<(), Error> {
         let fault = self.fault("write events to");
         let mut kinds = Vec::with_capacity(rows.len());
         for (row, _) in rows {
@@ -130,22 +131,27 @@ impl DayFile {
 
     async fn roll_up(
         &mut self,
-        rows: &[(Row, String)],
+        rows: &[(Row, Arc<str>)],
         kinds: &[i64],
     ) -> Result<HashMap<(i64, i64, String), i64>, Error> {
-        let mut rollups: HashMap<(i64, i64, String), i64> = HashMap::new();
+        let mut counts: HashMap<(i64, i64, &str), i64> = HashMap::new();
         for ((row, path), &kind) in rows.iter().zip(kinds) {
             let hour = self.day.hour_of(Timestamp(row.time));
+            *counts.entry((hour, kind, path)).or_default() += 1;
+        }
+        let mut rollups: HashMap<(i64, i64, String), i64> = HashMap::new();
+        for ((hour, kind, path), events) in counts {
             let known = self.known_in(hour).await?;
-            let path = if known.contains(&(kind, path.clone())) {
-                path.clone()
+            let key = (kind, path.to_owned());
+            let path = if known.contains(&key) {
+                key.1
             } else if known.len() < MAX_ROLLUPS_AN_HOUR {
-                known.insert((kind, path.clone()));
-                path.clone()
+                known.insert(key.clone());
+                key.1
             } else {
                 OTHER_PATHS.to_owned()
             };
-            *rollups.entry((hour, kind, path)).or_default() += 1;
+            *rollups.entry((hour, kind, path)).or_default() += events;
         }
         Ok(rollups)
     }

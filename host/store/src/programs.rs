@@ -1,4 +1,7 @@
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use davy_model::{Event, EventKind, ProcessKey};
 
@@ -8,16 +11,16 @@ const MAX_PROCESSES: usize = 32_768;
 /// Which program each process runs, learnt from the events themselves, for the roll-ups.
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
-    paths: HashMap<ProcessKey, String>,
+    paths: HashMap<ProcessKey, Arc<str>>,
     order: VecDeque<ProcessKey>,
 }
 
 impl Programs {
     /// The path of the process that the event belongs to; empty where unknown.
-    pub(crate) fn learn(&mut self, event: &Event) -> String {
+    pub(crate) fn learn(&mut self, event: &Event) -> Arc<str> {
         match &event.kind {
             EventKind::Exec(info) | EventKind::Found(info) => {
-                self.remember(info.key, info.image.path.clone());
+                self.remember(info.key, info.image.path.as_str().into());
             }
             EventKind::Fork { child, .. } => {
                 if let Some(path) = event.process.and_then(|parent| self.paths.get(&parent)).cloned() {
@@ -37,7 +40,7 @@ impl Programs {
         path
     }
 
-    fn remember(&mut self, key: ProcessKey, path: String) {
+    fn remember(&mut self, key: ProcessKey, path: Arc<str>) {
         if self.paths.insert(key, path).is_some() {
             return;
         }
