@@ -28,13 +28,21 @@ struct {
     __type(value, u64);
 } blocked_in_scope SEC(".maps");
 
-/* Who asks: the current process, or the owner of a packet's socket. */
-static __always_inline u64 ancestor(struct __sk_buff *skb, int level)
+/*
+ * Who asks: the current process, or the owner of a packet's socket. Told by a constant and not by the pointer: 6.1
+ * does not know that a context is never NULL, and not every program type has both helpers.
+ */
+enum asker {
+    CURRENT_PROCESS,
+    PACKET_OWNER,
+};
+
+static __always_inline u64 ancestor(void *ctx, enum asker asker, int level)
 {
-    return skb ? bpf_skb_ancestor_cgroup_id(skb, level) : bpf_get_current_ancestor_cgroup_id(level);
+    return asker == PACKET_OWNER ? bpf_skb_ancestor_cgroup_id(ctx, level) : bpf_get_current_ancestor_cgroup_id(level);
 }
 
-static __always_inline bool closed(struct block_key *key, struct __sk_buff *skb)
+static __always_inline bool closed(struct block_key *key, void *ctx, enum asker asker)
 {
     struct block_entry *entry = bpf_map_lookup_elem(&blocked, key);
 
@@ -49,7 +57,7 @@ static __always_inline bool closed(struct block_key *key, struct __sk_buff *skb)
     __builtin_memcpy(scoped.address, key->address, 16);
     scoped.port = key->port;
     for (int level = 0; level < DEPTH_MAX; level++) {
-        scoped.cgroup = ancestor(skb, level);
+        scoped.cgroup = ancestor(ctx, asker, level);
         if (!scoped.cgroup)
             return false;
         u64 *until = bpf_map_lookup_elem(&blocked_in_scope, &scoped);
@@ -59,16 +67,16 @@ static __always_inline bool closed(struct block_key *key, struct __sk_buff *skb)
     return false;
 }
 
-static __always_inline int judge(struct block_key *key, struct __sk_buff *skb)
+static __always_inline int judge(struct block_key *key, void *ctx, enum asker asker)
 {
     u16 port = key->port;
 
-    if (closed(key, skb))
+    if (closed(key, ctx, asker))
         return DENY;
     if (!port)
         return ALLOW;
     key->port = 0;
-    return closed(key, skb) ? DENY : ALLOW;
+    return closed(key, ctx, asker) ? DENY : ALLOW;
 }
 
 static __always_inline void set_v4(struct block_key *key, u32 address)
@@ -83,7 +91,7 @@ static __always_inline int judge_v4(struct bpf_sock_addr *ctx)
 
     set_v4(&key, ctx->user_ip4);
     key.port = bpf_ntohs(ctx->user_port);
-    return judge(&key, 0);
+    return judge(&key, ctx, CURRENT_PROCESS);
 }
 
 static __always_inline int judge_v6(struct bpf_sock_addr *ctx)
@@ -93,7 +101,7 @@ static __always_inline int judge_v6(struct bpf_sock_addr *ctx)
 
     __builtin_memcpy(key.address, words, 16);
     key.port = bpf_ntohs(ctx->user_port);
-    return judge(&key, 0);
+    return judge(&key, ctx, CURRENT_PROCESS);
 }
 
 SEC("cgroup/connect4")
@@ -155,5 +163,5 @@ int block_packet(struct __sk_buff *skb)
     u16 *ports = data + header;
     if ((protocol == 6 || protocol == 17) && (void *)(ports + 2) <= end)
         key.port = bpf_ntohs(ports[1]);
-    return judge(&key, skb);
+    return judge(&key, skb, PACKET_OWNER);
 }

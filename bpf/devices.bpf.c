@@ -30,7 +30,7 @@ int on_device(struct bpf_cgroup_dev_ctx *ctx)
         count_loss(RECORD_DEVICE, LOSS_FULL);
         return ALLOW;
     }
-    begin(&record->head, RECORD_DEVICE, now, task);
+    begin_at(&record->head, RECORD_DEVICE, now, task);
     record->major = ctx->major;
     record->minor = ctx->minor;
     record->write = !!(access & BPF_DEVCG_ACC_WRITE);

@@ -94,38 +94,37 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 
 static __always_inline void read_identity(struct exec_record *record, struct task_struct *task)
 {
-    struct task_struct *parent = BPF_CORE_READ(task, real_parent);
-    const struct cred *cred = BPF_CORE_READ(task, cred);
-    struct nsproxy *nsproxy = BPF_CORE_READ(task, nsproxy);
-    struct pid *pid = BPF_CORE_READ(task, thread_pid);
-    unsigned int level = BPF_CORE_READ(pid, level);
+    struct task_struct *parent = task->real_parent;
+    const struct cred *cred = task->cred;
+    struct nsproxy *nsproxy = task->nsproxy;
+    struct pid *pid = task->thread_pid;
+    unsigned int level = pid->level;
 
-    record->parent = BPF_CORE_READ(parent, tgid);
-    record->parent_start = BPF_CORE_READ(parent, group_leader, start_boottime);
-    record->uid = BPF_CORE_READ(cred, uid.val);
-    record->euid = BPF_CORE_READ(cred, euid.val);
-    record->gid = BPF_CORE_READ(cred, gid.val);
+    record->parent = parent->tgid;
+    record->parent_start = parent->group_leader->start_boottime;
+    record->uid = cred->uid.val;
+    record->euid = cred->euid.val;
+    record->gid = cred->gid.val;
     bpf_core_read(&record->caps, sizeof(record->caps), &cred->cap_effective);
-    record->ns_user = BPF_CORE_READ(cred, user_ns, ns.inum);
-    record->ns_mnt = BPF_CORE_READ(nsproxy, mnt_ns, ns.inum);
-    record->ns_net = BPF_CORE_READ(nsproxy, net_ns, ns.inum);
+    record->ns_user = cred->user_ns->ns.inum;
+    record->ns_mnt = nsproxy->mnt_ns->ns.inum;
+    record->ns_net = nsproxy->net_ns->ns.inum;
+    record->ns_pid = 0;
     if (level < 32) {
         void *numbers = (void *)pid + bpf_core_field_offset(struct pid, numbers);
         struct upid *own = numbers + level * bpf_core_type_size(struct upid);
 
         record->ns_pid = BPF_CORE_READ(own, ns, ns.inum);
-    } else {
-        record->ns_pid = 0;
     }
-    record->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+    record->cgroup = task->cgroups->dfl_cgrp->kn->id;
     record->has_audit = 0;
     if (bpf_core_field_exists(task->loginuid) && bpf_core_field_exists(task->sessionid)) {
-        record->login_uid = BPF_CORE_READ(task, loginuid.val);
-        record->session = BPF_CORE_READ(task, sessionid);
+        record->login_uid = task->loginuid.val;
+        record->session = task->sessionid;
         record->has_audit = 1;
     }
     bpf_probe_read_kernel(record->comm, sizeof(record->comm), task->comm);
-    struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+    struct tty_struct *tty = task->signal->tty;
     record->tty[0] = 0;
     if (tty)
         bpf_probe_read_kernel_str(record->tty, sizeof(record->tty), tty->name);
@@ -133,14 +132,13 @@ static __always_inline void read_identity(struct exec_record *record, struct tas
 
 static __always_inline void read_image(struct exec_record *record, struct inode *inode)
 {
-    struct super_block *sb = BPF_CORE_READ(inode, i_sb);
-    unsigned long magic = BPF_CORE_READ(sb, s_magic);
+    struct super_block *sb = inode->i_sb;
+    unsigned long magic = sb->s_magic;
 
-    record->ino = BPF_CORE_READ(inode, i_ino);
-    record->nlink = BPF_CORE_READ(inode, i_nlink);
-    record->dev = BPF_CORE_READ(sb, s_dev);
-    record->memfd =
-        (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && (BPF_CORE_READ(sb, s_flags) & SB_KERNMOUNT);
+    record->ino = inode->i_ino;
+    record->nlink = inode->i_nlink;
+    record->dev = sb->s_dev;
+    record->memfd = (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && (sb->s_flags & SB_KERNMOUNT);
 }
 
 /* Copies at most `most` bytes of [from, to) of the new program's stack, and returns how many. */
@@ -179,21 +177,21 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
     begin(&record->head, RECORD_EXEC, now, task);
     read_identity(record, task);
-    read_image(record, BPF_CORE_READ(file, f_inode));
+    read_image(record, file->f_inode);
     record->args_cut = record->env_cut = 0;
     record->reserved[0] = record->reserved[1] = 0;
 
     record->args_len =
-        read_strings(work->tail, BPF_CORE_READ(mm, arg_start), BPF_CORE_READ(mm, arg_end), ARGS_MAX, &record->args_cut);
+        read_strings(work->tail, mm->arg_start, mm->arg_end, ARGS_MAX, &record->args_cut);
     at += record->args_len;
-    record->env_len = read_strings(work->tail + (at & (ARGS_MAX * 2 - 1)), BPF_CORE_READ(mm, env_start),
-                                   BPF_CORE_READ(mm, env_end), ENV_MAX, &record->env_cut);
+    record->env_len = read_strings(work->tail + (at & (ARGS_MAX * 2 - 1)), mm->env_start,
+                                   mm->env_end, ENV_MAX, &record->env_cut);
     at += record->env_len;
     u32 walk = walk_path((u64)BPF_CORE_READ(file, f_path.dentry), (u64)BPF_CORE_READ(file, f_path.mnt), at);
     record->exe_len = walk;
     record->exe_cut = walk >= WALK_CUT;
     at += record->exe_len;
-    struct fs_struct *fs = BPF_CORE_READ(task, fs);
+    struct fs_struct *fs = task->fs;
     walk = walk_path((u64)BPF_CORE_READ(fs, pwd.dentry), (u64)BPF_CORE_READ(fs, pwd.mnt), at);
     record->cwd_len = walk;
     record->cwd_cut = walk >= WALK_CUT;
@@ -214,10 +212,10 @@ int BPF_PROG(on_exit, struct task_struct *task)
     struct signal_struct *signal = task->signal;
 
     /* The group has ended when its last thread has; the count was taken down before this point. */
-    if (BPF_CORE_READ(signal, live.counter) != 0)
+    if (signal->live.counter != 0)
         return 0;
     u64 now = bpf_ktime_get_boot_ns();
-    if (!admit_process(BPF_CORE_READ(task, real_parent, tgid), BUCKET_LIFE, now, PER_SECOND(60000), 60000)) {
+    if (!admit_process(task->real_parent->tgid, BUCKET_LIFE, now, PER_SECOND(60000), 60000)) {
         count_loss(RECORD_EXIT, LOSS_THROTTLED);
         return 0;
     }
@@ -227,13 +225,12 @@ int BPF_PROG(on_exit, struct task_struct *task)
         return 0;
     }
     begin(&record->head, RECORD_EXIT, now, task);
-    struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-    u64 cpu = BPF_CORE_READ(signal, sum_sched_runtime) + BPF_CORE_READ(task, se.sum_exec_runtime);
-    if (leader != task)
-        cpu += BPF_CORE_READ(leader, se.sum_exec_runtime);
+    struct task_struct *leader = task->group_leader;
+    u64 cpu = signal->sum_sched_runtime + task->se.sum_exec_runtime;
+    if (leader->pid != task->pid)
+        cpu += leader->se.sum_exec_runtime;
     record->cpu_ns = cpu;
-    record->code = BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT ? BPF_CORE_READ(signal, group_exit_code)
-                                                                    : BPF_CORE_READ(leader, exit_code);
+    record->code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
     record->reserved = 0;
     bpf_ringbuf_submit(record, priority_flags());
     return 0;
@@ -291,7 +288,7 @@ int BPF_PROG(on_signal, int sig, struct kernel_siginfo *info, struct task_struct
     }
     begin(&record->head, RECORD_SIGNAL, now, task);
     record->target = target->tgid;
-    record->target_start = BPF_CORE_READ(target, group_leader, start_boottime);
+    record->target_start = target->group_leader->start_boottime;
     record->signal = sig;
     bpf_ringbuf_submit(record, priority_flags());
     return 0;

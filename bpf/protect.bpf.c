@@ -10,6 +10,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define DEPTH_MAX 32
 #define PTRACE_MODE_ATTACH 2
+/* x86-64 */
+#define CALL_MPROTECT 10
+#define CALL_PKEY_MPROTECT 329
 #define SIGCHLD 17
 #define SIGCONT 18
 #define SIGURG 23
@@ -139,7 +142,7 @@ static __always_inline void tell_denied(u32 act, u32 detail, struct task_struct 
         count_loss(RECORD_DENIED, LOSS_FULL);
         return;
     }
-    begin(&record->head, RECORD_DENIED, now, task);
+    begin_at(&record->head, RECORD_DENIED, now, task);
     record->target = target ? BPF_CORE_READ(target, tgid) : 0;
     record->target_start = target ? BPF_CORE_READ(target, group_leader, start_boottime) : 0;
     record->act = act;
@@ -179,7 +182,7 @@ static __always_inline int guard_change(bool guarded)
 SEC("lsm/file_open")
 int BPF_PROG(guard_open, struct file *file)
 {
-    if (!(BPF_CORE_READ(file, f_mode) & FMODE_WRITE))
+    if (!(file->f_mode & FMODE_WRITE))
         return 0;
     return guard_change(guarded_inode(BPF_CORE_READ(file, f_inode)));
 }
@@ -290,6 +293,28 @@ int BPF_PROG(on_trace, struct task_struct *target, unsigned int mode)
     return 0;
 }
 
+/*
+ * How much of a mapping is made executable. The hook sees the mapping before it is split, and neighbours may have
+ * been merged into it, so the system call's own range is asked as well.
+ */
+static __always_inline u64 length_asked(struct task_struct *task, u64 from, u64 to)
+{
+#if defined(__TARGET_ARCH_x86)
+    struct pt_regs *registers = (void *)bpf_task_pt_regs(task);
+    u64 call = BPF_CORE_READ(registers, orig_ax);
+    u64 begin = BPF_CORE_READ(registers, di);
+    u64 end = begin + BPF_CORE_READ(registers, si);
+
+    if (call != CALL_MPROTECT && call != CALL_PKEY_MPROTECT)
+        return to - from;
+    begin = begin > from ? begin : from;
+    end = end < to ? end : to;
+    if (begin < end)
+        return end - begin;
+#endif
+    return to - from;
+}
+
 SEC("lsm/file_mprotect")
 int BPF_PROG(on_protect, struct vm_area_struct *area, unsigned long asked, unsigned long protection)
 {
@@ -308,7 +333,7 @@ int BPF_PROG(on_protect, struct vm_area_struct *area, unsigned long asked, unsig
         return 0;
     }
     begin(&record->head, RECORD_WRITTEN_CODE, now, task);
-    record->bytes = BPF_CORE_READ(area, vm_end) - BPF_CORE_READ(area, vm_start);
+    record->bytes = length_asked(task, BPF_CORE_READ(area, vm_start), BPF_CORE_READ(area, vm_end));
     bpf_ringbuf_submit(record, priority_flags());
     return 0;
 }

@@ -246,6 +246,13 @@ struct task_struct {
     struct thread_struct thread;
 };
 
+/* The registers of x86-64 that carry a system call's number and first arguments. */
+struct pt_regs {
+    unsigned long orig_ax;
+    unsigned long di;
+    unsigned long si;
+};
+
 struct kernel_siginfo {
     int si_code;
 };

@@ -89,7 +89,18 @@ static __always_inline bool admit_process(u32 tgid, enum bucket_class class, u64
 
 #define PER_SECOND(n) (1000000000ULL / (n))
 
+/* Begins a record of a task whose type the verifier knows: its fields are plain loads. */
 static __always_inline void begin(struct record_head *head, u16 kind, u64 now, struct task_struct *task)
+{
+    head->kind = kind;
+    head->version = DAVY_ABI_VERSION;
+    head->time = now;
+    head->pid = task->tgid;
+    head->start = task->group_leader->start_boottime;
+}
+
+/* The same of a task known by its address only, as in programs that are not tracing ones. */
+static __always_inline void begin_at(struct record_head *head, u16 kind, u64 now, struct task_struct *task)
 {
     head->kind = kind;
     head->version = DAVY_ABI_VERSION;

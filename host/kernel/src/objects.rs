@@ -65,8 +65,10 @@ impl Source {
     }
 }
 
-/// Bytes of libbpf's complaints that are kept for the error they belong to.
-const COMPLAINT: usize = 64 * 1024;
+/// Bytes of libbpf's complaints after which no more are kept, and lines kept of each: a verifier's log is long, and
+/// ends with what matters.
+const COMPLAINT: usize = 16 * 1024;
+const LINES: usize = 12;
 
 /// What libbpf complained of since the last load began; the verifier's log is part of it.
 static COMPLAINTS: Mutex<String> = Mutex::new(String::new());
@@ -76,10 +78,14 @@ fn quiet() {
     libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
         tracing::debug!(target: "libbpf", "{}", text.trim_end());
         let mut kept = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() + text.len() <= COMPLAINT {
-            kept.push_str(&text);
+        if kept.len() < COMPLAINT {
+            kept.extend(last_lines(&text).flat_map(|line| [line, "\n"]));
         }
     })));
+}
+
+fn last_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().skip(text.lines().count().saturating_sub(LINES))
 }
 
 /// The program that was refused and the verifier's last word on it, if libbpf told.
