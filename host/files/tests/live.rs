@@ -280,7 +280,7 @@ fn child_watches_an_overlay() {
     config.file_systems = FileSystems::At(vec![root.path().join("merged"), root.path().to_owned()]);
     // The shell in the container may be gone before its event is read.
     config.resolve = Box::new(|pid| Some(davy_model::ProcessKey { pid, start_ticks: 0, boot: 1 }));
-    let watcher = Watcher::start(config, seen.sink()).unwrap();
+    let _watcher = Watcher::start(config, seen.sink()).unwrap();
     by_another("echo '#!' > merged/new; chmod 755 merged/old", root.path());
     seen.wait("a script in the overlay", |c| {
         c.path == named(root.path(), "merged/new") && c.act == FileAct::Written && c.code
