@@ -77,10 +77,15 @@ fi
 say "davy: to install them: apt-get install --no-install-recommends $names   (as root)"
 
 # What no build can do without stops here; the rest costs features, and the build says which.
-for tool in cc:gcc make:make pkg-config:pkg-config; do
-    if ! command -v "${tool%%:*}" >/dev/null 2>&1; then
-        say "davy: cannot build without ${tool#*:}"
-        exit 1
-    fi
+stopped=
+for need in gcc make pkg-config; do
+    command -v "$need" >/dev/null 2>&1 || stopped="$stopped $need"
 done
+for need in libelf-dev:libelf.h zlib1g-dev:zlib.h; do
+    [ -e "/usr/include/${need#*:}" ] || stopped="$stopped ${need%%:*}"
+done
+if [ -n "$stopped" ]; then
+    say "davy: nothing can be built without$stopped"
+    exit 1
+fi
 say "davy: going on without them"
