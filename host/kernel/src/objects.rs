@@ -56,6 +56,11 @@ pub(crate) struct Source {
 impl Source {
     /// Opens the object without loading anything.
     pub(crate) fn open(&self) -> Result<OpenObject> {
+        if self.bytes.is_empty() {
+            return Err(Error::Unsupported(
+                "this davy was built without kernel programs; install clang-16 and build it again".to_owned(),
+            ));
+        }
         quiet();
         let mut builder = ObjectBuilder::default();
         builder
