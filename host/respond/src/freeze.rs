@@ -30,6 +30,8 @@ const REST: Duration = Duration::from_millis(1);
 pub(crate) struct Frozen {
     /// The cgroup that was frozen as a whole.
     pub(crate) cgroup: Option<Cgroup>,
+    /// The tree's own cgroup, when it had been frozen before: an undo must not take that back.
+    pub(crate) frozen_before: Option<Cgroup>,
     /// Those that were stopped by a signal. Who stood still before is not among them.
     pub(crate) stopped: BTreeSet<ProcessKey>,
     /// How many members stand still.
@@ -84,8 +86,14 @@ fn freeze_cgroup(tree: &mut Tree, config: &ResponderConfig) -> Option<Frozen> {
     let pids: HashSet<u32> = targets.iter().map(|stat| stat.pid).collect();
     let cgroup = Cgroup::alone(mount, &pids)?;
     if cgroup.is_frozen() {
-        // Somebody else's doing, which an undo must not take back.
-        return None;
+        return Some(Frozen {
+            cgroup: None,
+            frozen_before: Some(cgroup),
+            stopped: BTreeSet::new(),
+            still: targets.len(),
+            spared,
+            trouble: Some("its cgroup had been frozen before".into()),
+        });
     }
     let still = match cgroup.freeze(DEADLINE) {
         Ok(true) => None,
@@ -96,6 +104,7 @@ fn freeze_cgroup(tree: &mut Tree, config: &ResponderConfig) -> Option<Frozen> {
     let still_count = tree.living(&all).count();
     Some(Frozen {
         cgroup: Some(cgroup),
+        frozen_before: None,
         stopped: BTreeSet::new(),
         still: still_count,
         spared: BTreeMap::new(),
@@ -107,8 +116,14 @@ fn freeze_cgroup(tree: &mut Tree, config: &ResponderConfig) -> Option<Frozen> {
 fn stop_by_signal(tree: &mut Tree, config: &ResponderConfig) -> Frozen {
     let begin = Instant::now();
     let mut seen: BTreeSet<ProcessKey> = BTreeSet::new();
-    let mut frozen =
-        Frozen { cgroup: None, stopped: BTreeSet::new(), still: 0, spared: BTreeMap::new(), trouble: None };
+    let mut frozen = Frozen {
+        cgroup: None,
+        frozen_before: None,
+        stopped: BTreeSet::new(),
+        still: 0,
+        spared: BTreeMap::new(),
+        trouble: None,
+    };
     let mut quiet = 0;
     while quiet < QUIET_LOOKS {
         let all = tree.look_again();

@@ -24,9 +24,11 @@ const REST: Duration = Duration::from_millis(1);
 pub(crate) fn kill(tree: &mut Tree, config: &ResponderConfig) -> Outcome {
     let begin = Instant::now();
     let frozen = freeze(tree, config);
+    let stopped = Instant::now();
     let mut killed: BTreeSet<ProcessKey> = BTreeSet::new();
     let mut trouble = None;
-    if let Some(cgroup) = &frozen.cgroup {
+    let cgroup = frozen.cgroup.as_ref().or(frozen.frozen_before.as_ref());
+    if let Some(cgroup) = cgroup {
         // Whoever is left, or on an older kernel all of them, is killed one by one below.
         let _ = cgroup.kill();
     }
@@ -38,7 +40,7 @@ pub(crate) fn kill(tree: &mut Tree, config: &ResponderConfig) -> Outcome {
         // stopped members of it (setpgid(2)), and a member awake could fork.
         targets.sort_by_key(|stat| std::cmp::Reverse((stat.start_ticks, stat.pid)));
         spared.extend(left_alone);
-        if targets.is_empty() || begin.elapsed() > DEADLINE {
+        if targets.is_empty() || stopped.elapsed() > DEADLINE {
             break targets.len();
         }
         for stat in targets {
@@ -51,7 +53,7 @@ pub(crate) fn kill(tree: &mut Tree, config: &ResponderConfig) -> Outcome {
         }
         sleep(REST);
     };
-    if let Some(cgroup) = &frozen.cgroup {
+    if let (Some(cgroup), 0) = (cgroup, left) {
         // An empty cgroup that stays frozen would freeze the next service started in it.
         let _ = cgroup.thaw();
     }

@@ -77,6 +77,26 @@ fn a_tree_alone_in_its_cgroup_is_frozen_as_one() {
 }
 
 #[test]
+fn what_was_frozen_is_killed_at_once() {
+    let Some(cgroup) = TestCgroup::make() else { return };
+    let state_dir = tempfile::tempdir().unwrap();
+    let responder = responder(state_dir.path());
+    let play = cgroup.shell("sleep 50 & sleep 50 & wait").grown_to(4);
+    act(&responder, &freeze(play.root));
+    assert!(cgroup.is_frozen());
+    let again = act(&responder, &freeze(play.root));
+    assert!(again.note.contains("frozen before"), "{}", again.note);
+    responder.undo(&line(&freeze(play.root), &again));
+    assert!(cgroup.is_frozen(), "the second undo does not take back the first freeze");
+    let begin = Instant::now();
+    let outcome = act(&responder, &kill(play.root));
+    assert_eq!(outcome.state, ActionState::Done, "{}", outcome.note);
+    assert!(outcome.note.starts_with("4 processes killed"), "{}", outcome.note);
+    assert!(begin.elapsed() < Duration::from_millis(1_500), "{:?}", begin.elapsed());
+    assert!(!cgroup.is_frozen());
+}
+
+#[test]
 fn a_stranger_in_the_cgroup_is_left_alone() {
     let Some(cgroup) = TestCgroup::make() else { return };
     let state_dir = tempfile::tempdir().unwrap();
