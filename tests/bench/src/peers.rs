@@ -59,13 +59,25 @@ impl Peer {
     }
 }
 
-fn tool(name: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(name)).into_iter().find(|path| path.exists())
+/// A program of the audit package: the installed one, or one that `tests/bench.sh` unpacked below the target folder.
+fn audit(program: &str) -> Result<Command> {
+    let unpacked = std::env::current_dir()?.join("target/peers/auditd");
+    let roots = [PathBuf::from("/"), unpacked];
+    let (root, path) = roots
+        .iter()
+        .map(|root| (root, root.join("sbin").join(program)))
+        .find(|(_, path)| path.exists())
+        .context("it is neither installed nor to be had from the archive (package auditd)")?;
+    let mut command = Command::new(path);
+    if root != Path::new("/") {
+        let libraries = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"].map(|part| root.join(part));
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    }
+    Ok(command)
 }
 
 fn auditctl(arguments: &[&str]) -> Result<String> {
-    let auditctl = tool("auditctl").context("it is not installed (package auditd)")?;
-    let output = Command::new(auditctl).args(arguments).output()?;
+    let output = audit("auditctl")?.args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "auditctl {}: {}", arguments.join(" "), said.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -97,8 +109,7 @@ impl Auditd {
             log.display()
         );
         std::fs::write(folder.path().join("auditd.conf"), configuration)?;
-        let program = tool("auditd").context("it is not installed (package auditd)")?;
-        let daemon = Command::new(program)
+        let daemon = audit("auditd")?
             .args(["-f", "-c"])
             .arg(folder.path())
             .stdin(Stdio::null())
