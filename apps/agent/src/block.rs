@@ -88,18 +88,21 @@ impl Block for KernelBlock {
 
     fn destroy(&self, destination: Destination) -> Result<u32, String> {
         let reach = lock(&self.reach).clone();
-        let mut ended = 0;
+        let (mut ended, mut refused) = (0, None);
         for socket in davy_proc::sockets::list() {
             let to = socket.remote;
             let meant = to.ip().to_canonical() == destination.address
                 && (destination.port == 0 || to.port() == destination.port)
                 && reaches(&reach, &socket.owners);
             if meant {
-                davy_proc::sockets::destroy(&socket).map_err(|e| e.to_string())?;
-                ended += 1;
+                match davy_proc::sockets::destroy(&socket) {
+                    Ok(()) => ended += 1,
+                    Err(e) => refused = Some(e.to_string()),
+                }
             }
         }
-        Ok(ended)
+        // One that could not be ended is told, but only after all others were.
+        refused.map_or(Ok(ended), |why| Err(format!("{ended} ended, but not all: {why}")))
     }
 }
 

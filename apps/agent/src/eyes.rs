@@ -1,20 +1,18 @@
 //! Everything that sees: the kernel's sensors where they load, /proc and sock_diag where they do not, and the
 //! file watcher. The engine asks it for samples and backfill and need not know which of them answers.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
 use davy_kernel::{Blocker, Refused, SelfGuard, SensorConfig, Sensors};
-use davy_model::{
-    Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch, Timestamp,
-};
+use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
 use davy_proc::{Hardware, PollOptions, Poller, Sampler};
 
 use crate::clock;
 use crate::protections::Notes;
-use crate::shared::Intake;
+use crate::shared::{Intake, Shared};
 
 /// How long a window in which system calls are counted is open. Merely attached, the hook costs every call of every
 /// process about 80 ns, so the window is short.
@@ -29,6 +27,7 @@ pub(crate) struct Eyes {
     gpu: davy_proc::gpu::Watch,
     huge_pages: u64,
     cpus: u32,
+    shared: Arc<Shared>,
     /// What could not be opened, for people.
     pub(crate) notes: Notes,
 }
@@ -69,7 +68,7 @@ impl Eyes {
             None
         };
         let files = if config.file_events {
-            match Watcher::start(WatchConfig::new(davy_proc::boot()), intake.sink()) {
+            match Watcher::start(watch_config(intake), intake.sink()) {
                 Ok(watcher) => {
                     notes.extend(watcher.notes().into_iter().map(|note| ("persistence", note)));
                     Some(watcher)
@@ -91,6 +90,7 @@ impl Eyes {
             gpu: davy_proc::gpu::Watch::new(),
             huge_pages: davy_proc::hugepages(),
             cpus: Hardware::host().cpus(),
+            shared: Arc::clone(intake.shared()),
             notes,
         }
     }
@@ -103,27 +103,12 @@ impl Eyes {
     /// Everything that ran and talked before the eyes were open. Called after they are, so that nothing falls
     /// between; what is seen twice is one process by its key and one flow by its cookie.
     pub(crate) fn backfill(&mut self) -> Vec<Event> {
-        let now = clock::now();
-        if let Some(poller) = &mut self.poller {
-            return poller.poll(now);
+        let once = &mut Poller::new(PollOptions { flows: true, sizes: false });
+        let events = self.poller.as_mut().unwrap_or(once).poll(clock::now());
+        for event in &events {
+            self.shared.recent.learn(event);
         }
-        let mut events: Vec<Event> = davy_proc::list()
-            .into_iter()
-            .map(|info| Event { time: now, process: Some(info.key), kind: EventKind::Found(Box::new(info)) })
-            .collect();
-        events.extend(self.open_flows(now));
         events
-    }
-
-    fn open_flows(&self, now: Timestamp) -> impl Iterator<Item = Event> + use<> {
-        let sockets = davy_proc::sockets::list();
-        // Which end began a connection is not written anywhere; one whose own port somebody listens on was accepted.
-        let ports: HashSet<u16> = sockets.iter().filter(|s| s.listening).map(|s| s.local.port()).collect();
-        sockets.into_iter().map(move |socket| {
-            let open = socket.opening(!socket.listening && ports.contains(&socket.local.port()));
-            let kind = if socket.listening { EventKind::Listen(open) } else { EventKind::FlowOpen(open) };
-            Event { time: now, process: socket.owners.first().copied(), kind }
-        })
     }
 
     /// One look at all busy threads.
@@ -209,6 +194,16 @@ impl Eyes {
     /// What cuts flows, where the kernel lets it.
     pub(crate) fn blocker(&self) -> Option<Blocker> {
         self.sensors.as_ref().and_then(Sensors::blocker)
+    }
+}
+
+/// The whole host; who is gone when its writing is told, is known from what was seen lately.
+fn watch_config(intake: &Intake) -> WatchConfig {
+    let (pids, programs) = (Arc::clone(intake.shared()), Arc::clone(intake.shared()));
+    WatchConfig {
+        resolve: Box::new(move |pid| pids.recent.holder(pid)),
+        is_program: Box::new(move |path| programs.recent.ran(path)),
+        ..WatchConfig::new(davy_proc::boot())
     }
 }
 

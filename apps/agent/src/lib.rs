@@ -16,6 +16,7 @@ mod lists;
 mod own;
 mod paths;
 mod protections;
+mod recent;
 mod rulebook;
 mod run;
 mod service;

@@ -27,6 +27,7 @@ use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
+use crate::recent::Recent;
 use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::{Paths, own, protections, service};
@@ -95,6 +96,7 @@ async fn live(options: &AgentOptions) -> Result<()> {
         rulebook: Mutex::new(rulebook),
         standing: Mutex::default(),
         blocked: Mutex::default(),
+        recent: Recent::default(),
         running: Mutex::default(),
     });
     let (inputs, waiting) = sync_channel(QUEUE);

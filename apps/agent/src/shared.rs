@@ -8,6 +8,7 @@ use davy_model::{ActionRecord, Event, Probe, ProcessInfo, Timestamp};
 use davy_wire::TopView;
 use tokio::sync::oneshot;
 
+use crate::recent::Recent;
 use crate::rulebook::Rulebook;
 use crate::standing::Standing;
 
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) standing: Mutex<Standing>,
     /// Destinations blocked now, for people.
     pub(crate) blocked: Mutex<Vec<String>>,
+    /// Who held a pid lately.
+    pub(crate) recent: Recent,
     /// Incidents that still run.
     pub(crate) running: Mutex<Vec<davy_model::IncidentId>>,
 }
@@ -95,6 +98,7 @@ impl Intake {
 
     /// Takes an event, or counts its loss.
     pub(crate) fn event(&self, event: Event) {
+        self.shared.recent.learn(&event);
         if let Err(TrySendError::Full(_)) = self.sender.try_send(Input::Event(event)) {
             self.shared.counters.queue_full.fetch_add(1, Ordering::Relaxed);
         }
@@ -103,6 +107,11 @@ impl Intake {
     /// Waits for room: for what must not be lost. Says whether the engine still runs.
     pub(crate) fn must(&self, input: Input) -> bool {
         self.sender.send(input).is_ok()
+    }
+
+    /// What was seen lately.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// A sink for a sensor.
