@@ -97,8 +97,9 @@ static __always_inline void read_identity(struct exec_record *record, struct tas
     struct task_struct *parent = task->real_parent;
     const struct cred *cred = task->cred;
     struct nsproxy *nsproxy = task->nsproxy;
-    struct pid *pid = task->thread_pid;
-    unsigned int level = pid->level;
+    /* By a helper, which gives a plain number: 6.1 does not let a typed pointer be computed with. */
+    struct pid *pid = BPF_CORE_READ(task, thread_pid);
+    unsigned int level = BPF_CORE_READ(pid, level);
 
     record->parent = parent->tgid;
     record->parent_start = parent->group_leader->start_boottime;

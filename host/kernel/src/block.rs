@@ -53,12 +53,13 @@ struct Inner {
     pin: Option<PathBuf>,
     own: OwnPrograms,
     active: Option<Enforcement>,
+    ended: bool,
 }
 
 impl Blocker {
     /// Adopts what an earlier agent pinned, if anything; else nothing is loaded yet.
     pub(crate) fn new(cgroup2: Option<PathBuf>, pin: Option<PathBuf>, own: OwnPrograms) -> Result<Self> {
-        let mut inner = Inner { cgroup2, pin, own, active: None };
+        let mut inner = Inner { cgroup2, pin, own, active: None, ended: false };
         if inner.pin.is_some() {
             inner.activate()?;
         }
@@ -134,6 +135,13 @@ impl Blocker {
         pin.map_or(Ok(()), |folder| crate::pin::remove(&folder))
     }
 
+    /// Ends with the sensors: what is not pinned is detached, and clones can block nothing more.
+    pub(crate) fn end(&self) {
+        let mut inner = self.lock();
+        inner.active = None;
+        inner.ended = true;
+    }
+
     /// Ids of the programs, maps and links that enforce.
     pub(crate) fn ids(&self) -> crate::guard::ObjectIds {
         self.lock().active.as_ref().map(Enforcement::ids).unwrap_or_default()
@@ -153,6 +161,9 @@ impl Blocker {
 
 impl Inner {
     fn activate(&mut self) -> Result<&Enforcement> {
+        if self.ended {
+            return Err(Error::Stopped);
+        }
         if self.active.is_none() {
             let root = self.cgroup2.as_deref();
             let root = root.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))?;

@@ -131,7 +131,8 @@ pub(crate) fn on_bpf_file_system(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type == BPF_FS_MAGIC)
 }
 
-/// Removes the pins, which detaches what no process holds, and the folder.
+/// Detaches what is pinned, removes the pins, and the folder. Removing a pin alone would detach too, but at a time of
+/// the kernel's choosing.
 pub(crate) fn remove(folder: &Path) -> Result<()> {
     if !on_bpf_file_system(folder) {
         return Ok(());
@@ -139,6 +140,11 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).during(|| format!("reading {}", folder.display()))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("link_")
+            && let Ok(link) = Link::open(&path)
+        {
+            link.detach().during(|| format!("detaching {}", path.display()))?;
+        }
         if TABLES.contains(&name.as_str()) || name.starts_with("link_") {
             std::fs::remove_file(&path).during(|| format!("removing {}", path.display()))?;
         }

@@ -247,6 +247,9 @@ impl Drop for Sensors {
         {
             tracing::error!("the sensors' thread had panicked");
         }
+        if let Some(blocker) = &self.blocker {
+            blocker.end();
+        }
     }
 }
 

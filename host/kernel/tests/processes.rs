@@ -170,6 +170,33 @@ fn a_changed_name_is_told_and_an_exec_is_not_one() {
 }
 
 #[test]
+fn no_short_process_is_missed() {
+    const MANY: usize = 3000;
+    let Some(live) = Live::start(&[Capability::Tracing]) else { return };
+    let script = format!("i=0; while [ $i -lt {MANY} ]; do (:); i=$((i+1)); done");
+    let mut shell = Command::new("/bin/sh").args(["-c", &script]).spawn().unwrap();
+    shell.wait().unwrap();
+    let events = live.collect(Duration::from_millis(300));
+    let mut born = std::collections::BTreeSet::new();
+    for event in &events {
+        match event.kind {
+            EventKind::Fork { child, .. } if event.process.is_some_and(|key| key.pid == shell.id()) => {
+                assert!(born.insert(child), "{child} was born twice");
+            }
+            EventKind::Exit(_) => {
+                born.remove(&event.process.unwrap());
+            }
+            _ => {}
+        }
+    }
+    let forks = events.iter().filter(|event| {
+        matches!(event.kind, EventKind::Fork { .. }) && event.process.is_some_and(|key| key.pid == shell.id())
+    });
+    assert_eq!(forks.count(), MANY);
+    assert_eq!(born.len(), 0, "ends were missed");
+}
+
+#[test]
 fn a_flood_is_counted_and_hides_nobody() {
     let Some(live) = Live::start(&[Capability::Tracing]) else { return };
     // A shell that renames itself without end, as fast as it can, for less than two seconds.
