@@ -22,10 +22,12 @@ pub(super) fn run(pool: SocketAddr, resolver: &str, name: &str, until: Instant) 
         if resolver != "-" {
             look_up(super::address(resolver)?, name)?;
         }
-        greet(pool, name)?;
+        let mut stream = greet(pool, name)?;
         if std::mem::take(&mut first) {
             steady();
         }
+        // The stage speaks no HTTP; that the name went over the wire is all.
+        let _ = stream.read(&mut [0; 64]);
         std::thread::sleep(GAP);
     }
     Ok(())
@@ -50,11 +52,9 @@ pub(super) fn question(name: &str) -> anyhow::Result<Vec<u8>> {
     Ok(packet.build_bytes_vec()?)
 }
 
-fn greet(pool: SocketAddr, name: &str) -> anyhow::Result<()> {
+fn greet(pool: SocketAddr, name: &str) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&pool, PATIENCE).context("reach the pool")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET / HTTP/1.1\r\nHost: {name}\r\nUser-Agent: davy-drill\r\n\r\n")?;
-    // The stage speaks no HTTP; that the name went over the wire is all.
-    let _ = stream.read(&mut [0; 64]);
-    Ok(())
+    Ok(stream)
 }
