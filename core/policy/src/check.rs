@@ -12,6 +12,7 @@ use toml::value::{Datetime, Offset};
 
 use crate::catalogue::{Key, Kind, Section};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::wording::{alternatives, closest, example, shown, type_name, wanted};
 use crate::{Digest, format_duration, format_size, parse_duration, parse_size};
 
 /// Faults beyond this are counted, not told.
@@ -440,90 +441,4 @@ fn until(date: &Datetime) -> Option<Timestamp> {
         _ => return None,
     };
     Some(Timestamp::from_secs(seconds))
-}
-
-/// The known word nearest to what was written, if it is near enough to be meant.
-fn closest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    // The measure takes time with the square of the length, and nobody mistypes that much.
-    if written.len() > 64 {
-        return None;
-    }
-    let likeness = |word: &str| strsim::damerau_levenshtein(&written.to_lowercase(), word);
-    known
-        .iter()
-        .map(|word| (likeness(word), *word))
-        .filter(|(distance, word)| *distance <= (word.len() / 3).max(1))
-        .min()
-        .map(|(_, word)| word)
-}
-
-/// What was written, short enough for a message.
-pub(crate) fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
-}
-
-fn alternatives(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => format!("`{one}`"),
-        [first @ .., last] => {
-            let first: Vec<String> = first.iter().map(|w| format!("`{w}`")).collect();
-            format!("{} or `{last}`", first.join(", "))
-        }
-    }
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-/// What a value of this kind is called.
-fn wanted(kind: &Kind) -> String {
-    match kind {
-        Kind::Mode { enforce: true } => alternatives(&["off", "observe", "enforce"]),
-        Kind::Mode { enforce: false } => alternatives(&["off", "observe"]),
-        Kind::Flag => "`true` or `false`".to_owned(),
-        Kind::Integer { min, max } => format!("a whole number, {min} to {max}"),
-        Kind::Number { min, max } => format!("a number, {min} to {max}"),
-        Kind::Duration { .. } => format!("a duration such as {}", example(kind)),
-        Kind::Size { .. } => format!("a size such as {}", example(kind)),
-        Kind::Text => "a text".to_owned(),
-        Kind::OneOf(words) => alternatives(words),
-        Kind::Cgroup => format!("a cgroup path such as {}", example(kind)),
-        Kind::File => format!("a file name such as {}", example(kind)),
-        Kind::Digest => "64 hexadecimal digits in quotes".to_owned(),
-        Kind::Date => format!("a date such as {}", example(kind)),
-        Kind::Refused { .. } => "nothing".to_owned(),
-        Kind::List(one) => format!("a list such as [{}]", example(one)),
-    }
-}
-
-/// A value that would do.
-fn example(kind: &Kind) -> String {
-    match kind {
-        Kind::Mode { .. } => "\"observe\"".to_owned(),
-        Kind::Flag => "true".to_owned(),
-        Kind::Integer { min, .. } => min.to_string(),
-        Kind::Number { max, .. } => max.to_string(),
-        Kind::Duration { .. } => "\"24h\"".to_owned(),
-        Kind::Size { .. } => "\"64MiB\"".to_owned(),
-        Kind::Text | Kind::Digest | Kind::Refused { .. } => "\"…\"".to_owned(),
-        Kind::OneOf(words) => format!("\"{}\"", words.first().copied().unwrap_or_default()),
-        Kind::Cgroup => "\"/system.slice/nginx.service\"".to_owned(),
-        Kind::File => "\"pools.txt\"".to_owned(),
-        Kind::Date => "2027-01-31".to_owned(),
-        Kind::List(one) => format!("[{}]", example(one)),
-    }
 }

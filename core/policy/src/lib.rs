@@ -14,6 +14,7 @@ mod policy_test;
 mod quantity;
 mod read;
 mod schema;
+mod wording;
 mod write;
 
 pub use decide::{Circumstances, Decision, Subject};

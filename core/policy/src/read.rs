@@ -6,9 +6,10 @@ use davy_model::{Mode, Timestamp};
 use toml::de::DeTable;
 
 use crate::catalogue::{SECTIONS, section};
-use crate::check::{Checker, Node, Value, shown};
+use crate::check::{Checker, Node, Value};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
+use crate::wording::shown;
 use crate::{
     ActionKind, Allow, AllowedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy, Pools,
     Protection, Scope, Sensors, StoreLimits,
