@@ -27,6 +27,9 @@ pub struct Machine<'a> {
     pub kernel: &'a Path,
     /// The initramfs.
     pub initramfs: &'a Path,
+    /// More words for the kernel's command line, which the guest reads: `davy.only=PART` for the cases whose names
+    /// hold this part, `davy.verbose` for libbpf's log.
+    pub options: &'a str,
     /// When it must have gone down by itself; it is killed then.
     pub limit: Duration,
 }
@@ -70,7 +73,7 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initramfs)
-            .args(["-append", KERNEL_ARGUMENTS])
+            .args(["-append", &format!("{KERNEL_ARGUMENTS} {}", self.options)])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());

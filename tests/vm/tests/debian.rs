@@ -1,6 +1,7 @@
 //! Every case of the guest on every kernel, as one test result each.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -23,21 +24,47 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let machines: BTreeMap<String, (Series, Once)> =
         Series::ALL.into_iter().map(|series| (series.name(), (series, Once::default()))).collect();
+    let options = options(&arguments);
     let mut trials = Vec::new();
     // Case by case and not kernel by kernel, so that the machines boot side by side.
     for case in cases::NAMES {
         for (name, (series, once)) in &machines {
-            let (series, once) = (*series, Arc::clone(once));
+            let (series, once, options) = (*series, Arc::clone(once), options.clone());
             trials.push(Trial::ignorable_test(format!("{name}::{case}"), move || {
-                let booted = once.get_or_init(|| boot(series).map_err(|error| format!("{error:#}")));
+                let booted =
+                    once.get_or_init(|| boot(series, &options).map_err(|error| format!("{error:#}")));
                 judge(case, booted.as_ref())
             }));
         }
     }
+    // Another run of this program would pack its machines into the same files.
+    let turn = fs::create_dir_all(store()).and_then(|()| File::create(store().join("lock")));
+    if !arguments.list
+        && let Err(error) =
+            turn.as_ref().map_err(ToString::to_string).and_then(|lock| lock.lock().map_err(|e| e.to_string()))
+    {
+        eprintln!("{} cannot be locked: {error}", store().display());
+        return ExitCode::FAILURE;
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn boot(series: Series) -> anyhow::Result<Boot> {
+/// When only some results are asked for, only their cases run. `DAVY_VM_VERBOSE=1` adds libbpf's log.
+fn options(arguments: &Arguments) -> String {
+    let mut options = String::new();
+    if let Some(filter) = &arguments.filter {
+        let case = filter.rsplit("::").next().unwrap_or("");
+        if cases::NAMES.iter().any(|name| name.contains(case)) {
+            options.push_str(&format!("davy.only={case} "));
+        }
+    }
+    if std::env::var_os("DAVY_VM_VERBOSE").is_some() {
+        options.push_str("davy.verbose");
+    }
+    options
+}
+
+fn boot(series: Series, options: &str) -> anyhow::Result<Boot> {
     let store = store();
     let emulator = EMULATOR.get_or_init(|| Emulator::obtain(&store).map_err(|error| format!("{error:#}")));
     let emulator = emulator.as_ref().map_err(|missing| anyhow::anyhow!("{missing}"))?;
@@ -52,7 +79,8 @@ fn boot(series: Series) -> anyhow::Result<Boot> {
         initramfs.add_module(&module)?;
     }
     initramfs.pack(&image)?;
-    let boot = Machine { emulator, kernel: &kernel.image, initramfs: &image, limit: LIMIT }.boot()?;
+    let boot =
+        Machine { emulator, kernel: &kernel.image, initramfs: &image, options, limit: LIMIT }.boot()?;
     println!("{}: Linux {}, {} cases", series.name(), boot.kernel, boot.outcomes.len());
     Ok(boot)
 }

@@ -57,6 +57,10 @@ pub(crate) fn run(name: &str) -> ExitCode {
         println!("there is no case {name}");
         return ExitCode::FAILURE;
     };
+    // What the rooms log is shown when the case fails; libbpf's own words, thousands of lines, only when asked for.
+    let libbpf = if boot_option("davy.verbose").is_some() { "debug" } else { "off" };
+    let filter = tracing_subscriber::EnvFilter::new(format!("debug,libbpf={libbpf}"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
     match case() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<Lacks>() {
@@ -70,6 +74,13 @@ pub(crate) fn run(name: &str) -> ExitCode {
             }
         },
     }
+}
+
+/// The value of an option on the kernel's command line; empty for one without.
+pub(crate) fn boot_option(name: &str) -> Option<String> {
+    let line = fs::read_to_string("/proc/cmdline").ok()?;
+    let value = |word: &str| word.strip_prefix(name)?.strip_prefix('=').or(Some("")).map(str::to_owned);
+    line.split_whitespace().find_map(value)
 }
 
 /// A cgroup below the case's own. The supervisor removes it with the case.

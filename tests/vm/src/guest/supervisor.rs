@@ -10,14 +10,13 @@ use davy_test_vm::report::{Line, Outcome, SKIP_CODE};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 
-/// Where this program lies in the initramfs.
-const SELF: &str = "/init";
+use crate::cases::{SELF, boot_option};
 
 /// The longest one case may take before its cgroup is killed.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// How much of a failed case's output is reported, in bytes.
-const TOLD: usize = 6000;
+const TOLD: usize = 12_000;
 
 /// Runs the whole machine. Never returns: the first program must not end.
 pub(crate) fn run() -> ExitCode {
@@ -26,7 +25,8 @@ pub(crate) fn run() -> ExitCode {
     }
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     say(&Line::Up { kernel: kernel.trim().to_owned() });
-    for case in NAMES {
+    let only = boot_option("davy.only").unwrap_or_default();
+    for case in NAMES.iter().filter(|case| case.contains(&only)) {
         say(&Line::Begin { case: (*case).to_owned() });
         let begin = Instant::now();
         let outcome = run_case(case).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));

@@ -58,10 +58,12 @@ pub(super) fn flows_are_seen() -> Result<()> {
     server.read_exact(&mut said)?;
     server.write_all(b"{\"result\":true}\n")?;
     client.read_exact(&mut [0; 16])?;
-    let port = client.local_addr()?.port();
-    let open = watch.expect(pid, "flow", |kind| {
-        matches!(kind, EventKind::FlowOpen(flow) if flow.local.port() == port && flow.remote == address)
-    })?;
+    // The near end gets its port only after this is seen.
+    let open = watch.expect(
+        pid,
+        "flow",
+        |kind| matches!(kind, EventKind::FlowOpen(flow) if flow.remote == address && !flow.accepted),
+    )?;
     let EventKind::FlowOpen(open) = open.kind else { return Ok(()) };
     for (direction, text) in [(Direction::Sent, "login"), (Direction::Received, "result")] {
         watch.expect(pid, "first bytes", |kind| {
