@@ -23,7 +23,9 @@ const MIN_SPAN: f64 = 4.5;
 const MIN_SHARE: f64 = 0.10;
 /// From this share on a thread has its CPU nearly to itself.
 const FULL_SHARE: f64 = 0.70;
-/// SCHED_BATCH and SCHED_IDLE (sched(7)).
+/// Waits a CPU-second up to which a thread may be one that is held down by short sleeps.
+const MAX_PACED_WAITS: f64 = 1_000.0;
+/// SCHED_IDLE (sched(7)).
 const IDLE_POLICY: u32 = 5;
 
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +153,8 @@ pub(crate) struct ComputeSum {
     pub(crate) unsteady: u32,
     /// CPUs used now by all threads.
     pub(crate) cpus_now: f64,
+    /// Those of the latter that sleep every few milliseconds.
+    paced: u32,
     share: f64,
     waits: f64,
     variation: f64,
@@ -175,10 +179,13 @@ impl ComputeSum {
         let full = shape.share >= FULL_SHARE;
         // A thread that has its CPU waits hardly ever; one held down by sleeping waits ten times a second or more.
         let waits_allowed = if full { 25.0 } else { 120.0 };
-        if shape.waits > waits_allowed || shape.variation > 0.6 {
+        // One that sleeps every few milliseconds to stay below notice waits more often, but as evenly.
+        let paced = !full && shape.waits > waits_allowed && shape.waits <= MAX_PACED_WAITS;
+        if shape.variation > if paced { 0.35 } else { 0.6 } || !paced && shape.waits > waits_allowed {
             return;
         }
-        if shape.variation <= 0.25 {
+        self.paced += u32::from(paced);
+        if !paced && shape.variation <= 0.25 {
             self.steady += 1
         } else {
             self.unsteady += 1
@@ -204,7 +211,7 @@ impl ComputeSum {
 
     /// Whether they are held down to a steady share.
     pub(crate) fn throttled(&self) -> bool {
-        self.steady > 0
+        self.steady + self.paced > 0
             && self.mean_share() < 0.5
             && self.variation / f64::from(self.threads()) < 0.25
             && self.secs >= 8.0

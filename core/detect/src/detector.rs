@@ -29,7 +29,7 @@ const MEMORY_AT_ONCE: usize = 3;
 /// Seconds between two counts of the same unit's system calls: attaching to every call costs the whole host.
 const CALLS_EVERY: f64 = 300.0;
 /// Seconds between two wishes for more frequent samples.
-const BURST_EVERY: f64 = 15.0;
+const BURST_EVERY: f64 = 6.0;
 /// User names kept.
 const MAX_USERS: usize = 4_096;
 /// A unit that pauses for longer than this computes anew.

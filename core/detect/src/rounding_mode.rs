@@ -16,6 +16,8 @@ use crate::weights::{ROUNDING_CAP, ROUNDING_CHANGED, ROUNDING_SAME, ROUNDING_TWO
 /// Flush-to-zero and denormals-are-zero (Intel SDM vol. 1, 10.2.3).
 const FTZ_DAZ: u32 = 0x8040;
 const MODE_SHIFT: u32 = 13;
+/// Samples after which a thread that never changed its mode is no longer looked at more closely.
+const YOUNG: u32 = 24;
 
 /// What one thread's samples told so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,12 +43,16 @@ impl RoundingTrack {
         if !switched || sample.cpu_ns <= before.cpu_ns {
             return;
         }
-        self.samples = self.samples.saturating_add(1);
         if mxcsr & FTZ_DAZ != FTZ_DAZ {
-            // Between hashes a miner restores the bits for a moment, so one such sample only slows the test.
-            self.step(ROUNDING_SAME);
+            // RandomX restores the register after each hash, so a miner that sleeps, as one that is held down does, went to
+            // sleep with an ordinary one. Only a thread that was preempted at work tells by it.
+            if sample.voluntary_switches == before.voluntary_switches {
+                self.samples = self.samples.saturating_add(1);
+                self.step(ROUNDING_SAME);
+            }
             return;
         }
+        self.samples = self.samples.saturating_add(1);
         self.flushed = self.flushed.saturating_add(1);
         let mode = ((mxcsr >> MODE_SHIFT) & 3) as u8;
         self.modes |= 1 << mode;
@@ -83,11 +89,14 @@ pub(crate) struct RoundingSum {
     pub(crate) threads: u32,
     modes: u8,
     bits: f32,
+    /// A thread runs with both bits set and was not looked at long enough.
+    young: bool,
 }
 
 impl RoundingSum {
     /// Adds a thread that showed anything of the kind.
     pub(crate) fn add(&mut self, track: &RoundingTrack) {
+        self.young |= track.flushed > 0 && track.flushed < YOUNG;
         if track.changes == 0 {
             return;
         }
@@ -111,7 +120,7 @@ impl RoundingSum {
 
     /// Whether more frequent samples would settle it soon.
     pub(crate) fn undecided(&self) -> bool {
-        self.changes > 0 && self.bits() < ROUNDING_CAP * 0.75
+        (self.changes > 0 || self.young) && self.bits() < ROUNDING_CAP * 0.75
     }
 }
 
@@ -183,6 +192,21 @@ mod tests {
     fn interval_arithmetic_says_nothing() {
         let modes: Vec<u32> = (0..100).map(|i| 0x1f80 | (((i % 3) as u32) << 13)).collect();
         assert_eq!(feed(&modes).bits(), 0.0);
+    }
+
+    #[test]
+    fn a_miner_that_sleeps_between_hashes_is_not_hidden_by_it() {
+        let mut track = RoundingTrack::default();
+        let mut before = sample(0, 0);
+        let modes = [0x1fa0, 0xdfe0, 0x1fa0, 0x9fe0, 0x1fa0, 0x1fa0, 0xffe0, 0x1fa0, 0xbfe0, 0x1fa0, 0xdfe0];
+        for (n, mxcsr) in modes.into_iter().enumerate() {
+            let asleep = u64::from(mxcsr == 0x1fa0);
+            let voluntary_switches = before.voluntary_switches + asleep;
+            let next = ThreadSample { voluntary_switches, ..sample(n as u64 + 1, mxcsr) };
+            track.observe(&before, &next);
+            before = next;
+        }
+        assert!(track.bits() > 17.25, "{}", track.bits());
     }
 
     #[test]

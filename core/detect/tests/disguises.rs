@@ -121,6 +121,8 @@ fn throttled_to_a_quarter_within_thirty_seconds() {
         scene.threads(miner, 2, |t| {
             t.mxcsr = everyday();
             t.shares.clone_from(&shares);
+            // The first sleeps every ten milliseconds of work, the second is stopped from outside.
+            t.waits = if shares[0] < 0.5 { 25.0 * 1.5 } else { 0.5 };
         });
         encrypted_pool(&mut scene, miner, 29);
         let finding = scene.mining().unwrap_or_else(|| panic!("{shares:?}"));
