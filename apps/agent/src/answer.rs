@@ -277,7 +277,7 @@ fn kinds(names: &[String]) -> Result<Vec<ActionKind>, String> {
         .iter()
         .map(|name| {
             ActionKind::from_name(name)
-                .ok_or_else(|| format!("{name} is no action; expected freeze, quarantine, cut or kill"))
+                .ok_or_else(|| format!("{name} is no action; expected freeze, cut, quarantine or kill"))
         })
         .collect()
 }

@@ -378,7 +378,7 @@ fn outcome_words(record: &ActionRecord) -> String {
     if record.note.is_empty() { state.to_owned() } else { format!("{state}, {}", record.note) }
 }
 
-/// The proposals that may be carried out, in Davy's order: hold still, keep the proof, cut the line, end it.
+/// The proposals that may be carried out, in Davy's order: hold still, cut the line, keep the proof, end it.
 fn in_order<'a>(proposals: &'a [Proposal], allowed: &[ActionKind]) -> Vec<&'a Proposal> {
     let mut chosen: Vec<&Proposal> =
         proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();

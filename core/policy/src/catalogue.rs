@@ -91,7 +91,7 @@ const fn tables(path: &'static str, doc: &'static str, keys: &'static [Key]) -> 
 const CGROUPS: Kind = Kind::List(&Kind::Cgroup);
 const FILES: Kind = Kind::List(&Kind::File);
 const NAMES: Kind = Kind::List(&Kind::Text);
-const ACTIONS: Kind = Kind::List(&Kind::OneOf(&["alert", "freeze", "quarantine", "cut", "kill"]));
+const ACTIONS: Kind = Kind::List(&Kind::OneOf(&["alert", "freeze", "cut", "quarantine", "kill"]));
 const BITS: Kind = Kind::Number { min: -64.0, max: 64.0 };
 const PROBABILITY: Kind = Kind::Number { min: 0.5, max: 1.0 };
 const OBSERVED: &[Key] = &[key(
@@ -234,7 +234,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             required("name", Kind::Text, "What it shows."),
             required(
                 "expect",
-                Kind::OneOf(&["allow", "alert", "freeze", "quarantine", "cut", "kill"]),
+                Kind::OneOf(&["allow", "alert", "freeze", "cut", "quarantine", "kill"]),
                 "The strongest thing done; allow means not even an alert.",
             ),
         ],

@@ -71,7 +71,7 @@ impl Default for Mining {
         use ActionKind::{Cut, Freeze, Kill, Quarantine};
         Self {
             mode: Mode::Observe,
-            actions: vec![Freeze, Quarantine, Cut, Kill],
+            actions: vec![Freeze, Cut, Quarantine, Kill],
             confidence: 0.95,
             cut_for: Duration::from_secs(24 * 3600),
             allow: Vec::new(),
@@ -194,7 +194,7 @@ impl Default for Drill {
     }
 }
 
-/// What enforcing can do, in the order Davy does it: hold still, keep the proof, cut the line, end it.
+/// What enforcing can do, in the order Davy does it: hold still, cut the line, keep the proof, end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
@@ -202,17 +202,17 @@ pub enum ActionKind {
     Alert,
     /// Stop the process tree from running.
     Freeze,
-    /// Take the program's file away.
-    Quarantine,
     /// Cut the connection and its destination.
     Cut,
+    /// Take the program's file away.
+    Quarantine,
     /// End the process tree.
     Kill,
 }
 
 impl ActionKind {
     /// All of them, in order.
-    pub const ALL: [Self; 5] = [Self::Alert, Self::Freeze, Self::Quarantine, Self::Cut, Self::Kill];
+    pub const ALL: [Self; 5] = [Self::Alert, Self::Freeze, Self::Cut, Self::Quarantine, Self::Kill];
 
     /// Its name in a policy.
     #[must_use]
