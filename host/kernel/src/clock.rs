@@ -44,8 +44,16 @@ pub(crate) fn wall_now() -> Timestamp {
     Timestamp(nanoseconds(clock_gettime(ClockId::Realtime)) / 1000)
 }
 
+/// The best of a few tries: being switched out between reading one clock and the other would put all stamps off.
 fn offset() -> i64 {
-    nanoseconds(clock_gettime(ClockId::Realtime)) - nanoseconds(clock_gettime(ClockId::Boottime))
+    let boottime = || nanoseconds(clock_gettime(ClockId::Boottime));
+    let tries = (0..5).map(|_| {
+        let before = boottime();
+        let real = nanoseconds(clock_gettime(ClockId::Realtime));
+        let took = boottime() - before;
+        (took, real - before - took / 2)
+    });
+    tries.min_by_key(|(took, _)| *took).map_or(0, |(_, offset)| offset)
 }
 
 fn nanoseconds(time: Timespec) -> i64 {
