@@ -24,7 +24,7 @@ install -D -m 644 packaging/debian/lintian-overrides "$root/usr/share/lintian/ov
 install -D -m 644 packaging/debian/copyright "$doc/copyright"
 
 # The changelog that Debian's tools read names the version; what changed is in the project's own.
-printf 'davy (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The Davy developers <davy@localhost>  %s\n' \
+printf 'davy (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The Davy developers <davy@users.noreply.github.com>  %s\n' \
     "$version" "$(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}")" |
     gzip -9n >"$doc/changelog.gz"
 gzip -9nc CHANGELOG.md >"$doc/CHANGELOG.md.gz"
@@ -46,7 +46,7 @@ cat >"$root/DEBIAN/control" <<EOF
 Package: davy
 Version: $version
 Architecture: $architecture
-Maintainer: The Davy developers <davy@localhost>
+Maintainer: The Davy developers <davy@users.noreply.github.com>
 Section: admin
 Priority: optional
 Installed-Size: $(du -k -s --exclude=DEBIAN "$root" | cut -f1)

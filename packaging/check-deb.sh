@@ -38,7 +38,8 @@ else
     echo "SKIPPED: the unit is not verified: no systemd-analyze here"
 fi
 if command -v lintian >/dev/null 2>&1; then
-    lintian --fail-on error --suppress-tags bad-maintainer-address,mail-address-loops-or-bounces "$package" ||
+    # It may be built as root, as on a machine that tests do.
+    lintian --allow-root --fail-on error "$package" ||
         fail "lintian found errors"
 else
     echo "SKIPPED: the package is not judged: no lintian here"

@@ -12,7 +12,7 @@ use davy_test_vm::{Boot, Emulator, Initramfs, Kernel, Machine, Series, cases, da
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// All cases of one kernel, with an emulated CPU on a busy machine.
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A machine is booted once, by whichever test asks first.
 type Once = Arc<OnceLock<Result<Boot, String>>>;
