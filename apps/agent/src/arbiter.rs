@@ -9,11 +9,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use davy_model::{
-    Action, ActionId, ActionRecord, ActionState, Finding, FindingId, IncidentId, Mode, ProcessInfo, Proposal,
+    Action, ActionRecord, ActionState, Finding, FindingId, IncidentId, Mode, ProcessInfo, Proposal,
 };
 use davy_policy::{ActionKind, AllowedBy, Digest, Policy, Subject};
 use davy_proc::Users;
-use davy_respond::{Block, Outcome, Responder};
+use davy_respond::{Block, Responder};
 use davy_store::Store;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::block::{KernelBlock, Reach};
 use crate::clock;
+use crate::deed::{fingerprint, in_order, outcome_words, record, settle, timed};
 use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
 
@@ -184,7 +185,7 @@ impl Arbiter {
 
     /// Writes down, does, writes down.
     fn carry_out(&mut self, case: &Case, action: Action, why: &str) -> ActionRecord {
-        let mut record = record(case, action, ActionState::Intended, why);
+        let mut record = record(case.incident, case.finding.id, action, ActionState::Intended, why);
         let prepared = match self.responder.prepare(&record.action) {
             Ok(prepared) => prepared,
             Err(refusal) => {
@@ -206,7 +207,7 @@ impl Arbiter {
     }
 
     fn note(&self, case: &Case, action: Action, state: ActionState, why: &str) {
-        let mut record = record(case, action, state, why);
+        let mut record = record(case.incident, case.finding.id, action, state, why);
         self.write(&mut record);
     }
 
@@ -338,82 +339,6 @@ impl Arbiter {
             tracing::error!("the journal could not be written: {e}");
         }
         self.intake.must(Input::Acted(Box::new(record.clone())));
-    }
-}
-
-fn record(case: &Case, action: Action, state: ActionState, note: &str) -> ActionRecord {
-    let now = clock::now();
-    ActionRecord {
-        id: ActionId(0),
-        time: now,
-        changed: now,
-        incident: case.incident,
-        finding: Some(case.finding.id),
-        action,
-        state,
-        note: note.to_owned(),
-        undoable: false,
-        undo: String::new(),
-    }
-}
-
-fn settle(record: &mut ActionRecord, outcome: Outcome) {
-    record.changed = clock::now();
-    record.state = outcome.state;
-    record.note = outcome.note;
-    record.undoable = outcome.undoable;
-    record.undo = outcome.undo;
-}
-
-fn outcome_words(record: &ActionRecord) -> String {
-    let state = match record.state {
-        ActionState::Done => "done",
-        ActionState::Failed => "failed",
-        ActionState::Refused => "refused",
-        ActionState::Undone => "undone",
-        ActionState::Expired => "expired",
-        ActionState::WouldHave => "would have been done",
-        ActionState::Intended => "intended",
-    };
-    if record.note.is_empty() { state.to_owned() } else { format!("{state}, {}", record.note) }
-}
-
-/// The proposals that may be carried out, in Davy's order: hold still, cut the line, keep the proof, end it.
-fn in_order<'a>(proposals: &'a [Proposal], allowed: &[ActionKind]) -> Vec<&'a Proposal> {
-    let mut chosen: Vec<&Proposal> =
-        proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();
-    chosen.sort_by_key(|p| kind_of(&p.action));
-    chosen
-}
-
-fn kind_of(action: &Action) -> ActionKind {
-    match action {
-        Action::Alert => ActionKind::Alert,
-        Action::Freeze { .. } => ActionKind::Freeze,
-        Action::Quarantine { .. } => ActionKind::Quarantine,
-        Action::Cut { .. } => ActionKind::Cut,
-        Action::Kill { .. } => ActionKind::Kill,
-    }
-}
-
-fn timed(action: Action, policy: &Policy) -> Action {
-    match action {
-        Action::Cut { destination, .. } => Action::Cut {
-            destination,
-            seconds: u32::try_from(policy.mining.cut_for.as_secs()).unwrap_or(u32::MAX),
-        },
-        other => other,
-    }
-}
-
-/// What makes two actions the same one, in words that also serve the log.
-fn fingerprint(action: &Action) -> String {
-    match action {
-        Action::Alert => "alert".to_owned(),
-        Action::Freeze { root, .. } => format!("freeze {root}"),
-        Action::Kill { root, .. } => format!("kill {root}"),
-        Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
-        Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
     }
 }
 

@@ -8,6 +8,7 @@ mod banner;
 mod block;
 mod clock;
 mod control;
+mod deed;
 mod engine;
 mod eyes;
 mod instance;

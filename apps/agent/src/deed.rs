@@ -1,0 +1,145 @@
+//! Actions as the journal and people name them: their order, their sameness, what became of them.
+
+use davy_model::{Action, ActionId, ActionRecord, ActionState, FindingId, IncidentId, Proposal};
+use davy_policy::{ActionKind, Policy};
+use davy_respond::Outcome;
+
+use crate::clock;
+
+/// A new line of the journal about a finding.
+pub(crate) fn record(
+    incident: Option<IncidentId>,
+    finding: FindingId,
+    action: Action,
+    state: ActionState,
+    note: &str,
+) -> ActionRecord {
+    let now = clock::now();
+    ActionRecord {
+        id: ActionId(0),
+        time: now,
+        changed: now,
+        incident,
+        finding: Some(finding),
+        action,
+        state,
+        note: note.to_owned(),
+        undoable: false,
+        undo: String::new(),
+    }
+}
+
+/// Writes into a line of the journal what became of the action.
+pub(crate) fn settle(record: &mut ActionRecord, outcome: Outcome) {
+    record.changed = clock::now();
+    record.state = outcome.state;
+    record.note = outcome.note;
+    record.undoable = outcome.undoable;
+    record.undo = outcome.undo;
+}
+
+/// What became of an action, in words.
+pub(crate) fn outcome_words(record: &ActionRecord) -> String {
+    let state = match record.state {
+        ActionState::Done => "done",
+        ActionState::Failed => "failed",
+        ActionState::Refused => "refused",
+        ActionState::Undone => "undone",
+        ActionState::Expired => "expired",
+        ActionState::WouldHave => "would have been done",
+        ActionState::Intended => "intended",
+    };
+    if record.note.is_empty() { state.to_owned() } else { format!("{state}, {}", record.note) }
+}
+
+/// The proposals that may be carried out, in Davy's order: hold still, cut the line, keep the proof, end it.
+pub(crate) fn in_order<'a>(proposals: &'a [Proposal], allowed: &[ActionKind]) -> Vec<&'a Proposal> {
+    let mut chosen: Vec<&Proposal> =
+        proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();
+    chosen.sort_by_key(|p| kind_of(&p.action));
+    chosen
+}
+
+fn kind_of(action: &Action) -> ActionKind {
+    match action {
+        Action::Alert => ActionKind::Alert,
+        Action::Freeze { .. } => ActionKind::Freeze,
+        Action::Quarantine { .. } => ActionKind::Quarantine,
+        Action::Cut { .. } => ActionKind::Cut,
+        Action::Kill { .. } => ActionKind::Kill,
+    }
+}
+
+/// The action with the policy's time in it.
+pub(crate) fn timed(action: Action, policy: &Policy) -> Action {
+    match action {
+        Action::Cut { destination, .. } => Action::Cut {
+            destination,
+            seconds: u32::try_from(policy.mining.cut_for.as_secs()).unwrap_or(u32::MAX),
+        },
+        other => other,
+    }
+}
+
+/// What makes two actions the same one, in words that also serve the log.
+pub(crate) fn fingerprint(action: &Action) -> String {
+    match action {
+        Action::Alert => "alert".to_owned(),
+        Action::Freeze { root, .. } => format!("freeze {root}"),
+        Action::Kill { root, .. } => format!("kill {root}"),
+        Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
+        Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use davy_model::{Destination, ProcessKey};
+
+    use super::*;
+
+    const ROOT: ProcessKey = ProcessKey { pid: 7, start_ticks: 11, boot: 1 };
+
+    fn proposals() -> Vec<Proposal> {
+        let destination = Destination { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 3333 };
+        let tree = vec![ROOT];
+        [
+            Action::Kill { root: ROOT, tree: tree.clone() },
+            Action::Cut { destination, seconds: 0 },
+            Action::Alert,
+            Action::Freeze { root: ROOT, tree },
+        ]
+        .into_iter()
+        .map(|action| Proposal { finding: FindingId(1), action })
+        .collect()
+    }
+
+    #[test]
+    fn a_tree_is_held_still_before_anything_else_and_ended_last() {
+        let proposals = proposals();
+        let order: Vec<_> =
+            in_order(&proposals, &ActionKind::ALL).into_iter().map(|p| fingerprint(&p.action)).collect();
+        assert_eq!(order, ["freeze 7@11", "cut 127.0.0.1:3333", "kill 7@11"]);
+    }
+
+    #[test]
+    fn what_the_policy_does_not_list_is_not_done() {
+        let proposals = proposals();
+        let order: Vec<_> = in_order(&proposals, &[ActionKind::Alert, ActionKind::Cut])
+            .into_iter()
+            .map(|p| fingerprint(&p.action))
+            .collect();
+        assert_eq!(order, ["cut 127.0.0.1:3333"]);
+    }
+
+    #[test]
+    fn a_cut_lasts_as_long_as_the_policy_says() {
+        let mut policy = Policy::default();
+        policy.mining.cut_for = std::time::Duration::from_secs(90);
+        let destination = Destination { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1 };
+        let action = timed(Action::Cut { destination, seconds: 0 }, &policy);
+        assert_eq!(action, Action::Cut { destination, seconds: 90 });
+    }
+}
