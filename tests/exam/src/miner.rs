@@ -31,17 +31,22 @@ impl Miner {
             Disguise::Container => contained(program, peers, scope),
             _ => scope.command(program),
         };
-        command.args(computation(case)).args(disguise(case.disguise)).args(["--for", LONGEST]);
-        match peers.address {
-            Some(address) => {
-                command.args(["--pool", &address.to_string()]);
-                if matches!(case.transport, Transport::Tls | Transport::Relay) {
-                    command.arg("--tls");
-                }
-            }
-            None => {
-                command.arg("--no-pool");
-            }
+        let mut options = computation(case);
+        options.extend_from_slice(disguise(case.disguise));
+        options.extend_from_slice(&["--for", LONGEST]);
+        let pool = peers.address.map(|address| address.to_string());
+        match &pool {
+            Some(address) => options.extend_from_slice(&["--pool", address]),
+            None => options.push("--no-pool"),
+        }
+        if matches!(case.transport, Transport::Tls | Transport::Relay) {
+            options.push("--tls");
+        }
+        if case.disguise == Disguise::Plain {
+            command.args(options);
+        } else {
+            // Intruders do not write on the command line what they run.
+            command.env("OPTIONS", format!("miner\n{}", options.join("\n")));
         }
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start the miner")?;

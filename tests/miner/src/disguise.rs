@@ -17,9 +17,18 @@ use crate::arguments::Arguments;
 /// Names the memfd that carries the real arguments, so that the argument vector of a disguised miner says nothing.
 const LEFT: &str = "OPTIONS_FD";
 
-/// The arguments that this process left itself before it changed its clothes, if it did.
+/// May carry arguments in place of the argument vector, each after a line's end, for a miner that is quiet from the start.
+const QUIET: &str = "OPTIONS";
+
+/// The arguments that this process left itself before it changed its clothes, or was given quietly; `None` when the
+/// argument vector is all there is.
 pub(crate) fn arguments_left() -> Result<Option<Vec<OsString>>> {
-    let Some(number) = env::var_os(LEFT) else { return Ok(None) };
+    let Some(number) = env::var_os(LEFT) else {
+        let quiet = env::var_os(QUIET);
+        return Ok(quiet.map(|text| {
+            text.as_bytes().split(|b| *b == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect()
+        }));
+    };
     let mut text = Vec::new();
     File::open(Path::new("/proc/self/fd").join(number)).and_then(|mut f| f.read_to_end(&mut text))?;
     Ok(Some(text.split(|b| *b == 0).map(|word| OsString::from_vec(word.to_vec())).collect()))
@@ -53,7 +62,8 @@ fn execute_anew(arguments: &Arguments) -> Result<anyhow::Error> {
     } else {
         env::current_exe()?
     };
-    let options = anonymous("options", &env::args_os().collect::<Vec<_>>().join(OsStr::from_bytes(&[0])))?;
+    let words = arguments_left()?.unwrap_or_else(|| env::args_os().collect());
+    let options = anonymous("options", &words.join(OsStr::from_bytes(&[0])))?;
     let mut command = Command::new(&program);
     command.env_clear().env(LEFT, options.as_raw_fd().to_string());
     command.arg0(arguments.rename.as_deref().unwrap_or("davy-test-miner"));

@@ -41,7 +41,7 @@ impl PoolConfig {
         let hashes = match algorithm {
             Algorithm::RandomX | Algorithm::RandomXV2 => 150,
             Algorithm::Scrypt => 6_000,
-            Algorithm::Sha256d => 20_000_000,
+            Algorithm::Sha256d => 10_000_000,
         };
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
