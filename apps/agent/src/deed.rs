@@ -54,8 +54,9 @@ pub(crate) fn outcome_words(record: &ActionRecord) -> String {
 
 /// The proposals that may be carried out, in Davy's order: hold still, cut the line, keep the proof, end it.
 pub(crate) fn in_order<'a>(proposals: &'a [Proposal], allowed: &[ActionKind]) -> Vec<&'a Proposal> {
-    let mut chosen: Vec<&Proposal> =
-        proposals.iter().filter(|p| allowed.contains(&kind_of(&p.action))).collect();
+    // An alert is the finding itself, which everybody who follows has been told of; it is nothing to be done.
+    let wanted = |action: &Action| *action != Action::Alert && allowed.contains(&kind_of(action));
+    let mut chosen: Vec<&Proposal> = proposals.iter().filter(|p| wanted(&p.action)).collect();
     chosen.sort_by_key(|p| kind_of(&p.action));
     chosen
 }
