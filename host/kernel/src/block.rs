@@ -1,12 +1,12 @@
 //! Destinations closed by programs at the root of the cgroup tree.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use davy_model::Destination;
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi::{BlockEntry, BlockKey, ScopedBlockKey};
@@ -53,13 +53,17 @@ struct Inner {
     pin: Option<PathBuf>,
     own: OwnPrograms,
     active: Option<Enforcement>,
+    /// What the kernel's tables hold, with the end of each.
+    entries: Entries,
     ended: bool,
 }
+
+type Entries = BTreeMap<(Destination, BlockScope), u64>;
 
 impl Blocker {
     /// Adopts what an earlier agent pinned, if anything; else nothing is loaded yet.
     pub(crate) fn new(cgroup2: Option<PathBuf>, pin: Option<PathBuf>, own: OwnPrograms) -> Result<Self> {
-        let mut inner = Inner { cgroup2, pin, own, active: None, ended: false };
+        let mut inner = Inner { cgroup2, pin, own, active: None, entries: Entries::new(), ended: false };
         if inner.pin.is_some() {
             inner.activate()?;
         }
@@ -75,25 +79,18 @@ impl Blocker {
     pub fn block(&self, destination: Destination, scope: BlockScope, until: Option<u64>) -> Result<()> {
         let mut inner = self.lock();
         inner.expire()?;
-        let active = inner.activate()?;
-        let until = until.unwrap_or(FOR_EVER);
-        let key = key(&destination);
-        let mut entry = entry(&active.blocked, &key)?.unwrap_or(BlockEntry { host_until: 0, scopes: 0 });
-        match scope {
-            BlockScope::Host => entry.host_until = until,
-            BlockScope::Cgroup(id) => {
-                put(&active.scoped, scoped(&key, id).as_bytes(), until.as_bytes())?;
-                entry.scopes = scopes(active, &key)?;
-            }
+        inner.activate()?;
+        let before = inner.entries.insert((destination, scope), until.unwrap_or(FOR_EVER));
+        let written = inner.write(destination, scope);
+        if written.is_err() {
+            match before {
+                Some(before) => inner.entries.insert((destination, scope), before),
+                None => inner.entries.remove(&(destination, scope)),
+            };
+            // What was half written must not be left behind.
+            let _ = inner.write(destination, scope);
         }
-        let put = put(&active.blocked, key.as_bytes(), entry.as_bytes());
-        if put.is_err()
-            && let BlockScope::Cgroup(id) = scope
-        {
-            // Without its first-level entry the scoped one is never looked at; do not leave it behind.
-            let _ = active.scoped.delete(scoped(&key, id).as_bytes());
-        }
-        put
+        written
     }
 
     /// Opens a destination again for a scope; says whether it was closed.
@@ -102,8 +99,10 @@ impl Blocker {
     /// When the kernel's tables cannot be changed.
     pub fn unblock(&self, destination: Destination, scope: BlockScope) -> Result<bool> {
         let mut inner = self.lock();
-        let Some(active) = &inner.active else { return Ok(false) };
-        let removed = active.remove(&key(&destination), scope)?;
+        let removed = inner.entries.remove(&(destination, scope)).is_some();
+        if removed {
+            inner.write(destination, scope)?;
+        }
         inner.expire()?;
         Ok(removed)
     }
@@ -113,15 +112,16 @@ impl Blocker {
     /// # Errors
     /// When the kernel's tables cannot be read.
     pub fn list(&self) -> Result<Vec<Block>> {
-        self.lock().active.as_ref().map_or(Ok(Vec::new()), |active| {
-            let now = boot_now();
-            Ok(active
-                .entries()?
-                .into_iter()
-                .filter(|(_, until)| *until > now)
-                .map(|(place, until)| place.block(until))
-                .collect())
-        })
+        let now = boot_now();
+        let inner = self.lock();
+        let closed = inner.entries.iter().filter(|(_, until)| **until > now);
+        Ok(closed
+            .map(|((destination, scope), until)| Block {
+                destination: *destination,
+                scope: *scope,
+                until: (*until != FOR_EVER).then_some(*until),
+            })
+            .collect())
     }
 
     /// Opens everything, detaches the programs and removes the pins.
@@ -132,6 +132,7 @@ impl Blocker {
         let mut inner = self.lock();
         let pin = inner.pin.take();
         inner.active = None;
+        inner.entries.clear();
         pin.map_or(Ok(()), |folder| crate::pin::remove(&folder))
     }
 
@@ -160,93 +161,86 @@ impl Blocker {
 }
 
 impl Inner {
-    fn activate(&mut self) -> Result<&Enforcement> {
+    fn activate(&mut self) -> Result<()> {
         if self.ended {
             return Err(Error::Stopped);
         }
         if self.active.is_none() {
             let root = self.cgroup2.as_deref();
             let root = root.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))?;
-            self.active = Some(Enforcement::start(root, self.pin.as_deref(), &self.own)?);
+            let active = Enforcement::start(root, self.pin.as_deref(), &self.own)?;
+            self.entries = active.entries()?;
+            self.active = Some(active);
         }
-        self.active.as_ref().ok_or(Error::Stopped)
+        Ok(())
     }
 
     fn expire(&mut self) -> Result<()> {
-        let Some(active) = &self.active else { return Ok(()) };
         let now = boot_now();
-        let mut left = 0;
-        for (place, until) in active.entries()? {
-            if until > now {
-                left += 1;
-            } else {
-                active.remove(&place.key, place.scope)?;
-            }
+        let expired: Vec<_> =
+            self.entries.iter().filter(|(_, until)| **until <= now).map(|(place, _)| *place).collect();
+        for (destination, scope) in expired {
+            self.entries.remove(&(destination, scope));
+            self.write(destination, scope)?;
         }
-        if left == 0 && self.pin.is_none() {
+        if self.entries.is_empty() && self.pin.is_none() {
             self.active = None;
         }
         Ok(())
     }
-}
 
-/// A key of either table.
-#[derive(Clone, Copy)]
-struct Place {
-    key: BlockKey,
-    scope: BlockScope,
-}
-
-impl Place {
-    fn block(&self, until: u64) -> Block {
-        let address = IpAddr::V6(Ipv6Addr::from(self.key.address)).to_canonical();
-        Block {
-            destination: Destination { address, port: self.key.port },
-            scope: self.scope,
-            until: (until != FOR_EVER).then_some(until),
+    /// Brings the kernel's tables in line with the entry of this destination and scope.
+    fn write(&self, destination: Destination, scope: BlockScope) -> Result<()> {
+        let Some(active) = &self.active else { return Ok(()) };
+        let key = key(&destination);
+        if let BlockScope::Cgroup(id) = scope {
+            let scoped = scoped(&key, id);
+            match self.entries.get(&(destination, scope)) {
+                Some(until) => put(&active.scoped, scoped.as_bytes(), until.as_bytes())?,
+                None => drop(active.scoped.delete(scoped.as_bytes())),
+            }
         }
+        let host_until = self.entries.get(&(destination, BlockScope::Host)).copied().unwrap_or(0);
+        let of_it = self
+            .entries
+            .range((destination, BlockScope::Cgroup(0))..)
+            .take_while(|((d, _), _)| *d == destination);
+        let entry = BlockEntry { host_until, scopes: of_it.count() as u64 };
+        if entry.host_until == 0 && entry.scopes == 0 {
+            drop(active.blocked.delete(key.as_bytes()));
+            return Ok(());
+        }
+        put(&active.blocked, key.as_bytes(), entry.as_bytes())
     }
 }
 
 impl Enforcement {
-    fn entries(&self) -> Result<Vec<(Place, u64)>> {
-        let mut found = Vec::new();
+    /// What the tables hold; an earlier agent may have filled them.
+    fn entries(&self) -> Result<Entries> {
+        let mut found = Entries::new();
         for bytes in self.blocked.keys() {
-            let Ok(key) = BlockKey::read_from_bytes(&bytes) else { continue };
-            if let Some(entry) = entry(&self.blocked, &key)?
+            let value = self.blocked.lookup(&bytes, MapFlags::ANY).during(reading)?.unwrap_or_default();
+            if let (Ok(key), Ok(entry)) =
+                (BlockKey::read_from_bytes(&bytes), BlockEntry::read_from_bytes(&value))
                 && entry.host_until != 0
             {
-                found.push((Place { key, scope: BlockScope::Host }, entry.host_until));
+                found.insert((destination(key.address, key.port), BlockScope::Host), entry.host_until);
             }
         }
         for bytes in self.scoped.keys() {
-            let Ok(scoped) = ScopedBlockKey::read_from_bytes(&bytes) else { continue };
-            let until = self.scoped.lookup(&bytes, MapFlags::ANY).during(reading)?;
-            if let Some(until) = until.and_then(|until| until.try_into().ok()).map(u64::from_ne_bytes) {
-                let key = BlockKey { address: scoped.address, port: scoped.port, reserved: [0; 3] };
-                found.push((Place { key, scope: BlockScope::Cgroup(scoped.cgroup) }, until));
+            let value = self.scoped.lookup(&bytes, MapFlags::ANY).during(reading)?.unwrap_or_default();
+            if let (Ok(key), Ok(until)) =
+                (ScopedBlockKey::read_from_bytes(&bytes), u64::read_from_bytes(&value))
+            {
+                found.insert((destination(key.address, key.port), BlockScope::Cgroup(key.cgroup)), until);
             }
         }
         Ok(found)
     }
+}
 
-    fn remove(&self, key: &BlockKey, scope: BlockScope) -> Result<bool> {
-        let Some(mut entry) = entry(&self.blocked, key)? else { return Ok(false) };
-        let removed = match scope {
-            BlockScope::Host => std::mem::take(&mut entry.host_until) != 0,
-            BlockScope::Cgroup(id) => {
-                let removed = self.scoped.delete(scoped(key, id).as_bytes()).is_ok();
-                entry.scopes = scopes(self, key)?;
-                removed
-            }
-        };
-        if entry.host_until == 0 && entry.scopes == 0 {
-            self.blocked.delete(key.as_bytes()).during(|| "opening a destination".to_owned())?;
-        } else {
-            put(&self.blocked, key.as_bytes(), entry.as_bytes())?;
-        }
-        Ok(removed)
-    }
+fn destination(address: [u8; 16], port: u16) -> Destination {
+    Destination { address: IpAddr::V6(Ipv6Addr::from(address)).to_canonical(), port }
 }
 
 fn key(destination: &Destination) -> BlockKey {
@@ -261,28 +255,12 @@ fn scoped(key: &BlockKey, cgroup: u64) -> ScopedBlockKey {
     ScopedBlockKey { address: key.address, port: key.port, reserved: [0; 3], cgroup }
 }
 
-/// How many scopes a destination is closed to.
-fn scopes(active: &Enforcement, key: &BlockKey) -> Result<u64> {
-    let mut counts: HashMap<([u8; 16], u16), u64> = HashMap::new();
-    for bytes in active.scoped.keys() {
-        if let Ok(scoped) = ScopedBlockKey::read_from_bytes(&bytes) {
-            *counts.entry((scoped.address, scoped.port)).or_default() += 1;
-        }
-    }
-    Ok(counts.get(&(key.address, key.port)).copied().unwrap_or(0))
-}
-
-fn entry(map: &MapHandle, key: &BlockKey) -> Result<Option<BlockEntry>> {
-    let bytes = map.lookup(key.as_bytes(), MapFlags::ANY).during(reading)?;
-    Ok(bytes.and_then(|bytes| BlockEntry::read_from_bytes(&bytes).ok()))
-}
-
 fn put(map: &MapHandle, key: &[u8], value: &[u8]) -> Result<()> {
-    map.update(key, value, MapFlags::ANY).or_else(|error| match error.kind() {
-        ErrorKind::Other if full(map) => {
-            Err(Error::Full { what: "the table of closed destinations", bound: BOUND })
+    map.update(key, value, MapFlags::ANY).or_else(|error| {
+        if full(map) {
+            return Err(Error::Full { what: "the table of closed destinations", bound: BOUND });
         }
-        _ => Err(error).during(|| "closing a destination".to_owned()),
+        Err(error).during(|| "closing a destination".to_owned())
     })
 }
 

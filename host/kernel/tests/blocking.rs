@@ -188,6 +188,23 @@ fn a_cgroup_below_the_scope_is_in_it() {
     drop(below);
 }
 
+#[test]
+fn a_full_table_says_so_and_keeps_what_it_has() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let cgroup = OwnCgroup::make("full");
+    let blocker = live.sensors.blocker().unwrap();
+    let to =
+        |number: u32| Destination { address: std::net::Ipv4Addr::from(0x0a00_0000 + number).into(), port: 1 };
+    for number in 0..4096 {
+        blocker.block(to(number), cgroup.scope(), None).unwrap();
+    }
+    let full = blocker.block(to(4096), cgroup.scope(), None);
+    assert!(matches!(full, Err(davy_kernel::Error::Full { bound: 4096, .. })), "{full:?}");
+    assert_eq!(blocker.list().unwrap().len(), 4096);
+    assert!(blocker.unblock(to(7), cgroup.scope()).unwrap());
+    blocker.block(to(4096), cgroup.scope(), None).unwrap();
+}
+
 /// A BPF file system of the test's own.
 struct OwnBpfFileSystem(tempfile::TempDir);
 
