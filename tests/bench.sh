@@ -13,6 +13,19 @@ if ! command -v /sbin/auditd >/dev/null 2>&1 && [ ! -d "$peers/auditd" ] && comm
     fi
 fi
 
+# Audit rules are the whole machine's; none of ours may outlive a bench that was killed.
+sweep() {
+    local ctl=/sbin/auditctl
+    [ -x "$ctl" ] || ctl=$peers/auditd/sbin/auditctl
+    [ -x "$ctl" ] || return 0
+    local libraries=$PWD/$peers/auditd/lib/x86_64-linux-gnu:$PWD/$peers/auditd/usr/lib/x86_64-linux-gnu
+    if LD_LIBRARY_PATH=$libraries "$ctl" -l 2>/dev/null | grep -q davy-bench; then
+        LD_LIBRARY_PATH=$libraries "$ctl" -D -k davy-bench
+        LD_LIBRARY_PATH=$libraries "$ctl" -e 0
+    fi
+}
+trap sweep EXIT
+
 export DAVY_BIN="$PWD/target/release/davy"
 cargo run --quiet --release --locked --package davy-test-bench -- --davy "$DAVY_BIN" --json target/bench.json "$@"
 if [ "${DAVY_BENCH_EXAM:-1}" = 1 ]; then
