@@ -166,7 +166,18 @@ impl Engine {
                 self.observe(event);
             }
             self.hand_over();
-            *lock(&self.shared.sensor_drops) = self.eyes.drops();
+            let mut drops = self.eyes.drops();
+            let sizes = self.detector.sizes();
+            for (what, count) in [
+                ("processes, the table was full", sizes.processes_refused),
+                ("flows, the table was full", sizes.flows_evicted),
+                ("threads, the table was full", sizes.threads_refused),
+            ] {
+                if count > 0 {
+                    drops.push((what.to_owned(), count));
+                }
+            }
+            *lock(&self.shared.sensor_drops) = drops;
             self.tell_of_attempts();
         }
         if self.rhythm.sample_due() {

@@ -1,6 +1,7 @@
 //! Everything that sees: the kernel's sensors where they load, /proc and sock_diag where they do not, and the
 //! file watcher. The engine asks it for samples and backfill and need not know which of them answers.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use davy_files::{WatchConfig, Watcher, Way};
 use davy_kernel::{Blocker, Refused, SelfGuard, SensorConfig, Sensors};
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
-use davy_proc::{Hardware, PollOptions, Poller, Sampler};
+use davy_proc::{Concealed, Hardware, PollOptions, Poller, ProcFs, Sampler, Sweep};
 
 use crate::clock;
 use crate::protections::Notes;
@@ -18,6 +19,12 @@ use crate::shared::{Intake, Shared};
 /// process about 80 ns, so the window is short.
 const SYSCALL_WINDOW: Duration = Duration::from_millis(500);
 
+/// How many pids are asked for at one look for hidden processes: about a millisecond.
+const PIDS_A_LOOK: u32 = 4096;
+
+/// Hidden processes that are not told again. Beyond it all are told once more.
+const MAX_HIDDEN: usize = 1024;
+
 /// The eyes of one agent.
 pub(crate) struct Eyes {
     sensors: Option<Sensors>,
@@ -25,6 +32,8 @@ pub(crate) struct Eyes {
     poller: Option<Poller>,
     files: Option<Watcher>,
     gpu: davy_proc::gpu::Watch,
+    sweep: Sweep,
+    told_hidden: HashSet<ProcessKey>,
     huge_pages: u64,
     cpus: u32,
     shared: Arc<Shared>,
@@ -88,6 +97,8 @@ impl Eyes {
             poller,
             files,
             gpu: davy_proc::gpu::Watch::new(),
+            sweep: Sweep::new(ProcFs::host()),
+            told_hidden: HashSet::new(),
             huge_pages: davy_proc::hugepages(),
             cpus: Hardware::host().cpus(),
             shared: Arc::clone(intake.shared()),
@@ -144,6 +155,22 @@ impl Eyes {
                 process: None,
                 kind: EventKind::Code(CodeAct::HugePagesReserved { before, now: pages }),
             });
+        }
+        for hiding in self.sweep.slice(PIDS_A_LOOK) {
+            let how = match hiding.how {
+                Concealed::Covered { by } => format!("{by} is mounted over /proc/{}", hiding.pid),
+                Concealed::Unlisted => "it lives and /proc does not list it".to_owned(),
+            };
+            if let Some(process) =
+                self.shared.recent.holder(hiding.pid).or_else(|| davy_proc::key(hiding.pid))
+                && self.told_hidden.insert(process)
+            {
+                let kind = EventKind::Code(CodeAct::Hidden { how });
+                events.push(Event { time: now, process: Some(process), kind });
+            }
+        }
+        if self.told_hidden.len() > MAX_HIDDEN {
+            self.told_hidden.clear();
         }
         events
     }

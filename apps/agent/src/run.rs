@@ -131,8 +131,12 @@ async fn live(options: &AgentOptions) -> Result<()> {
     )
     .context("cannot open the quarantine")?;
 
+    let mut detector = Detector::new(settings(&policy), lists::load(&policy, &paths.config));
+    if let Some(own) = davy_proc::key(std::process::id()) {
+        detector.guard(own);
+    }
     let engine = Engine {
-        detector: Detector::new(settings(&policy), lists::load(&policy, &paths.config)),
+        detector,
         eyes,
         shared: Arc::clone(&shared),
         keeper: keeper.clone(),

@@ -320,6 +320,7 @@ fn acted(act: &CodeAct, names: &Names) -> String {
         CodeAct::DeviceOpen { major, minor, write } => {
             format!("opened the device {major}:{minor} {}", access(*write))
         }
+        CodeAct::Hidden { how } => format!("is hidden from ps and top: {how}"),
         CodeAct::HugePagesReserved { before, now } => {
             format!("huge pages reserved: {before} before, {now} now")
         }

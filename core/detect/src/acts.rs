@@ -87,6 +87,7 @@ impl Detector {
                 let parent = process.parent.and_then(|p| self.processes.get(&p));
                 fileless::nameless_exec(time, process, *memfd, parent, &self.lists.names)
             }),
+            CodeAct::Hidden { how } => Some(masquerade::hidden(time, key, how)),
             act => tampering::look(time, key, act, self).or_else(|| preparation::look(time, key, act)),
         };
         if let Some(noted) = noted {

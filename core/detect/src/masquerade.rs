@@ -1,6 +1,6 @@
 //! Processes that pretend to be another program.
 
-use davy_model::{Evidence, ImageKind, ProcessInfo, Signal, Timestamp};
+use davy_model::{Evidence, ImageKind, ProcessInfo, ProcessKey, Signal, Timestamp};
 
 use crate::campaign::shortened;
 use crate::flow_watch::Noted;
@@ -9,13 +9,19 @@ use crate::ledger::{Particulars, Topic, evidence};
 use crate::places::{Place, place};
 use crate::process_table::base_name;
 use crate::weights::{
-    NAME_ARGS, NAME_KERNEL_THREAD, NAME_LOOKALIKE, NAME_PADDED, NAME_SERVICE, PLACE_HIDDEN, PLACE_SHARED,
-    PRELOADED,
+    HIDDEN, NAME_ARGS, NAME_KERNEL_THREAD, NAME_LOOKALIKE, NAME_PADDED, NAME_SERVICE, PLACE_HIDDEN,
+    PLACE_SHARED, PRELOADED,
 };
 
 /// Programs that run others' text and bear its name.
 const INTERPRETERS: [&str; 12] =
     ["python", "perl", "ruby", "node", "php", "bash", "dash", "sh", "busybox", "java", "lua", "ld-linux"];
+
+/// A process that somebody took pains to keep out of /proc's sight.
+pub(crate) fn hidden(time: Timestamp, key: ProcessKey, how: &str) -> Noted {
+    let text = format!("is hidden from ps and top: {how}");
+    ("hidden", evidence(time, Signal::Masquerade, HIDDEN, text).of(key).technique("T1564.001"))
+}
 
 /// What a program's names and place say when it is executed, found running or renamed.
 pub(crate) fn look(

@@ -177,6 +177,8 @@ pub(crate) const CAMPAIGN_USUAL: f32 = 2.0;
 pub(crate) const INJECTION: f32 = 1.5;
 /// Someone reached for Davy itself.
 pub(crate) const TAMPERING: f32 = 4.0;
+/// It is hidden from those who look into /proc, by a mount over its entry or by a changed kernel: nothing honest does that.
+pub(crate) const HIDDEN: f32 = 7.0;
 /// A library from a shared or hidden place is loaded before all others.
 pub(crate) const PRELOADED: f32 = 2.0;
 /// Something arranged to run again.

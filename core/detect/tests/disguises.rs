@@ -227,3 +227,17 @@ fn masquerade_is_a_finding_of_its_own() {
     scene.second();
     assert_eq!(scene.of_kind(FindingKind::Masquerade).len(), 1);
 }
+
+#[test]
+fn a_process_under_a_mount_is_a_disguise_of_its_own() {
+    let mut scene = Scene::new();
+    let miner = scene.run(scene.init(), "/usr/local/bin/report", &["report"]);
+    let how = "tmpfs / is mounted over /proc/4711".to_owned();
+    scene.event(Some(miner), davy_model::EventKind::Code(davy_model::CodeAct::Hidden { how }));
+    scene.seconds(2);
+    let findings = scene.of_kind(FindingKind::Masquerade);
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].summary.contains("hidden from ps and top"), "{}", findings[0].summary);
+    assert!(findings[0].techniques.iter().any(|t| t.0 == "T1564.001"));
+    assert!(scene.mining().is_none(), "hiding alone is not mining");
+}

@@ -139,6 +139,11 @@ pub enum CodeAct {
         /// Pages now.
         now: u64,
     },
+    /// The process is hidden from those who look into /proc.
+    Hidden {
+        /// By what, in words.
+        how: String,
+    },
     /// A signal was sent to another process.
     Signal {
         /// To whom.
