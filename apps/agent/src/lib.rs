@@ -25,4 +25,4 @@ mod shared;
 mod standing;
 
 pub use paths::Paths;
-pub use run::{AgentOptions, run};
+pub use run::{AgentOptions, Ending, run};

@@ -8,21 +8,20 @@ use davy_model::{Evidence, FileId, Finding, FindingId, FindingKind, Severity, Si
 
 use crate::Paths;
 
-/// The agent's processes, cgroup and files, as they are now.
+/// The agent's processes, cgroup and files, as they are now. The configuration and the program are left out: an
+/// administrator edits the one, and the package manager replaces the other.
 pub(crate) fn guard(paths: &Paths, cgroup2: &Path) -> SelfGuard {
     let places = [
-        std::env::current_exe().ok(),
-        Some(paths.config.clone()),
-        Some(paths.policy()),
-        Some(paths.state.clone()),
-        Some(paths.state.join("store")),
-        Some(paths.state.join("quarantine")),
-        Some(paths.run.clone()),
+        paths.state.clone(),
+        paths.state.join("store"),
+        paths.state.join("store/main.db"),
+        paths.state.join("quarantine"),
+        paths.run.clone(),
     ];
     SelfGuard {
         processes: vec![std::process::id()],
         cgroup: own_cgroup(cgroup2),
-        files: places.into_iter().flatten().filter_map(|p| identity(&p)).collect(),
+        files: places.iter().filter_map(|p| identity(p)).collect(),
     }
 }
 

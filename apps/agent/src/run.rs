@@ -55,12 +55,21 @@ pub struct AgentOptions {
     pub pin: bool,
 }
 
+/// How an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By a signal; what is pinned stays.
+    Signal,
+    /// By `davy stop`; what was enforced is taken away.
+    Ordered,
+}
+
 /// Runs an agent until it is told to stop by `davy stop`, SIGINT or SIGTERM.
 ///
 /// # Errors
 /// When another agent holds the folders, a folder or socket cannot be made, or the store cannot be opened. What the
 /// kernel refuses is no error: the agent runs in a lower tier and says so.
-pub fn run(options: AgentOptions) -> Result<()> {
+pub fn run(options: AgentOptions) -> Result<Ending> {
     let instance = Instance::claim(&options.paths)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -74,7 +83,7 @@ pub fn run(options: AgentOptions) -> Result<()> {
     outcome
 }
 
-async fn live(options: &AgentOptions) -> Result<()> {
+async fn live(options: &AgentOptions) -> Result<Ending> {
     let paths = &options.paths;
     let mut stops = Stops::listen()?;
     let started = clock::now();
@@ -187,10 +196,10 @@ async fn live(options: &AgentOptions) -> Result<()> {
     if options.foreground_banner {
         banner::print(paths, &protections::all(&policy, &probes, &notes), &probes);
     }
-    let mut ordered_to_stop = false;
+    let mut ending = Ending::Signal;
     tokio::select! {
         () = stops.wait(&shared) => {}
-        () = stop.notified() => ordered_to_stop = true,
+        () = stop.notified() => ending = Ending::Ordered,
         () = sockets.serve(desk) => {}
         () = keeper.clone().keep() => {}
         () = maintain(&store) => {}
@@ -204,7 +213,7 @@ async fn live(options: &AgentOptions) -> Result<()> {
     drop(sockets);
     tokio::task::block_in_place(|| threads.stop());
     // A signal may be a restart, and then what is pinned bridges it. An order to stop means it.
-    if let (true, Some(blocker)) = (ordered_to_stop, blocker)
+    if let (Ending::Ordered, Some(blocker)) = (ending, blocker)
         && let Err(e) = blocker.release()
     {
         tracing::error!("what was blocked could not be opened again: {e}");
@@ -216,7 +225,7 @@ async fn live(options: &AgentOptions) -> Result<()> {
         tracing::warn!("the end could not be written down: {e}");
     }
     store.close().await;
-    Ok(())
+    Ok(ending)
 }
 
 /// The threads beside the runtime.

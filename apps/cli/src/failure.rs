@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     PolicyFaults = 6,
     /// Not all drills held.
     NotHeld = 7,
+    /// The agent was ordered to stop, and is not to be started again by itself.
+    Ordered = 8,
 }
 
 impl From<Exit> for ExitCode {
@@ -44,6 +46,7 @@ impl Exit {
             Self::Forbidden => "forbidden",
             Self::PolicyFaults => "policy_faults",
             Self::NotHeld => "not_held",
+            Self::Ordered => "ordered",
         }
     }
 
@@ -105,6 +108,7 @@ mod tests {
             Exit::Forbidden,
             Exit::PolicyFaults,
             Exit::NotHeld,
+            Exit::Ordered,
         ];
         for exit in all {
             let row = format!("| {} | `{}` |", exit as u8, exit.name());

@@ -71,8 +71,8 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
     let paths = Paths::new(cli.common.base_dir.as_deref());
     let client = Client::new(paths.clone());
     match &cli.verb {
-        Verb::Run => watch::run(paths, answering, true, false)?,
-        Verb::Agent(asked) => watch::run(paths, answering, false, asked.pin)?,
+        Verb::Run => return watch::run(paths, answering, true, false),
+        Verb::Agent(asked) => return watch::run(paths, answering, false, asked.pin),
         Verb::Stop => change::order(&client, answering, Command::Stop)?,
         Verb::Status => status::run(&client, answering)?,
         Verb::Events(asked) => events::run(&client, answering, asked)?,

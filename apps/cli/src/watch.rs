@@ -2,17 +2,22 @@
 
 use std::io::IsTerminal;
 
-use davy_agent::{AgentOptions, Paths};
+use davy_agent::{AgentOptions, Ending, Paths};
 use tracing_subscriber::EnvFilter;
 
 use crate::answer::Answering;
 use crate::failure::{Exit, Failure};
 
 /// Watches this host until told to stop. `pin` keeps enforcement in the kernel while the agent restarts.
-pub(crate) fn run(paths: Paths, answering: &Answering, banner: bool, pin: bool) -> Result<(), Failure> {
+pub(crate) fn run(paths: Paths, answering: &Answering, banner: bool, pin: bool) -> Result<Exit, Failure> {
     log(answering);
     let options = AgentOptions { paths, foreground_banner: banner && !answering.quiet, pin };
-    davy_agent::run(options).map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))
+    match davy_agent::run(options) {
+        // Only a service is told apart: nobody starts `davy run` again by himself.
+        Ok(Ending::Ordered) if !banner => Ok(Exit::Ordered),
+        Ok(_) => Ok(Exit::Done),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("{error:#}"))),
+    }
 }
 
 /// The log goes to standard error: without times and colours where the journal takes it.

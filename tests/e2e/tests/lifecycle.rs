@@ -94,7 +94,8 @@ fn davy_stop_ends_it() {
     }
     let mut agent = Agent::start("").unwrap();
     agent.ask(RequestBody::Command(Order::Stop)).unwrap();
-    assert!(agent.wait_end(Duration::from_secs(15)).unwrap().success(), "{}", agent.log());
+    let status = agent.wait_end(Duration::from_secs(15)).unwrap();
+    assert_eq!(status.code(), Some(8), "the service manager is told not to start it again: {}", agent.log());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use crate::archive::Unpacked;
 
 /// The version in bookworm's backports whose emulated CPU is good enough. Debian 12's own 7.2 loses a guest in one
-/// boot of three (flags come back wrong from an interrupt); 10.0 lost none of a hundred.
+/// boot of three (flags come back wrong from an interrupt); 10.0 lost none of twelve.
 const WANTED: &str = "10.0";
 
 /// A qemu for x86-64.
