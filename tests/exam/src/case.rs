@@ -70,6 +70,16 @@ impl MinerCase {
         if matches!(self.disguise, Disguise::Throttled) { 30.0 } else { 10.0 }
     }
 
+    /// CPUs that it uses on a machine with two that are free.
+    #[must_use]
+    pub const fn appetite(&self) -> f64 {
+        match self.disguise {
+            Disguise::Throttled => 0.5,
+            Disguise::OneOfMany => 1.0,
+            _ => 2.0,
+        }
+    }
+
     /// Why no verdict can be asked for, where none can: hash functions that every honest program computes as well,
     /// on no pool, leave nothing that tells a miner from `openssl speed`. Such cases run and are shown, but do not
     /// count as failed.

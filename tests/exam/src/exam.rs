@@ -156,7 +156,12 @@ impl Exam {
             (None, Some(reason)) => Outcome::BeyondReach(reason.to_owned()),
             (None, None) => Outcome::Missed,
         };
-        let mark = watch.mark(Case::Miner(case), outcome, seconds, began.elapsed());
+        let mut mark = watch.mark(Case::Miner(case), outcome, seconds, began.elapsed());
+        let got = mark.cpus.unwrap_or(f64::INFINITY);
+        if matches!(mark.outcome, Outcome::Late | Outcome::Missed) && got < case.appetite() / 2.0 {
+            let reason = format!("{got:.2} of {:.1} CPUs on a busy machine", case.appetite());
+            mark.outcome = Outcome::Starved(reason);
+        }
         let others = watch.others;
         self.close(&scope, &peers, others);
         Ok(mark)

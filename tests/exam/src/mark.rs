@@ -15,6 +15,9 @@ pub enum Outcome {
     Missed,
     /// A miner that was not named and could not be.
     BeyondReach(String),
+    /// A miner, late or not named, to which a busy machine gave less than half of the CPU it would have used: no
+    /// question about a steady state was put.
+    Starved(String),
     /// An honest load, left alone.
     LeftAlone,
     /// An honest load, called mining.

@@ -184,7 +184,10 @@ impl Report {
 
 fn score(signal: &str, marks: &[Mark], speaks: impl Fn(&Mark) -> bool) -> Score {
     let asked = |mark: &&Mark| {
-        !matches!(mark.outcome, Outcome::Skipped(_) | Outcome::Broken(_) | Outcome::BeyondReach(_))
+        !matches!(
+            mark.outcome,
+            Outcome::Skipped(_) | Outcome::Broken(_) | Outcome::BeyondReach(_) | Outcome::Starved(_)
+        )
     };
     let (miners, loads): (Vec<&Mark>, Vec<&Mark>) =
         marks.iter().filter(asked).partition(|mark| matches!(mark.case, Case::Miner(_)));
@@ -209,6 +212,7 @@ fn said(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Skipped(reason) => format!("SKIPPED: {reason}"),
         Outcome::Broken(reason) => format!("BROKEN: {reason}"),
+        Outcome::Starved(reason) => format!("STARVED: {reason}"),
         Outcome::BeyondReach(_) => "not named (beyond reach)".to_owned(),
         Outcome::Named => "named".to_owned(),
         Outcome::Late => "LATE".to_owned(),

@@ -103,7 +103,14 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         self.empty();
-        drop(fs::remove_dir(&self.folder));
+        // A group stays busy for a moment after its last process is gone from the list.
+        for _ in 0..50 {
+            if fs::remove_dir(&self.folder).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(40));
+        }
+        eprintln!("{} could not be removed", self.folder.display());
     }
 }
 

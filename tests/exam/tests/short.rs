@@ -22,7 +22,7 @@ impl Sitting {
         let Some(exam) = &mut self.exam else { return Err("no exam".into()) };
         let mark = exam.put(case);
         self.marks.push(mark.clone());
-        if let Outcome::Skipped(reason) = &mark.outcome {
+        if let Outcome::Skipped(reason) | Outcome::Starved(reason) = &mark.outcome {
             println!("SKIPPED: {}: {reason}", case.name());
         }
         if mark.failed() { Err(format!("{mark:#?}").into()) } else { Ok(()) }

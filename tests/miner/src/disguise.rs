@@ -45,6 +45,7 @@ pub(crate) fn put_on(arguments: Arguments) -> Result<Arguments> {
     if wanted && arguments.delete_self {
         let own = fs::read_link("/proc/self/exe")?;
         fs::remove_file(&own).with_context(|| format!("delete {}", own.display()))?;
+        own.parent().map(fs::remove_dir).transpose()?;
     }
     if let Some(name) = &arguments.rename {
         let name = std::ffi::CString::new(name.as_str())?;
