@@ -15,6 +15,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use crate::arbiter::Order;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
+use crate::engine::Live;
 use crate::protections::{self, Notes};
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 
@@ -34,7 +35,7 @@ pub(crate) struct Desk {
     pub(crate) store: Store,
     pub(crate) intake: Intake,
     pub(crate) arbiter: SyncSender<Order>,
-    pub(crate) live: broadcast::Sender<Arc<Reply>>,
+    pub(crate) live: Live,
     pub(crate) stop: Arc<Notify>,
     pub(crate) facts: davy_proc::HostFacts,
     /// What could not be opened at start.
@@ -57,7 +58,7 @@ impl Answer for Desk {
                 None => client.send(&gone()).await,
             },
             Query::Events { since, limit, pid, kinds, follow } => {
-                let live = follow.then(|| self.live.subscribe());
+                let live = follow.then(|| self.live.events.subscribe());
                 let filter = EventFilter { since, limit: bounded(limit), pid, kinds: kinds.clone() };
                 let events = self.store.events(&filter).await;
                 send_all(client, events, Reply::Event).await?;
@@ -69,7 +70,7 @@ impl Answer for Desk {
                 go_on(client, live, wanted).await
             }
             Query::Findings { since, limit, follow } => {
-                let live = follow.then(|| self.live.subscribe());
+                let live = follow.then(|| self.live.findings.subscribe());
                 let findings = self.store.findings(since, bounded(limit)).await;
                 send_all(client, findings, Reply::Finding).await?;
                 go_on(client, live, |reply| matches!(reply, Reply::Finding(_))).await

@@ -218,21 +218,24 @@ impl Arbiter {
         }
         self.block.set_reach(Reach::Host);
         let policy = lock(&self.shared.rulebook).policy();
-        let mut done = Vec::new();
+        let mut lines = Vec::new();
+        let mut done = false;
         let mut seen = BTreeSet::new();
         for case in &cases {
             for proposal in in_order(&case.proposals, actions) {
                 let action = timed(proposal.action.clone(), &policy);
                 if seen.insert(fingerprint(&action)) {
                     let record = self.carry_out(case, action, "by order of an administrator");
-                    done.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
+                    done |= record.state == ActionState::Done;
+                    lines.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
                 }
             }
         }
-        if done.is_empty() {
-            return Err(format!("none of these actions is proposed for incident {}", incident.0));
+        match (done, lines.is_empty()) {
+            (_, true) => Err(format!("none of these actions is proposed for incident {}", incident.0)),
+            (true, false) => Ok(lines.join("\n")),
+            (false, false) => Err(lines.join("\n")),
         }
-        Ok(done.join("\n"))
     }
 
     fn undo(&mut self, mut records: Vec<ActionRecord>) -> Result<String, String> {

@@ -40,6 +40,21 @@ const POLL: Duration = Duration::from_secs(1);
 /// The most trees in `davy top`.
 const TOP_TREES: usize = 30;
 
+/// What happens now, for clients that follow. Findings go apart from events, so that a flood of the one never pushes out the
+/// other.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) events: broadcast::Sender<Arc<Reply>>,
+    pub(crate) findings: broadcast::Sender<Arc<Reply>>,
+}
+
+impl Live {
+    /// Channels that remember so many for a slow follower.
+    pub(crate) fn new(events: usize, findings: usize) -> Self {
+        Self { events: broadcast::channel(events).0, findings: broadcast::channel(findings).0 }
+    }
+}
+
 /// The engine.
 pub(crate) struct Engine {
     pub(crate) detector: Detector,
@@ -48,7 +63,7 @@ pub(crate) struct Engine {
     pub(crate) keeper: Keeper,
     pub(crate) arbiter: SyncSender<Order>,
     /// New events and findings, for clients that follow.
-    pub(crate) live: broadcast::Sender<Arc<Reply>>,
+    pub(crate) live: Live,
     pub(crate) store: Store,
     pub(crate) rhythm: Rhythm,
     pub(crate) batch: Vec<Event>,
@@ -147,8 +162,8 @@ impl Engine {
     fn observe(&mut self, event: Event) {
         self.detector.observe(&event);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
-        if self.live.receiver_count() > 0 {
-            let _ = self.live.send(Arc::new(Reply::Event(event.clone())));
+        if self.live.events.receiver_count() > 0 {
+            let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));
         }
         self.batch.push(event);
     }
@@ -249,7 +264,7 @@ impl Engine {
     }
 
     fn publish_finding(&mut self, finding: Finding, proposals: Vec<Proposal>) {
-        let _ = self.live.send(Arc::new(Reply::Finding(finding.clone())));
+        let _ = self.live.findings.send(Arc::new(Reply::Finding(finding.clone())));
         self.keeper.finding(finding.clone());
         let process = finding.subject.and_then(|key| self.detector.processes().get(&key)).map(Process::info);
         let incident = self.incident_of.get(&finding.id).copied();

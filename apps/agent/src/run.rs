@@ -14,7 +14,7 @@ use davy_policy::Policy;
 use davy_respond::{Responder, ResponderConfig};
 use davy_store::{Limits, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 
 use crate::answer::Desk;
 use crate::arbiter::{Arbiter, Order};
@@ -22,7 +22,7 @@ use crate::banner;
 use crate::block::{KernelBlock, Shareable};
 use crate::clock;
 use crate::control::Sockets;
-use crate::engine::{Engine, Rhythm};
+use crate::engine::{Engine, Live, Rhythm};
 use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
@@ -36,7 +36,8 @@ use crate::{Paths, own, protections, service};
 const ORDERS: usize = 1024;
 
 /// How many live events and findings a slow follower may fall behind before it misses some.
-const LIVE: usize = 4096;
+const LIVE_EVENTS: usize = 4096;
+const LIVE_FINDINGS: usize = 512;
 
 /// How many of the newest lines of the journal are searched for what was undone.
 const UNDONE_LOOKED_AT: u32 = 1000;
@@ -111,7 +112,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     let (inputs, waiting) = sync_channel(QUEUE);
     let intake = Intake::new(inputs, Arc::clone(&shared));
     let (orders, ordered) = sync_channel(ORDERS);
-    let (live_sender, _) = broadcast::channel(LIVE);
+    let live = Live::new(LIVE_EVENTS, LIVE_FINDINGS);
     let keeper = Keeper::new(store.clone());
 
     let eyes_config = EyesConfig {
@@ -150,7 +151,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         shared: Arc::clone(&shared),
         keeper: keeper.clone(),
         arbiter: orders.clone(),
-        live: live_sender.clone(),
+        live: live.clone(),
         store: store.clone(),
         rhythm: Rhythm::default(),
         batch: Vec::new(),
@@ -187,7 +188,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         store: store.clone(),
         intake,
         arbiter: orders,
-        live: live_sender,
+        live,
         stop: Arc::clone(&stop),
         facts,
         notes: notes.clone(),
