@@ -362,6 +362,7 @@ fn pin_folder(options: &AgentOptions, policy: &Policy, probes: &[Probe]) -> Opti
 fn limits(policy: &Policy) -> Limits {
     Limits {
         max_bytes: policy.store.max_size,
+        queue_events: QUEUE,
         max_age_days: u32::try_from(policy.store.max_age.as_secs() / 86_400).unwrap_or(u32::MAX).max(1),
         ..Limits::default()
     }

@@ -12,8 +12,9 @@ use crate::recent::Recent;
 use crate::rulebook::Rulebook;
 use crate::standing::Standing;
 
-/// How many events may wait for the engine. About a second of the highest rate Davy promises to keep up with.
-pub(crate) const QUEUE: usize = 65_536;
+/// How many events may wait for the engine: more than half a second of the highest rate Davy promises to keep up with. What
+/// waits here is memory, some 700 bytes for a program's start, so more would be paid for by the host.
+pub(crate) const QUEUE: usize = 32_768;
 
 /// What goes into the engine's queue.
 #[derive(Debug)]
@@ -118,5 +119,16 @@ impl Intake {
     pub(crate) fn sink(&self) -> Box<dyn FnMut(Event) + Send> {
         let intake = self.clone();
         Box::new(move |event| intake.event(event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_a_few_megabytes() {
+        let bytes = size_of::<Input>() * QUEUE;
+        assert!(bytes <= 6 << 20, "{bytes} bytes for {QUEUE} inputs of {} each", size_of::<Input>());
     }
 }
