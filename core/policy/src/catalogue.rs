@@ -218,7 +218,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "grace",
                 Kind::Duration { min: 0, max: 30 * DAY, off: false },
-                "How long it stays in observe after that; 0s means until `davy arm`.",
+                "How long it stays in observe after that; 0s means until `davy disarm --end`.",
             ),
         ],
     ),

@@ -171,7 +171,7 @@ pub struct Failsafe {
     pub denials_per_minute: u32,
     /// Users, by name, whose processes are never acted on.
     pub protect_users: Vec<String>,
-    /// How long a protection that fell back stays in observe; zero means until `davy arm`.
+    /// How long a protection that fell back stays in observe; zero means until `davy disarm --end`.
     pub grace: Duration,
 }
 
