@@ -3,11 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use davy_model::{Action, ActionRecord, ActionState, FindingKind, Incident, IncidentState};
 use davy_test_e2e::{Agent, Scope, root_or_skip};
 use davy_wire::{Command as Order, RequestBody};
+
+/// One test at a time: each agent sees the whole host, and the test runner would be the cause of all their miners.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The miner that was built beside the test, copied to where quarantine may take it.
 fn miner(folder: &Path) -> PathBuf {
@@ -31,7 +39,7 @@ fn mining_incident(agent: &Agent, pid: u32) -> Option<Incident> {
     incidents.pop()
 }
 
-/// An action on this miner. One incident may hold several miners: the test runner is the cause of them all.
+/// An action on this miner.
 fn action(incident: &Incident, wanted: impl Fn(&Action) -> bool) -> Option<&ActionRecord> {
     incident.actions.iter().find(|r| wanted(&r.action))
 }
@@ -54,6 +62,7 @@ fn a_miner_is_recognised_killed_put_away_and_given_back() {
     if !root_or_skip() {
         return;
     }
+    let _alone = alone();
     let scope = Scope::make("kill").unwrap();
     let policy = format!("[scope]\ncgroups = [\"{}\"]\n[mining]\nmode = \"enforce\"\n", scope.name());
     let agent = Agent::start(&policy).unwrap();
@@ -86,6 +95,7 @@ fn a_frozen_miner_is_let_go_by_undo_and_left_alone_after_it() {
     if !root_or_skip() {
         return;
     }
+    let _alone = alone();
     let scope = Scope::make("freeze").unwrap();
     let policy = format!(
         "[scope]\ncgroups = [\"{}\"]\n[mining]\nmode = \"enforce\"\nactions = [\"freeze\"]\n",
@@ -121,6 +131,7 @@ fn outside_of_the_scope_it_only_says_what_it_would_have_done() {
     if !root_or_skip() {
         return;
     }
+    let _alone = alone();
     let scope = Scope::make("outside").unwrap();
     let agent =
         Agent::start("[scope]\ncgroups = [\"/davy-e2e-elsewhere\"]\n[mining]\nmode = \"enforce\"\n").unwrap();
