@@ -8,7 +8,7 @@ mod rounding;
 mod sensing;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output};
 
 use anyhow::{Context, Result};
@@ -52,11 +52,16 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
 }
 
 /// Runs the case of this name in this process.
-pub(crate) fn run(name: &str) -> ExitCode {
+pub(crate) fn run(name: &str, cgroup: &Path) -> ExitCode {
     let Some(case) = find(name) else {
         println!("there is no case {name}");
         return ExitCode::FAILURE;
     };
+    // It moves itself before anything else, so that no part of it ever runs outside.
+    if let Err(error) = fs::write(cgroup.join("cgroup.procs"), "0") {
+        println!("moving into {}: {error}", cgroup.display());
+        return ExitCode::FAILURE;
+    }
     // What the rooms log is shown when the case fails; libbpf's own words, thousands of lines, only when asked for.
     let libbpf = if boot_option("davy.verbose").is_some() { "debug" } else { "off" };
     let filter = tracing_subscriber::EnvFilter::new(format!("debug,libbpf={libbpf}"));

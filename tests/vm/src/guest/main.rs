@@ -9,16 +9,17 @@ mod cases;
 mod supervisor;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["case", name] => cases::run(name),
+        ["case", name, cgroup] => cases::run(name, Path::new(cgroup)),
         ["act", act @ ..] => acts::run(act),
         _ if std::process::id() == 1 => supervisor::run(),
         _ => {
-            eprintln!("this is the first program of a virtual machine (or: davy-vm-guest case NAME)");
+            eprintln!("this is the first program of a virtual machine (or: davy-vm-guest case NAME CGROUP)");
             ExitCode::from(2)
         }
     }

@@ -72,17 +72,16 @@ fn run_case(case: &str) -> Result<Outcome> {
     let cgroup = Cgroup::make(case)?;
     let log = PathBuf::from(format!("/tmp/{case}.log"));
     let output = fs::File::create(&log)?;
-    let join = cgroup.0.join("cgroup.procs");
     let mut command = Command::new(SELF);
     command
         .args(["case", case])
+        .arg(&cgroup.0)
         .env("PATH", "/bin:/usr/sbin")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
     command.process_group(0);
     let mut child = command.spawn()?;
-    fs::write(&join, child.id().to_string()).context("moving the case into its cgroup")?;
     let status = wait(&mut child, &cgroup)?;
     let said = fs::read(&log)?;
     let tail = String::from_utf8_lossy(&said[said.len().saturating_sub(TOLD)..]).into_owned();
