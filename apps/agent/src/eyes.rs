@@ -19,7 +19,8 @@ use crate::shared::{Intake, Shared};
 /// process about 80 ns, so the window is short.
 const SYSCALL_WINDOW: Duration = Duration::from_millis(500);
 
-/// How many pids are asked for at one look for hidden processes: about a millisecond.
+/// How often hidden processes are looked for, and how many pids are asked for at one look: about a millisecond.
+const SWEEP: Duration = Duration::from_secs(5);
 const PIDS_A_LOOK: u32 = 4096;
 
 /// Hidden processes that are not told again. Beyond it all are told once more.
@@ -33,6 +34,7 @@ pub(crate) struct Eyes {
     files: Option<Watcher>,
     gpu: davy_proc::gpu::Watch,
     sweep: Sweep,
+    sweep_due: Every,
     told_hidden: HashSet<ProcessKey>,
     huge_pages: u64,
     cpus: u32,
@@ -98,6 +100,7 @@ impl Eyes {
             files,
             gpu: davy_proc::gpu::Watch::new(),
             sweep: Sweep::new(ProcFs::host()),
+            sweep_due: Every::new(SWEEP),
             told_hidden: HashSet::new(),
             huge_pages: davy_proc::hugepages(),
             cpus: Hardware::host().cpus(),
@@ -156,7 +159,8 @@ impl Eyes {
                 kind: EventKind::Code(CodeAct::HugePagesReserved { before, now: pages }),
             });
         }
-        for hiding in self.sweep.slice(PIDS_A_LOOK) {
+        let hidden = if self.sweep_due.due() { self.sweep.slice(PIDS_A_LOOK) } else { Vec::new() };
+        for hiding in hidden {
             let how = match hiding.how {
                 Concealed::Covered { by } => format!("{by} is mounted over /proc/{}", hiding.pid),
                 Concealed::Unlisted => "it lives and /proc does not list it".to_owned(),
