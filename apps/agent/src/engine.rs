@@ -37,6 +37,9 @@ const CONCLUDE: Duration = Duration::from_millis(500);
 /// How often /proc is read in the poll tier, and GPUs and huge pages in every tier.
 const POLL: Duration = Duration::from_secs(1);
 
+/// For how many of the newest findings it is known which incident they belong to.
+const MAX_NUMBERED: usize = 4096;
+
 /// The most trees in `davy top`.
 const TOP_TREES: usize = 30;
 
@@ -251,13 +254,13 @@ impl Engine {
         for finding in &incident.findings {
             self.incident_of.insert(finding.id, incident.id);
         }
+        while self.incident_of.len() > MAX_NUMBERED {
+            self.incident_of.pop_first();
+        }
         let mut running = lock(&self.shared.running);
         running.retain(|id| *id != incident.id);
         if incident.state == IncidentState::Running {
             running.push(incident.id);
-        } else {
-            // Nothing more will be decided about what has ended, and the map must not grow for ever.
-            self.incident_of.retain(|_, id| *id != incident.id);
         }
         drop(running);
         self.keeper.incident(incident);

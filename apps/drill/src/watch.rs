@@ -37,6 +37,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) actor: Actor,
     /// A little before the act began, on the agent's clock.
     pub(crate) since: Timestamp,
+    /// When the act began: what was done before that was done about another.
+    began: Timestamp,
     /// When the act did what it is there for.
     steady: Instant,
     until: Instant,
@@ -54,13 +56,15 @@ impl<'a> Watch<'a> {
         act: &[&str],
         patience: &'a Patience,
     ) -> anyhow::Result<Self> {
-        let since = now().plus_secs(-1.0);
+        let began = now();
+        let since = began.plus_secs(-1.0);
         let actor = stage.play(argv0, act)?;
         let (steady, _) = actor.wait_for("steady", READY)?;
         Ok(Self {
             agent,
             actor,
             since,
+            began,
             steady,
             until: Instant::now() + patience.length,
             patience,
@@ -122,7 +126,7 @@ impl<'a> Watch<'a> {
 
     /// Actions since the act began that the closure wants.
     pub(crate) fn actions(&self, wanted: impl Fn(&Action) -> bool) -> anyhow::Result<Vec<ActionRecord>> {
-        let actions = self.agent.actions(self.since)?;
+        let actions = self.agent.actions(self.began)?;
         Ok(actions.into_iter().filter(|r| wanted(&r.action)).collect())
     }
 
