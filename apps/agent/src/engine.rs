@@ -156,7 +156,6 @@ impl Engine {
             Input::Ask(Ask::Top(reply)) => drop(reply.send(self.top())),
             Input::Ask(Ask::Process(pid, reply)) => drop(reply.send(self.process(pid))),
             Input::Acted(record) => self.detector.record_action(&record),
-            Input::PolicyChanged => {}
             Input::Stop => return false,
         }
         true

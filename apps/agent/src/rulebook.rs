@@ -72,7 +72,9 @@ impl Rulebook {
         if let Err(e) = std::fs::write(&self.last_good, &text) {
             tracing::warn!("cannot keep the last good policy in {}: {e}", self.last_good.display());
         }
-        Ok(format!("the policy in {name} holds now"))
+        Ok(format!(
+            "the policy in {name} holds now; its pool lists, sensors and store bounds from the next start"
+        ))
     }
 
     /// The policy in force.

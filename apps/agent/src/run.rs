@@ -372,6 +372,23 @@ fn settings(policy: &Policy) -> Settings {
     Settings {
         max_processes: policy.sensors.processes as usize,
         max_flows: policy.sensors.flows as usize,
+        head_bytes: policy.sensors.capture as usize,
         ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_bound_of_the_policy_reaches_the_engine_and_the_store() {
+        let text = "[sensors]\ncapture = \"512B\"\nprocesses = 5000\nflows = 6000\n[store]\nmax_size = \"64MiB\"\nmax_age = \"3d\"\n";
+        let policy = Policy::parse("p.toml", text).unwrap();
+        let engine = settings(&policy);
+        assert_eq!((engine.head_bytes, engine.max_processes, engine.max_flows), (512, 5000, 6000));
+        let store = limits(&policy);
+        assert_eq!((store.max_bytes, store.max_age_days), (64 << 20, 3));
     }
 }

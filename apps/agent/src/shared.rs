@@ -25,8 +25,6 @@ pub(crate) enum Input {
     Ask(Ask),
     /// The arbiter did something, or wrote down that it would have.
     Acted(Box<ActionRecord>),
-    /// The policy changed.
-    PolicyChanged,
     /// Time to go.
     Stop,
 }

@@ -178,7 +178,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "capture",
                 Kind::Size { min: 256, max: 16 << 10 },
-                "First bytes kept of each flow in each direction.",
+                "First bytes kept of each flow in each direction; the sensors give at most 2KiB.",
             ),
             key("file_events", Kind::Flag, "Whether changes of files are watched."),
             key(
@@ -224,7 +224,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     ),
     table(
         "drill",
-        "Harmless attacks against Davy itself, by the clock.",
+        "Proof by the clock: the sensors' canary acts, repeated.",
         &[key("every", Kind::Duration { min: 600, max: 365 * DAY, off: true }, "How often, or \"off\".")],
     ),
     tables(
