@@ -16,6 +16,7 @@ use crate::arbiter::Order;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
 use crate::engine::Live;
+use crate::inspection;
 use crate::protections::{self, Notes};
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 
@@ -38,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) live: Live,
     pub(crate) stop: Arc<Notify>,
     pub(crate) facts: davy_proc::HostFacts,
+    /// The worker that reads captures, where the sensors give any.
+    pub(crate) worker: Option<inspection::Standing>,
     /// What could not be opened at start.
     pub(crate) notes: Notes,
 }
@@ -212,6 +215,7 @@ impl Desk {
             .collect();
         for (kind, counter) in [
             ("events, the engine's queue was full", &counters.queue_full),
+            ("captures, the inspect worker fell behind or failed", &counters.captures_lost),
             ("findings, the arbiter's queue was full", &counters.arbiter_full),
         ] {
             let count = counter.load(Ordering::Relaxed);
@@ -241,6 +245,7 @@ impl Desk {
             cpu_ns,
             processes: counters.processes.load(Ordering::Relaxed),
             flows: counters.flows.load(Ordering::Relaxed),
+            workers: self.worker.iter().map(|worker| lock(worker).clone()).collect(),
             dashboard: None,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
-use davy_kernel::{Blocker, Refused, SelfGuard, SensorConfig, Sensors};
+use davy_kernel::{Blocker, CaptureSink, Refused, SelfGuard, SensorConfig, Sensors};
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
 use davy_proc::{Concealed, Hardware, PollOptions, Poller, ProcFs, Sampler, Sweep};
 
@@ -53,7 +53,12 @@ pub(crate) struct EyesConfig {
 
 impl Eyes {
     /// Opens every eye that the probes allow. What fails is noted and the next lower one is used.
-    pub(crate) fn open(config: &EyesConfig, probes: &[Probe], intake: &Intake) -> Self {
+    pub(crate) fn open(
+        config: &EyesConfig,
+        probes: &[Probe],
+        intake: &Intake,
+        captures: CaptureSink,
+    ) -> Self {
         let mut notes = Notes::new();
         let works = |c: Capability| probes.iter().any(|p| p.capability == c && p.works);
         let sensors = if works(Capability::Tracing) {
@@ -62,7 +67,7 @@ impl Eyes {
                 pin: config.pin.clone(),
                 ..SensorConfig::new(davy_proc::boot())
             };
-            match Sensors::start(sensor_config, probes, intake.sink()) {
+            match Sensors::start(sensor_config, probes, intake.sink(), captures) {
                 Ok(sensors) => {
                     notes.extend(sensors.faults().iter().map(|fault| ("mining", fault.clone())));
                     Some(sensors)

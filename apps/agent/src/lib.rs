@@ -11,6 +11,7 @@ mod control;
 mod deed;
 mod engine;
 mod eyes;
+mod inspection;
 mod instance;
 mod keeper;
 mod lists;

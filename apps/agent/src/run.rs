@@ -30,7 +30,7 @@ use crate::lists;
 use crate::recent::Recent;
 use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
-use crate::{Paths, own, protections, service};
+use crate::{Paths, inspection, own, protections, service};
 
 /// How many orders may wait for the arbiter.
 const ORDERS: usize = 1024;
@@ -120,14 +120,21 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         cgroup2: facts.cgroup2.clone(),
         pin: pin_folder(options, &policy, &probes),
     };
-    let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake));
+    let (captures, worker, inspector) = if works(&probes, Capability::CgroupBpf) {
+        let (captures, worker, thread) = inspection::start(worker_recipe(&policy), intake.clone())?;
+        (captures, Some(worker), Some(thread))
+    } else {
+        // Without programs on sockets nothing is captured.
+        (Box::new(drop) as davy_kernel::CaptureSink, None, None)
+    };
+    let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
     probes.push(file_systems(&eyes));
     *lock(&shared.probes) = probes.clone();
     let mut notes = eyes.notes.clone();
     for (protection, note) in &notes {
         tracing::warn!("{protection}: {note}");
     }
-    let lsm = probes.iter().any(|p| p.capability == Capability::LsmBpf && p.works);
+    let lsm = works(&probes, Capability::LsmBpf);
     if let (true, Some(cgroup2)) = (lsm, &facts.cgroup2)
         && let Err(e) = eyes.guard(&own::guard(paths, cgroup2))
     {
@@ -178,6 +185,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
             arbiter.take_over(journal);
             arbiter.run(&ordered);
         })?,
+        inspector,
         intake: intake.clone(),
         orders: orders.clone(),
     };
@@ -191,6 +199,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         live,
         stop: Arc::clone(&stop),
         facts,
+        worker,
         notes: notes.clone(),
     });
     service::ready();
@@ -233,6 +242,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
 struct Threads {
     engine: JoinHandle<()>,
     arbiter: JoinHandle<()>,
+    inspector: Option<JoinHandle<()>>,
     intake: Intake,
     orders: SyncSender<Order>,
 }
@@ -248,6 +258,10 @@ impl Threads {
         self.intake.must(Input::Stop);
         if self.engine.join().is_err() {
             tracing::error!("the engine had panicked");
+        }
+        // The sensors went with the engine, and the last capture with them.
+        if self.inspector.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the inspect worker had panicked");
         }
     }
 }
@@ -338,6 +352,10 @@ fn probe(context: &davy_kernel::ProbeContext) -> Vec<Probe> {
     probes
 }
 
+fn works(probes: &[Probe], capability: Capability) -> bool {
+    probes.iter().any(|p| p.capability == capability && p.works)
+}
+
 fn file_systems(eyes: &Eyes) -> Probe {
     let works = eyes.sees_file_systems();
     let reason = if works {
@@ -372,9 +390,13 @@ fn settings(policy: &Policy) -> Settings {
     Settings {
         max_processes: policy.sensors.processes as usize,
         max_flows: policy.sensors.flows as usize,
-        head_bytes: policy.sensors.capture as usize,
         ..Settings::default()
     }
+}
+
+fn worker_recipe(policy: &Policy) -> inspection::Recipe {
+    let sensors = &policy.sensors;
+    inspection::Recipe::new(sensors.capture, sensors.flows)
 }
 
 #[cfg(test)]
@@ -387,7 +409,9 @@ mod tests {
         let text = "[sensors]\ncapture = \"512B\"\nprocesses = 5000\nflows = 6000\n[store]\nmax_size = \"64MiB\"\nmax_age = \"3d\"\n";
         let policy = Policy::parse("p.toml", text).unwrap();
         let engine = settings(&policy);
-        assert_eq!((engine.head_bytes, engine.max_processes, engine.max_flows), (512, 5000, 6000));
+        assert_eq!((engine.max_processes, engine.max_flows), (5000, 6000));
+        let recipe = worker_recipe(&policy);
+        assert_eq!((recipe.head_bytes, recipe.flows), (512, 6000));
         let store = limits(&policy);
         assert_eq!((store.max_bytes, store.max_age_days), (64 << 20, 3));
     }

@@ -45,6 +45,8 @@ pub(crate) struct Counters {
     pub(crate) events: AtomicU64,
     /// Events lost because the engine's queue was full.
     pub(crate) queue_full: AtomicU64,
+    /// Captures that nobody read, because the inspect worker fell behind or failed.
+    pub(crate) captures_lost: AtomicU64,
     /// Findings the arbiter could not be told of.
     pub(crate) arbiter_full: AtomicU64,
     /// How often the engine drew conclusions: it stands still when the engine hangs.

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use davy_model::{ActionRecord, Event, EventKind, Finding, Incident, Timestamp};
+use davy_model::{ActionRecord, Event, Finding, Incident, Timestamp};
 use davy_wire::{AgentStatus, TopView};
 use serde::Serialize;
 use serde_json::Value;
@@ -99,13 +99,10 @@ pub(crate) fn top(view: &TopView) -> Value {
     value
 }
 
-/// An event; captured bytes are in hexadecimal.
+/// An event.
 pub(crate) fn event(event: &Event) -> Value {
     let mut value = raw(event);
     dated(&mut value, &["time"]);
-    if let EventKind::FlowChunk(chunk) = &event.kind {
-        value["data"]["bytes"] = Value::String(chunk.bytes.iter().map(|b| format!("{b:02x}")).collect());
-    }
     value
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use davy_model::{
-    CodeAct, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowOpen, FlowVolume, ImageKind,
-    ProcessInfo, ProcessKey, Transport,
+    CodeAct, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowOpen, FlowReading, FlowVolume,
+    ImageKind, ProcessInfo, ProcessKey, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 15] = [
+pub(crate) const KINDS: [&str; 16] = [
     "found",
     "fork",
     "exec",
@@ -27,6 +27,7 @@ pub(crate) const KINDS: [&str; 15] = [
     "flow_open",
     "listen",
     "flow_chunk",
+    "flow_read",
     "flow_close",
     "name",
     "file",
@@ -164,14 +165,9 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
                 davy_model::Direction::Sent => "sent",
                 davy_model::Direction::Received => "received",
             };
-            let text =
-                if chunk.bytes.is_empty() { String::new() } else { format!(": {}", first(&chunk.bytes)) };
-            (
-                plain,
-                "message",
-                format!("{way} {} on flow {}{text}", amount::bytes(chunk.size.into()), chunk.flow.0),
-            )
+            (plain, "message", format!("{way} {} on flow {}", amount::bytes(chunk.size.into()), chunk.flow.0))
         }
+        EventKind::FlowRead(reading) => (plain, "read", read(reading)),
         EventKind::FlowClose(close) => {
             (Role::Quiet, "closed", format!("flow {}, {}", close.flow.0, volume(&close.volume)))
         }
@@ -330,28 +326,30 @@ fn acted(act: &CodeAct, names: &Names) -> String {
     }
 }
 
-/// The first bytes of a message: as text where they are text, else in hexadecimal.
-fn first(bytes: &[u8]) -> String {
-    const SHOWN: usize = 64;
-    let cut = if bytes.len() > SHOWN { "…" } else { "" };
-    let head = &bytes[..bytes.len().min(SHOWN)];
-    let readable = head.iter().filter(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()).count();
-    if readable * 10 >= head.len() * 9 {
-        format!("{}{cut}", String::from_utf8_lossy(head).trim_end())
-    } else {
-        format!("{}{cut}", head.iter().take(24).map(|b| format!("{b:02x}")).collect::<String>())
+/// What the first bytes of a flow say.
+fn read(reading: &FlowReading) -> String {
+    let mut said = Vec::new();
+    if reading.tls {
+        said.push("speaks TLS".to_owned());
     }
+    if let Some(name) = &reading.name {
+        said.push(format!("with {name}"));
+    }
+    if let Some(request) = &reading.request {
+        said.push(format!("asks {request}"));
+    }
+    if let Some(dialect) = reading.dialogue.dialect() {
+        said.push(format!("speaks {}", dialect.name()));
+    }
+    if said.is_empty() {
+        said.push("says nothing that is known".to_owned());
+    }
+    format!("flow {} {}", reading.flow.0, said.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages_are_text_where_they_are_text() {
-        assert_eq!(first(b"{\"id\":1}\n"), "{\"id\":1}");
-        assert_eq!(first(&[0x16, 3, 1, 2]), "16030102");
-    }
 
     #[test]
     fn signals_have_their_names() {

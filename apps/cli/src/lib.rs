@@ -89,8 +89,17 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Top(asked) => top::run(&client, answering, asked)?,
         Verb::Drill(asked) => return drill::run(&client, &paths, answering, asked),
         Verb::DrillAct(asked) => drill::act(asked)?,
+        Verb::Worker(asked) => worker(asked.which)?,
     }
     Ok(Exit::Done)
+}
+
+/// Becomes a worker. It has no log: what it says on standard error is the agent's to see.
+fn worker(which: verbs::WhichWorker) -> Result<(), Failure> {
+    let outcome = match which {
+        verbs::WhichWorker::Inspect => davy_worker::inspect(),
+    };
+    outcome.map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))
 }
 
 fn policy(

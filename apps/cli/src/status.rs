@@ -1,7 +1,7 @@
 //! `davy status`: one sentence, the protections, what is lost, and what is missing.
 
 use davy_model::{Mode, Probe, ProtectionStatus, Tier};
-use davy_wire::{AgentStatus, Query, Reply};
+use davy_wire::{AgentStatus, Query, Reply, WorkerStatus};
 
 use crate::answer::Answering;
 use crate::client::{Client, unexpected};
@@ -105,6 +105,14 @@ fn alarms(status: &AgentStatus) -> Vec<String> {
     for p in &status.protections {
         if p.proven == Some(false) && p.mode != Mode::Off {
             alarms.push(format!("{} is loaded but not proven: its last canary act went unnoticed", p.name));
+        }
+    }
+    for worker in &status.workers {
+        if let Some(fault) = &worker.fault {
+            alarms.push(format!(
+                "The {} worker does not run, so what flows say is not read; another is being started: {fault}",
+                worker.name
+            ));
         }
     }
     if let Some(why) = &status.store.failing {
@@ -221,6 +229,9 @@ fn facts(status: &AgentStatus, clock: &Clock) -> Table {
             amount::of(status.flows, "flow", "flows")
         ),
     );
+    for worker in &status.workers {
+        fact("worker", self::worker(worker));
+    }
     let policy = &status.policy;
     fact(
         "policy",
@@ -247,6 +258,30 @@ fn facts(status: &AgentStatus, clock: &Clock) -> Table {
         fact("dashboard", address.clone());
     }
     table
+}
+
+/// A worker, and what it has given up.
+fn worker(worker: &WorkerStatus) -> String {
+    let mut text = worker.name.clone();
+    match worker.pid {
+        Some(pid) => text.push_str(&format!(", pid {pid}")),
+        None => text.push_str(", does not run"),
+    }
+    if let Some(confinement) = worker.confinement.as_ref().filter(|_| worker.pid.is_some()) {
+        for (holds, good, bad) in [
+            (confinement.unprivileged, "without privileges", "WITH privileges"),
+            (confinement.files_closed, "can open no file", "CAN open files"),
+            (confinement.calls_filtered, "few system calls", "ANY system call"),
+        ] {
+            text.push_str(", ");
+            text.push_str(if holds { good } else { bad });
+        }
+        text.push_str(&format!(", at most {} of memory", amount::bytes(confinement.memory)));
+    }
+    if worker.restarts > 0 {
+        text.push_str(&format!(", started again {}", amount::of(worker.restarts, "time", "times")));
+    }
+    text
 }
 
 fn look_further(status: &AgentStatus, verbose: u8) -> Line {

@@ -146,6 +146,9 @@ pub(crate) enum Verb {
     /// One act of a drill, in a process of its own
     #[command(hide = true)]
     DrillAct(DrillAct),
+    /// A worker of the agent's, in a process of its own
+    #[command(hide = true)]
+    Worker(Worker),
     /// Completions for a shell, to standard output
     #[command(
         after_help = "Examples:\n  davy completions bash > /etc/bash_completion.d/davy\n  davy completions zsh > \"${fpath[1]}/_davy\""
@@ -337,6 +340,21 @@ pub(crate) struct Man {
     /// Write the pages of all verbs into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// `davy worker`: which one this process becomes.
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// Which
+    #[arg(value_enum)]
+    pub(crate) which: WhichWorker,
+}
+
+/// The agent's workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhichWorker {
+    /// Reads first bytes of flows and answers of name servers
+    Inspect,
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use davy_model::{
-    Event, EventKind, Evidence, FileId, FlowChunk, FlowKey, FlowOpen, ProbeRequest, ProcessKey, SampleBatch,
-    Signal, Timestamp,
+    Event, EventKind, Evidence, FileId, FlowChunk, FlowKey, FlowOpen, FlowReading, ProbeRequest, ProcessKey,
+    SampleBatch, Signal, Timestamp,
 };
 
 use crate::acts::Written;
@@ -98,6 +98,7 @@ impl Detector {
             }
             EventKind::FlowOpen(open) => self.flow_opened(time, event.process, *open),
             EventKind::FlowChunk(chunk) => self.flow_chunk(time, event.process, chunk),
+            EventKind::FlowRead(reading) => self.flow_read(time, reading),
             EventKind::FlowClose(close) => self.flows.closed(time, close.flow, close.volume),
             EventKind::Name(answer) => self.names.insert(answer.address, answer.name.clone()),
             EventKind::Memory(shape) => {
@@ -252,17 +253,25 @@ impl Detector {
 
     fn flow_chunk(&mut self, time: Timestamp, owner: Option<ProcessKey>, chunk: &FlowChunk) {
         let flow = self.flows.chunk(time, owner, chunk);
-        if chunk.bytes.is_empty() {
-            return;
+        if flow_watch::look_for_noise(flow) {
+            self.hear(time, chunk.flow);
         }
-        let limit = self.settings.head_bytes;
-        if flow_watch::read(flow, chunk.direction, chunk.offset, &chunk.bytes, limit) {
-            let noted = flow_watch::stratum(time, flow);
-            let owner = flow.owner;
-            if let (Some((topic, found)), Some(owner)) = (noted, owner) {
-                self.note_of(&owner, topic, found);
-            }
-            self.weigh_list(time, chunk.flow);
+    }
+
+    /// What a flow says may come after it was forgotten; then nobody is there to say it of.
+    fn flow_read(&mut self, time: Timestamp, reading: &FlowReading) {
+        let Some(flow) = self.flows.get_mut(&reading.flow) else { return };
+        if flow_watch::take(flow, reading) {
+            self.hear(time, reading.flow);
+            self.weigh_list(time, reading.flow);
+        }
+    }
+
+    /// Notes what a flow's words say of its owner.
+    fn hear(&mut self, time: Timestamp, key: FlowKey) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        if let (Some((topic, found)), Some(owner)) = (flow_watch::stratum(time, flow), flow.owner) {
+            self.note_of(&owner, topic, found);
         }
     }
 

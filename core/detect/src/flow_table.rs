@@ -3,10 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use davy_model::{Direction, FlowChunk, FlowKey, FlowOpen, FlowVolume, ProcessKey, Timestamp, Transport};
-
-use crate::stratum::Dialogue;
-use crate::stream_head::StreamHead;
+use davy_model::{
+    Dialogue, Direction, FlowChunk, FlowKey, FlowOpen, FlowVolume, ProcessKey, Timestamp, Transport,
+};
 
 /// Messages remembered a flow.
 const MAX_MESSAGES: usize = 64;
@@ -49,10 +48,6 @@ pub struct Flow {
     pub name: Option<String>,
     /// The first words of the first HTTP request, either way.
     pub request: Option<String>,
-    /// The first bytes sent.
-    pub sent: StreamHead,
-    /// The first bytes received.
-    pub received: StreamHead,
     /// The first messages.
     pub opening: Vec<Message>,
     /// The latest messages, oldest first.
@@ -61,6 +56,8 @@ pub struct Flow {
     pub(crate) dialogue: Dialogue,
     /// Whether it is encrypted by TLS.
     pub tls: bool,
+    /// Whether the first bytes sent look like a key.
+    pub(crate) random_start: bool,
     pub(crate) touched: bool,
 }
 
@@ -76,12 +73,11 @@ impl Flow {
             volume: FlowVolume::default(),
             name: None,
             request: None,
-            sent: StreamHead::default(),
-            received: StreamHead::default(),
             opening: Vec::new(),
             messages: VecDeque::new(),
             dialogue: Dialogue::default(),
             tls: false,
+            random_start: false,
             touched: false,
         }
     }
@@ -210,6 +206,11 @@ impl FlowTable {
         flow
     }
 
+    /// A flow by its identity, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.entries.get_mut(key)
+    }
+
     /// Counts a chunk; the flow is made when it began before it was watched.
     pub(crate) fn chunk(
         &mut self,
@@ -252,8 +253,6 @@ impl FlowTable {
         if volume.sent_bytes + volume.received_bytes > 0 {
             flow.volume = volume;
         }
-        flow.sent.close();
-        flow.received.close();
     }
 
     /// The flows that anything went over since the last call.

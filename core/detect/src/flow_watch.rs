@@ -1,67 +1,41 @@
-//! Reads what flows tell: protocol, name, and the evidence that follows for their owners.
+//! What flows tell, and the evidence that follows for their owners.
 
-use davy_model::{Direction, Evidence, Signal, Timestamp};
+use davy_model::{Dialogue, Evidence, FlowReading, Part, Signal, Timestamp};
 
 use crate::flow_table::Flow;
 use crate::ledger::{Particulars, Topic, evidence};
+use crate::noise_handshake::has_sizes_of_noise;
 use crate::pool_list::Match;
-use crate::server_name::{is_tls, server_name};
-use crate::stratum::{Part, looks_like_noise_handshake, unwrap};
 use crate::weights::{
     STRATUM_CLIENT, STRATUM_JOBS, STRATUM_NOISE, STRATUM_SERVER, STRATUM_SESSION, STRATUM_WORK,
 };
 
-/// Bytes without any brace after which a stream that is neither TLS nor HTTP is no JSON.
-const UNDECIDED: usize = 640;
-
 /// Evidence under its topic.
 pub(crate) type Noted = (Topic, Evidence);
 
-/// Puts new bytes to the head of their direction and reads it again. Returns whether anything about the flow may have changed.
-pub(crate) fn read(flow: &mut Flow, direction: Direction, offset: u64, bytes: &[u8], limit: usize) -> bool {
-    let head = match direction {
-        Direction::Sent => &mut flow.sent,
-        Direction::Received => &mut flow.received,
-    };
-    if !head.push(offset, bytes, limit) {
+/// Takes over what the first bytes of a flow say. Returns whether that may be evidence.
+pub(crate) fn take(flow: &mut Flow, reading: &FlowReading) -> bool {
+    let before = (flow.dialogue.part(), flow.name.clone());
+    flow.tls |= reading.tls;
+    if reading.name.is_some() {
+        flow.name.clone_from(&reading.name);
+    }
+    if reading.request.is_some() {
+        flow.request.clone_from(&reading.request);
+    }
+    flow.random_start = reading.random_start;
+    flow.dialogue = Dialogue { noise: flow.dialogue.noise, ..reading.dialogue.clone() };
+    look_for_noise(flow);
+    before != (flow.dialogue.part(), flow.name.clone())
+}
+
+/// Looks whether a flow began with the handshake of Stratum v2. Returns whether that is news.
+pub(crate) fn look_for_noise(flow: &mut Flow) -> bool {
+    if flow.dialogue.noise || !flow.random_start || !flow.from_start {
         return false;
     }
-    let full = head.full(limit);
-    let bytes = head.bytes();
-    if is_tls(bytes) {
-        flow.tls = true;
-        if direction == Direction::Received {
-            head.close();
-        } else if let Some(name) = server_name(bytes) {
-            flow.name = Some(name);
-            head.close();
-        } else if full {
-            head.close();
-        }
-        return true;
-    }
-    let text = unwrap(bytes);
-    let plausible = text.http || text.host.is_some() || bytes.len() < UNDECIDED || text.text.contains(&b'{');
-    if text.host.is_some() {
-        flow.name.clone_from(&text.host);
-    }
-    if text.request.is_some() {
-        flow.request.clone_from(&text.request);
-    }
-    let before = flow.dialogue.part();
-    let named = text.host.is_some();
-    flow.dialogue.read(direction, &text);
-    if flow.from_start && !flow.dialogue.noise {
-        flow.dialogue.noise = looks_like_noise_handshake(&flow.opening, flow.sent.bytes());
-    }
-    let changed = flow.dialogue.part() != before || named;
-    if full || !plausible {
-        match direction {
-            Direction::Sent => flow.sent.close(),
-            Direction::Received => flow.received.close(),
-        }
-    }
-    changed
+    flow.dialogue.noise = has_sizes_of_noise(&flow.opening);
+    flow.dialogue.noise
 }
 
 /// What a flow's words say about its owner.

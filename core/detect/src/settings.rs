@@ -11,8 +11,6 @@ pub struct Settings {
     pub max_ended: usize,
     /// Flows kept, open or ended. When full, the oldest ended one goes, else the oldest.
     pub max_flows: usize,
-    /// Bytes kept of the beginning of each direction of a flow, until it is known what it speaks.
-    pub head_bytes: usize,
     /// Threads whose counters are kept. When full, further ones are refused and counted.
     pub max_threads: usize,
     /// Process trees for which evidence is kept. When full, the one with the least evidence goes.
@@ -35,7 +33,6 @@ impl Default for Settings {
             max_processes: 16_384,
             max_ended: 4_096,
             max_flows: 8_192,
-            head_bytes: 4_096,
             max_threads: 16_384,
             max_cases: 2_048,
             max_names: 8_192,

@@ -5,9 +5,9 @@ mod scene;
 
 use davy_detect::{Detector, Lists, Settings};
 use davy_model::{
-    CodeAct, Direction, Event, EventKind, Exit, FileAct, FileChange, FileId, FlowChunk, FlowClose, FlowKey,
-    FlowOpen, FlowVolume, GpuUse, ImageKind, MemoryShape, NameAnswer, PersistencePlace, ProcessKey,
-    SampleBatch, ThreadSample, Timestamp, Transport,
+    CodeAct, Dialogue, Direction, Event, EventKind, Exit, FileAct, FileChange, FileId, FlowChunk, FlowClose,
+    FlowKey, FlowOpen, FlowReading, FlowVolume, GpuUse, ImageKind, MemoryShape, NameAnswer, PersistencePlace,
+    ProcessKey, SampleBatch, Speech, ThreadSample, Timestamp, Transport,
 };
 use proptest::prelude::*;
 use scene::{info, key};
@@ -86,22 +86,32 @@ fn any_kind() -> impl Strategy<Value = EventKind> {
                 accepted,
             }
         });
-    let bytes = prop_oneof![
-        proptest::collection::vec(any::<u8>(), 0..80),
-        any_text().prop_map(String::into_bytes),
-        Just(br#"{"method":"login","params":{"login":"a","pass":"x"}}"#.to_vec()),
-        Just(br#"{"method":"job","params":{"blob":"a","job_id":"x","target":"1"}}"#.to_vec()),
-        Just(b"POST / HTTP/1.1\r\nHost: supportxmr.com\r\n\r\n".to_vec()),
-    ];
-    let chunk =
-        (flow(), any::<bool>(), any::<u32>(), prop_oneof![Just(0u64), any::<u64>(), 0u64..5000], bytes)
-            .prop_map(|(flow, sent, size, offset, bytes)| FlowChunk {
-                flow,
-                direction: if sent { Direction::Sent } else { Direction::Received },
-                size,
-                offset,
-                bytes,
-            });
+    let chunk = (flow(), any::<bool>(), any::<u32>(), prop_oneof![Just(0u64), any::<u64>(), 0u64..5000])
+        .prop_map(|(flow, sent, size, offset)| FlowChunk {
+            flow,
+            direction: if sent { Direction::Sent } else { Direction::Received },
+            size,
+            offset,
+        });
+    let speech = || {
+        (any::<[bool; 5]>(), proptest::option::of(any_text())).prop_map(
+            |([enters, asks, submits, jobs, accepts], agent)| Speech {
+                enters,
+                asks,
+                submits,
+                jobs,
+                accepts,
+                agent,
+                ..Speech::default()
+            },
+        )
+    };
+    let name = proptest::option::of(prop_oneof![any_text(), Just("supportxmr.com".to_owned())]);
+    let reading = (flow(), any::<[bool; 3]>(), name, proptest::option::of(any_text()), speech(), speech())
+        .prop_map(|(flow, [tls, random_start, http], name, request, sent, received)| {
+            let dialogue = Dialogue { sent, received, http, ..Dialogue::default() };
+            Box::new(FlowReading { flow, tls, name, request, random_start, dialogue })
+        });
     let change =
         (any_text(), 0u64..20, 0..4u8, any::<bool>()).prop_map(|(path, ino, act, place)| FileChange {
             path,
@@ -144,7 +154,7 @@ fn any_kind() -> impl Strategy<Value = EventKind> {
         1 => any_text().prop_map(|comm| EventKind::Renamed { comm }),
         3 => Just(EventKind::Exit(Exit::default())),
         2 => open.prop_map(EventKind::FlowOpen),
-        5 => chunk.prop_map(EventKind::FlowChunk),
+        5 => prop_oneof![chunk.prop_map(EventKind::FlowChunk), reading.prop_map(EventKind::FlowRead)],
         1 => flow().prop_map(|flow| EventKind::FlowClose(FlowClose { flow, volume: FlowVolume::default() })),
         1 => (any_text(), any::<[u8; 4]>()).prop_map(|(name, ip)| EventKind::Name(NameAnswer { name, address: ip.into(), ttl_secs: 1 })),
         2 => change.prop_map(EventKind::File),
@@ -233,8 +243,7 @@ fn a_million_events_stay_within_bounds() {
         let program = info(child, Some(parent), "x", "/tmp/x", &["/tmp/x"]);
         detector.observe(&Event { time, process: Some(child), kind: EventKind::Exec(Box::new(program)) });
         let flow = FlowKey(u64::from(n));
-        let chunk =
-            FlowChunk { flow, direction: Direction::Sent, size: 5, offset: 0, bytes: b"{\"a\":".to_vec() };
+        let chunk = FlowChunk { flow, direction: Direction::Sent, size: 5, offset: 0 };
         detector.observe(&Event { time, process: Some(child), kind: EventKind::FlowChunk(chunk) });
         if n % 7 != 0 {
             detector.observe(&Event { time, process: Some(child), kind: EventKind::Exit(Exit::default()) });

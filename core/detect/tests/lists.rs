@@ -4,7 +4,7 @@
 mod scene;
 
 use davy_detect::{KnownNames, ListKind, Lists};
-use davy_model::{EventKind, FindingKind, NameAnswer};
+use davy_model::{Dialogue, EventKind, FindingKind, FlowReading, NameAnswer};
 use proptest::prelude::*;
 use scene::Scene;
 
@@ -60,7 +60,6 @@ fn faults_are_told_by_line_and_the_rest_is_taken() {
 
 #[test]
 fn a_listed_name_is_known_by_answer_by_tls_and_by_host() {
-    let hello = client_hello("xmr.kryptex.network");
     for way in 0..3 {
         let mut scene = Scene::new();
         let process = scene.run(scene.init(), "/usr/bin/x", &["x"]);
@@ -75,10 +74,16 @@ fn a_listed_name_is_known_by_answer_by_tls_and_by_host() {
         let flow = scene.open(process, "198.51.100.7:443");
         match way {
             1 => {
-                // A ClientHello in two segments.
-                let (first, second) = hello.split_at(60);
-                scene.send(flow, first);
-                scene.send(flow, second);
+                let name = Some("xmr.kryptex.network".to_owned());
+                let reading = FlowReading {
+                    flow,
+                    tls: true,
+                    name,
+                    request: None,
+                    random_start: false,
+                    dialogue: Dialogue::default(),
+                };
+                scene.event(None, EventKind::FlowRead(Box::new(reading)));
             }
             2 => scene.send(flow, b"GET / HTTP/1.1\r\nHost: api.moneroocean.stream:80\r\n\r\n"),
             _ => {}
@@ -95,33 +100,6 @@ fn a_listed_name_is_known_by_answer_by_tls_and_by_host() {
     }
 }
 
-/// A ClientHello of TLS 1.2 with one name in it (RFC 8446, 4.1.2; RFC 6066, 3).
-fn client_hello(name: &str) -> Vec<u8> {
-    let mut sni = vec![0, 0];
-    sni.extend(((name.len() + 5) as u16).to_be_bytes());
-    sni.extend(((name.len() + 3) as u16).to_be_bytes());
-    sni.push(0);
-    sni.extend((name.len() as u16).to_be_bytes());
-    sni.extend(name.as_bytes());
-    let mut body = vec![3, 3];
-    body.extend([9; 32]);
-    body.extend([0, 0, 2, 0x13, 1, 1, 0]);
-    body.extend((sni.len() as u16).to_be_bytes());
-    body.extend(sni);
-    let mut message = vec![1, 0];
-    message.extend((body.len() as u16).to_be_bytes());
-    message.extend(body);
-    let mut record = vec![0x16, 3, 1];
-    record.extend((message.len() as u16).to_be_bytes());
-    record.extend(message);
-    record
-}
-
-#[test]
-fn names_in_tls_are_read() {
-    assert_eq!(davy_detect::server_name(&client_hello("Pool.Example")).as_deref(), Some("pool.example"));
-}
-
 proptest! {
     #[test]
     fn any_text_is_taken_as_a_list(text in "(?s).{0,400}", kind in 0..3) {
@@ -129,16 +107,6 @@ proptest! {
         let mut lists = Lists::empty();
         let _ = lists.add(kind, "x", &text);
         let _ = lists.name(&text);
-    }
-
-    #[test]
-    fn a_hello_cut_or_changed_anywhere_never_panics(cut in 0usize..120, at in 0usize..120, value in any::<u8>()) {
-        let mut hello = client_hello("pool.example");
-        hello.truncate(cut);
-        if let Some(byte) = hello.get_mut(at) {
-            *byte = value;
-        }
-        let _ = davy_detect::server_name(&hello);
     }
 
     #[test]

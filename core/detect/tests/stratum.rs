@@ -3,8 +3,7 @@
 
 mod scene;
 
-use davy_detect::stratum::{Dialect, Part, frames, listen, unwrap};
-use davy_model::{Direction, FindingKind};
+use davy_model::{Dialect, Direction, FindingKind, Part};
 use proptest::prelude::*;
 use scene::Scene;
 
@@ -245,44 +244,7 @@ fn other_protocols_are_not_taken_for_mining() {
     }
 }
 
-#[test]
-fn the_algorithm_and_the_miners_name_are_told() {
-    let sent = listen(LOGIN.as_bytes());
-    assert_eq!(sent.agent.as_deref(), Some("XMRig/6.21"));
-    assert!(sent.enters);
-    let received = listen(JOB.as_bytes());
-    assert_eq!(received.algorithm.as_deref(), Some("rx/0"));
-    assert!(received.jobs && received.accepts);
-}
-
 proptest! {
-    #[test]
-    fn parsers_take_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        let _ = listen(&bytes);
-        let _ = frames(&bytes);
-        let _ = unwrap(&bytes);
-        let _ = davy_detect::server_name(&bytes);
-    }
-
-    #[test]
-    fn parsers_take_anything_near_the_real_thing(cut in 0usize..400, flip in 0usize..400, value in any::<u8>(), http in any::<bool>()) {
-        let mut bytes = if http { format!("POST / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n{LOGIN}{JOB}") } else { format!("{LOGIN}{JOB}") }.into_bytes();
-        bytes.truncate(cut);
-        if let Some(byte) = bytes.get_mut(flip) {
-            *byte = value;
-        }
-        let unwrapped = unwrap(&bytes);
-        let speech = listen(&unwrapped.text);
-        prop_assert!(speech.agent.is_none_or(|a| a.len() <= 48));
-    }
-
-    #[test]
-    fn frames_give_back_what_was_framed(payload in proptest::collection::vec(any::<u8>(), 0..300), mask in any::<[u8; 4]>()) {
-        let mut text = frames(&frame(&payload, Some(mask)));
-        prop_assert_eq!(text.pop(), Some(b'\n'));
-        prop_assert_eq!(text, payload);
-    }
-
     #[test]
     fn a_login_cut_anywhere_is_whole_again(cuts in proptest::collection::vec(1usize..60, 1..12)) {
         let mut scene = Scene::new();

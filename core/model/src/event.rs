@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, FileChange, FlowChunk, FlowClose, FlowOpen, GpuUse, MemoryShape, NameAnswer, ProcessInfo,
-    ProcessKey, Timestamp,
+    Exit, FileChange, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse, MemoryShape, NameAnswer,
+    ProcessInfo, ProcessKey, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -45,6 +45,8 @@ pub enum EventKind {
     Listen(FlowOpen),
     /// A message went over a flow.
     FlowChunk(FlowChunk),
+    /// The first bytes of a flow were read.
+    FlowRead(Box<FlowReading>),
     /// A flow ended.
     FlowClose(FlowClose),
     /// A name was resolved.
@@ -79,6 +81,7 @@ impl EventKind {
             Self::FlowOpen(_) => "flow_open",
             Self::Listen(_) => "listen",
             Self::FlowChunk(_) => "flow_chunk",
+            Self::FlowRead(_) => "flow_read",
             Self::FlowClose(_) => "flow_close",
             Self::Name(_) => "name",
             Self::File(_) => "file",

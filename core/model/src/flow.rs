@@ -42,8 +42,8 @@ pub struct FlowOpen {
     pub accepted: bool,
 }
 
-/// A message on a flow: its size, and while the capture bound lasts, its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A message on a flow. Its first bytes go a way of their own, as a [`crate::Capture`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowChunk {
     /// Which flow.
     pub flow: FlowKey,
@@ -51,10 +51,8 @@ pub struct FlowChunk {
     pub direction: Direction,
     /// Payload bytes of this packet (before segmentation offload is undone).
     pub size: u32,
-    /// Offset of these bytes in their direction of the flow, where the sensor knows it.
+    /// Offset of the message in its direction of the flow, where the sensor knows it.
     pub offset: u64,
-    /// The first bytes of the flow in this direction; empty once the bound is reached.
-    pub bytes: Vec<u8>,
 }
 
 /// Volume of a living or ended flow since its beginning.

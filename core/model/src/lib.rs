@@ -4,7 +4,10 @@
 //! Nothing here does I/O, reads a clock or decides anything; values are built by the host rooms and the engines.
 
 mod action;
+mod capture;
+mod confinement;
 mod container;
+mod dialogue;
 mod event;
 mod file;
 mod finding;
@@ -19,7 +22,10 @@ mod tier;
 mod time;
 
 pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Proposal};
+pub use capture::{Capture, Captured, FlowReading, Said};
+pub use confinement::Confinement;
 pub use container::container_of;
+pub use dialogue::{Dialect, Dialogue, Part, Speech};
 pub use event::{CodeAct, Event, EventKind, ProbeRequest};
 pub use file::{FileAct, FileChange, FileId, PersistencePlace};
 pub use finding::{Evidence, Finding, FindingId, FindingKind, Severity, Signal};

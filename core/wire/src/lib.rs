@@ -1,13 +1,15 @@
-//! What goes over the agent's two control sockets: one JSON text a line, a request and then its answers.
+//! What goes over the agent's two control sockets: one JSON text a line, a request and then its answers. And, in [`worker`],
+//! what goes between the agent and its unprivileged workers.
 //!
 //! The read socket answers everything in [`Query`]; the change socket takes [`Command`]s too and is root's alone.
 //! Every message names the protocol version; an agent answers a version it does not know with [`Reply::Error`].
 
 mod message;
 mod status;
+pub mod worker;
 
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
 pub use status::{
     AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, PolicySummary, StoreStatus, TopView,
-    TreeFlow,
+    TreeFlow, WorkerStatus,
 };

@@ -1,5 +1,6 @@
 use davy_model::{
-    FlowVolume, IncidentId, Mode, Probe, ProcessKey, ProtectionStatus, Tier, Timestamp, Transport,
+    Confinement, FlowVolume, IncidentId, Mode, Probe, ProcessKey, ProtectionStatus, Tier, Timestamp,
+    Transport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +45,26 @@ pub struct AgentStatus {
     pub processes: u64,
     /// Flows in the table.
     pub flows: u64,
+    /// The worker processes that read what strangers wrote.
+    #[serde(default)]
+    pub workers: Vec<WorkerStatus>,
     /// Where the dashboard listens.
     pub dashboard: Option<String>,
+}
+
+/// A worker process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// What it does: `inspect` reads first bytes of flows and answers of name servers.
+    pub name: String,
+    /// Its pid while it runs.
+    pub pid: Option<u32>,
+    /// What it has given up; `None` before it runs.
+    pub confinement: Option<Confinement>,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Why it does not run now; what it would have read is not read.
+    pub fault: Option<String>,
 }
 
 /// Which policy is in force.

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn start(probes: &[Probe]) -> Result<Sensors, davy_kernel::Error> {
-    Sensors::start(SensorConfig::new(0), probes, Box::new(|event| drop(black_box(event))))
+    Sensors::start(SensorConfig::new(0), probes, Box::new(|event| drop(black_box(event))), Box::new(drop))
 }
 
 /// CPU time of one loop in nanoseconds, in a process of its own.

@@ -15,7 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             probe.reason
         );
     }
-    let sensors = Sensors::start(SensorConfig::new(0), &probes, Box::new(|event| println!("{event:?}")))?;
+    let sensors = Sensors::start(
+        SensorConfig::new(0),
+        &probes,
+        Box::new(|event| println!("{event:?}")),
+        Box::new(|c| println!("{c:?}")),
+    )?;
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         std::thread::sleep(Duration::from_secs(1));

@@ -27,4 +27,4 @@ pub use clock::boot_now;
 pub use error::{Error, Result};
 pub use guard::{Refused, RefusedAct, SelfGuard};
 pub use probe::{ProbeContext, probe};
-pub use sensors::{SensorConfig, Sensors, Sink};
+pub use sensors::{CaptureSink, SensorConfig, Sensors, Sink};

@@ -17,7 +17,7 @@ use crate::block::Blocker;
 use crate::decode::Decoder;
 use crate::guard::Refused;
 use crate::program_loads::ProgramLoads;
-use crate::sensors::Sink;
+use crate::sensors::{CaptureSink, Sink};
 use crate::syscalls::SyscallCounter;
 
 /// How often the lanes are read when nothing fills them.
@@ -50,6 +50,7 @@ pub(crate) struct Reader {
     pub(crate) shared: Arc<Shared>,
     pub(crate) decoder: Decoder,
     pub(crate) sink: Sink,
+    pub(crate) captures: CaptureSink,
     pub(crate) asked: Receiver<(ProcessKey, Duration)>,
     pub(crate) counter: SyscallCounter,
     pub(crate) loads: ProgramLoads,
@@ -58,7 +59,8 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn run(self, priority: &MapHandle, bulk: &MapHandle) {
-        let Self { shared, mut decoder, mut sink, asked, mut counter, mut loads, blocker } = self;
+        let Self { shared, mut decoder, mut sink, mut captures, asked, mut counter, mut loads, blocker } =
+            self;
         let mut events = Vec::<Event>::new();
         let batch = RefCell::new(Batch::default());
         let take = |bytes: &[u8]| {
@@ -99,6 +101,10 @@ impl Reader {
             }
             events.drain(..).for_each(&mut sink);
             events.shrink_to(4096);
+            // After the events, so that a flow is known before what it says.
+            if !decoder.captures.is_empty() {
+                captures(std::mem::take(&mut decoder.captures));
+            }
             decoder.clock.renew();
             shared.malformed.store(decoder.malformed, Ordering::Relaxed);
             keep(&shared.refused, &mut decoder.refused);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use davy_model::{Capability, Event, Probe, ProcessKey, SampleBatch};
+use davy_model::{Capability, Capture, Event, Probe, ProcessKey, SampleBatch};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
 
 use crate::abi::{LOSSES, Settings, kind};
@@ -48,6 +48,9 @@ impl SensorConfig {
 /// Takes events. It is called on the sensors' thread, in the order of time within one batch.
 pub type Sink = Box<dyn FnMut(Event) + Send>;
 
+/// Takes what was captured in one round, at most eight megabytes. It is called on the sensors' thread, after the round's events.
+pub type CaptureSink = Box<dyn FnMut(Vec<Capture>) + Send>;
+
 /// Running sensors. Everything is detached when this is dropped, except what is pinned.
 pub struct Sensors {
     shared: Arc<Shared>,
@@ -82,7 +85,7 @@ impl Sensors {
     ///
     /// # Errors
     /// When tracing does not work here, or the kernel refuses the process programs.
-    pub fn start(config: SensorConfig, probes: &[Probe], sink: Sink) -> Result<Self> {
+    pub fn start(config: SensorConfig, probes: &[Probe], sink: Sink, captures: CaptureSink) -> Result<Self> {
         let works = |capability| probes.iter().any(|probe| probe.capability == capability && probe.works);
         if !works(Capability::Tracing) {
             return Err(Error::Unsupported("tracing programs do not work here".to_owned()));
@@ -129,6 +132,7 @@ impl Sensors {
             shared: Arc::clone(&shared),
             decoder,
             sink,
+            captures,
             asked,
             counter: SyscallCounter::new(own.clone()),
             loads: ProgramLoads::new(own),

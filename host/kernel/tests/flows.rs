@@ -5,9 +5,9 @@ mod live;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use davy_model::{Capability, Direction, Event, EventKind, FlowOpen, Transport};
+use davy_model::{Capability, Captured, Direction, Event, EventKind, FlowOpen, Transport};
 use live::Live;
 
 const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
@@ -21,21 +21,6 @@ fn opened(events: &[Event], pick: impl Fn(&FlowOpen) -> bool) -> Option<(Option<
         EventKind::FlowOpen(open) if pick(&open) => Some((event.process.map(|key| key.pid), open)),
         _ => None,
     })
-}
-
-/// The bytes captured of a flow in one direction, by offset.
-fn captured(events: &[Event], open: &FlowOpen, direction: Direction) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for event in events {
-        if let EventKind::FlowChunk(chunk) = &event.kind
-            && (chunk.flow, chunk.direction) == (open.flow, direction)
-            && !chunk.bytes.is_empty()
-        {
-            assert_eq!(usize::try_from(chunk.offset).unwrap(), bytes.len());
-            bytes.extend_from_slice(&chunk.bytes);
-        }
-    }
-    bytes
 }
 
 fn tcp_flow(address: &str) {
@@ -73,9 +58,9 @@ fn tcp_flow(address: &str) {
     assert_eq!(owner, own());
     assert_ne!(out.flow, inward.flow);
 
-    assert_eq!(captured(&events, &out, Direction::Sent), login);
-    assert_eq!(captured(&events, &out, Direction::Received), b"{\"result\":1}");
-    assert_eq!(captured(&events, &inward, Direction::Received), login);
+    assert_eq!(live.captured(out.flow, Direction::Sent), login);
+    assert_eq!(live.captured(out.flow, Direction::Received), b"{\"result\":1}");
+    assert_eq!(live.captured(inward.flow, Direction::Received), login);
     let closed: Vec<_> = events
         .iter()
         .filter_map(|event| match event.kind {
@@ -151,7 +136,7 @@ fn capture_ends_at_its_bound_and_bulk_is_not_told_packet_by_packet() {
     assert_eq!(reader.join().unwrap(), 2000 << 14);
     let events = live.collect(Duration::from_millis(500));
     let (_, out) = opened(&events, |open| open.remote == server && !open.accepted).unwrap();
-    assert_eq!(captured(&events, &out, Direction::Sent).len(), 2048);
+    assert_eq!(live.captured(out.flow, Direction::Sent).len(), 2048);
     let chunks = events
         .iter()
         .filter(|event| matches!(&event.kind, EventKind::FlowChunk(chunk) if chunk.flow == out.flow))
@@ -202,8 +187,8 @@ fn a_udp_flow_has_an_owner_bytes_and_an_end() {
     let (owner, out) =
         opened(&events, |open| open.remote == remote && !open.accepted).expect("the client's flow");
     assert_eq!((owner, out.transport, out.local), (own(), Transport::Udp, local));
-    assert_eq!(captured(&events, &out, Direction::Sent), b"first");
-    assert_eq!(captured(&events, &out, Direction::Received), b"first");
+    assert_eq!(live.captured(out.flow, Direction::Sent), b"first");
+    assert_eq!(live.captured(out.flow, Direction::Received), b"first");
     let volume = events.iter().find_map(|event| match event.kind {
         EventKind::FlowClose(close) if close.flow == out.flow => Some(close.volume),
         _ => None,
@@ -239,10 +224,21 @@ fn a_dns_answer_gives_an_address_its_name() {
     answer.answers.push(ResourceRecord::new(Name::new_unchecked("edge.example"), CLASS::IN, 60, address));
     server.send_to(&answer.build_bytes_vec_compressed().unwrap(), peer).unwrap();
     client.recv_from(&mut buffer).unwrap();
-    let (owner, name) = live.wait("the name", |event| match event.kind {
-        EventKind::Name(name) => Some((event.process.map(|key| key.pid), name)),
-        _ => None,
-    });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let (owner, name) = loop {
+        let answer = live.captures().into_iter().find_map(|capture| match capture.content {
+            Captured::NameAnswer { bytes } => {
+                let name = davy_inspect::answers(&bytes).into_iter().next()?;
+                Some((capture.process.map(|key| key.pid), name))
+            }
+            _ => None,
+        });
+        if let Some(answer) = answer {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "no answer was captured");
+        std::thread::sleep(Duration::from_millis(20));
+    };
     assert_eq!(owner, own());
     assert_eq!((name.name.as_str(), name.address), ("pool.example", IpAddr::from([198, 51, 100, 7])));
 }

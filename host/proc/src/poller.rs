@@ -15,7 +15,7 @@ use crate::stat::{NANOS_PER_TICK, Stat};
 pub struct PollOptions {
     /// Sockets too.
     pub flows: bool,
-    /// For flows whose volume grew since the last poll, a [`FlowChunk`] without bytes a direction. Messages that went
+    /// For flows whose volume grew since the last poll, a [`FlowChunk`] a direction. Messages that went
     /// between two polls show as one; with polls oftener than messages, as in pool traffic, sizes are true.
     pub sizes: bool,
 }
@@ -206,7 +206,7 @@ fn growth(
     let grown = ways.into_iter().filter(|(_, before, now)| now > before);
     let chunk = grown.map(|(direction, before, now)| {
         let size = u32::try_from(now - before).unwrap_or(u32::MAX);
-        let chunk = FlowChunk { flow: socket.flow, direction, size, offset: before, bytes: Vec::new() };
+        let chunk = FlowChunk { flow: socket.flow, direction, size, offset: before };
         (owner, EventKind::FlowChunk(chunk))
     });
     chunk.collect()

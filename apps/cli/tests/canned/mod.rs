@@ -223,12 +223,16 @@ pub fn events() -> Vec<Event> {
     let volume =
         FlowVolume { sent_bytes: 1300, received_bytes: 90_112, sent_packets: 10, received_packets: 70 };
     let listener = FlowOpen { local: SocketAddr::from(([0, 0, 0, 0], 80)), ..open };
-    let chunk = |bytes: &[u8]| FlowChunk {
+    let chunk = FlowChunk { flow, direction: Direction::Sent, size: 26, offset: 0 };
+    let login = Speech { enters: true, dialect: Some(Dialect::Login), ..Speech::default() };
+    let dialogue = Dialogue { sent: login, ..Dialogue::default() };
+    let reading = FlowReading {
         flow,
-        direction: Direction::Sent,
-        size: bytes.len() as u32,
-        offset: 0,
-        bytes: bytes.to_vec(),
+        tls: false,
+        name: Some("pool.example".to_owned()),
+        request: None,
+        random_start: false,
+        dialogue,
     };
     let changed = |path: &str, act: FileAct, place: Option<PersistencePlace>| FileChange {
         path: path.to_owned(),
@@ -267,8 +271,8 @@ pub fn events() -> Vec<Event> {
         EventKind::Renamed { comm: "[kworker/0:1]".to_owned() },
         EventKind::FlowOpen(open),
         EventKind::Listen(listener),
-        EventKind::FlowChunk(chunk(b"{\"id\":1,\"method\":\"login\"}\n")),
-        EventKind::FlowChunk(chunk(&[0x16, 0x03, 0x01, 0x02, 0x00])),
+        EventKind::FlowChunk(chunk),
+        EventKind::FlowRead(Box::new(reading)),
         EventKind::Name(NameAnswer { name: "pool.example".to_owned(), address: remote.ip(), ttl_secs: 60 }),
         EventKind::File(changed("/etc/cron.d/x", FileAct::Written, Some(PersistencePlace::Cron))),
         EventKind::File(changed("/tmp/b", FileAct::Renamed { from: Some("/tmp/a".to_owned()) }, None)),
@@ -363,6 +367,18 @@ pub fn status() -> AgentStatus {
         cpu_ns: 0,
         processes: 204,
         flows: 88,
+        workers: vec![WorkerStatus {
+            name: "inspect".to_owned(),
+            pid: Some(815),
+            confinement: Some(Confinement {
+                unprivileged: true,
+                files_closed: true,
+                calls_filtered: true,
+                memory: 512 << 20,
+                missing: Vec::new(),
+            }),
+            ..WorkerStatus::default()
+        }],
         dashboard: None,
     }
 }

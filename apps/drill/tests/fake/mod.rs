@@ -367,6 +367,7 @@ fn status(manners: Manners) -> AgentStatus {
         cpu_ns: 0,
         processes: 0,
         flows: 0,
+        workers: Vec::new(),
         dashboard: None,
     }
 }

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use davy_detect::{Conclusions, Detector, Lists, Settings};
+use davy_inspect::{Bounds, Inspector};
 use davy_model::{
-    Credentials, Direction, Event, EventKind, ExecImage, Exit, FileAct, FileChange, FileId, Finding,
-    FindingKind, FlowChunk, FlowKey, FlowOpen, ImageKind, Incident, ProbeRequest, ProcessInfo, ProcessKey,
-    SampleBatch, ThreadSample, Timestamp, Transport,
+    Captured, Credentials, Direction, Event, EventKind, ExecImage, Exit, FileAct, FileChange, FileId,
+    Finding, FindingKind, FlowChunk, FlowKey, FlowOpen, ImageKind, Incident, ProbeRequest, ProcessInfo,
+    ProcessKey, Said, SampleBatch, ThreadSample, Timestamp, Transport,
 };
 
 /// How one thread behaves from one sweep to the next.
@@ -31,6 +32,7 @@ pub struct Thread {
 
 pub struct Scene {
     pub detector: Detector,
+    inspector: Inspector,
     pub now: Timestamp,
     pub threads: Vec<Thread>,
     pub sessions: u32,
@@ -53,6 +55,7 @@ impl Scene {
     pub fn new() -> Self {
         let mut scene = Self {
             detector: Detector::new(Settings::default(), Lists::builtin()),
+            inspector: Inspector::new(Bounds::default()),
             now: Timestamp::from_secs(1_700_000_000),
             threads: Vec::new(),
             sessions: 1,
@@ -222,16 +225,24 @@ impl Scene {
         self.bytes(flow, Direction::Received, bytes);
     }
 
+    /// A message with its bytes, which are read as the agent has them read.
     pub fn bytes(&mut self, flow: FlowKey, direction: Direction, bytes: &[u8]) {
-        let size = bytes.len() as u32;
-        let chunk = FlowChunk { flow, direction, size, offset: 0, bytes: bytes.to_vec() };
-        self.event(None, EventKind::FlowChunk(chunk));
+        self.size(flow, direction, bytes.len() as u32);
+        let capture = Captured::Flow { flow, direction, offset: 0, bytes: bytes.to_vec() };
+        for said in self.inspector.read(&capture) {
+            self.event(
+                None,
+                match said {
+                    Said::Flow(reading) => EventKind::FlowRead(Box::new(reading)),
+                    Said::Name(answer) => EventKind::Name(answer),
+                },
+            );
+        }
     }
 
     /// A message of which only the size is seen.
     pub fn size(&mut self, flow: FlowKey, direction: Direction, size: u32) {
-        let chunk = FlowChunk { flow, direction, size, offset: 0, bytes: Vec::new() };
-        self.event(None, EventKind::FlowChunk(chunk));
+        self.event(None, EventKind::FlowChunk(FlowChunk { flow, direction, size, offset: 0 }));
     }
 
     pub fn of_kind(&self, kind: FindingKind) -> Vec<&Finding> {

@@ -1,8 +1,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use davy_model::{
-    Direction, Event, EventKind, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, ProcessKey, Timestamp,
-    Transport,
+    Capture, Captured, Direction, Event, EventKind, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume,
+    ProcessKey, Timestamp, Transport,
 };
 
 use super::{Decoder, read};
@@ -37,11 +37,22 @@ impl Decoder {
             kind::FLOW_CLOSE => {
                 let record: abi::FlowClose = read(bytes)?;
                 let known = self.owners.flows.remove(record.cookie);
-                (told.or(known), EventKind::FlowClose(close(&record)))
+                let close = close(&record);
+                let owner = told.or(known);
+                if close.volume.sent_bytes > 0 || close.volume.received_bytes > 0 {
+                    let content = Captured::FlowEnd { flow: close.flow };
+                    self.captures.push(Capture { time, process: owner, content });
+                }
+                (owner, EventKind::FlowClose(close))
             }
             _ => {
-                let chunk = chunk(bytes)?;
+                let (chunk, payload) = chunk(bytes)?;
                 let owner = told.or_else(|| self.owners.flows.get(chunk.flow.0));
+                if !payload.is_empty() {
+                    let (flow, direction, offset) = (chunk.flow, chunk.direction, chunk.offset);
+                    let content = Captured::Flow { flow, direction, offset, bytes: payload.to_vec() };
+                    self.captures.push(Capture { time, process: owner, content });
+                }
                 (owner, EventKind::FlowChunk(chunk))
             }
         };
@@ -88,16 +99,17 @@ pub(super) fn close(record: &abi::FlowClose) -> FlowClose {
     }
 }
 
-pub(super) fn chunk(bytes: &[u8]) -> Option<FlowChunk> {
+/// A message, and what was captured of it.
+pub(super) fn chunk(bytes: &[u8]) -> Option<(FlowChunk, &[u8])> {
     let record: abi::FlowChunk = read(bytes)?;
     let captured = bytes.get(size_of::<abi::FlowChunk>()..)?.get(..usize::from(record.captured))?;
-    Some(FlowChunk {
+    let chunk = FlowChunk {
         flow: FlowKey(record.cookie),
         direction: if record.received == 0 { Direction::Sent } else { Direction::Received },
         size: record.size,
         offset: record.offset,
-        bytes: captured.to_vec(),
-    })
+    };
+    Some((chunk, captured))
 }
 
 /// An address as people write it: mapped ones as IPv4. The unspecified addresses of both families are kept apart.

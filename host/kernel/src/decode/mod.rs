@@ -1,12 +1,11 @@
 //! Records to events. The bytes come from the kernel, but their contents (names, arguments, payloads) from anyone:
-//! every length is checked and text is made valid.
+//! every length is checked and text is made valid. Payloads are not looked into; they are given on as captures.
 
 mod flow;
-mod names;
 mod owners;
 mod process;
 
-use davy_model::{CodeAct, Event, EventKind, Exit, ProcessKey, Timestamp};
+use davy_model::{Capture, Captured, CodeAct, Event, EventKind, Exit, ProcessKey, Timestamp};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::abi::{self, denied, kind};
@@ -26,6 +25,8 @@ pub(crate) struct Decoder {
     pub(crate) cgroups: Cgroups,
     /// Records that could not be read; more than none means that programs and user space disagree.
     pub(crate) malformed: u64,
+    /// Payloads that were taken off the wire since this was last taken.
+    pub(crate) captures: Vec<Capture>,
     /// What self-protection refused since this was last taken.
     pub(crate) refused: Vec<Refused>,
     owners: owners::Owners,
@@ -40,6 +41,7 @@ impl Decoder {
             clock: BootClock::new(),
             cgroups,
             malformed: 0,
+            captures: Vec::new(),
             refused: Vec::new(),
             owners: owners::Owners::default(),
             ended: std::collections::VecDeque::new(),
@@ -109,7 +111,8 @@ impl Decoder {
                 let record: abi::NameAnswer = read(bytes)?;
                 let message = bytes.get(size_of::<abi::NameAnswer>()..)?;
                 let message = message.get(..usize::try_from(record.captured).ok()?)?;
-                names::answers(message).into_iter().for_each(|answer| tell(EventKind::Name(answer)));
+                let content = Captured::NameAnswer { bytes: message.to_vec() };
+                self.captures.push(Capture { time, process, content });
             }
             kind::DENIED => self.denied(&read(bytes)?, time, out)?,
             _ => return None,

@@ -12,10 +12,10 @@ pub(super) fn processes() -> Result<String, Refusal> {
     let (send, receive) = mpsc::channel::<Event>();
     let config = SensorConfig { priority_bytes: 1 << 18, bulk_bytes: 1 << 12, ..SensorConfig::new(0) };
     let itself = [Probe { capability: Capability::Tracing, works: true, reason: String::new() }];
-    let sensors =
-        Sensors::start(config, &itself, Box::new(move |event| drop(send.send(event)))).map_err(|error| {
-            format!("the kernel refuses tracing programs ({error}); it needs tp_btf, Linux 5.11 or later")
-        })?;
+    let tell = Box::new(move |event| drop(send.send(event)));
+    let sensors = Sensors::start(config, &itself, tell, Box::new(drop)).map_err(|error| {
+        format!("the kernel refuses tracing programs ({error}); it needs tp_btf, Linux 5.11 or later")
+    })?;
     let child =
         sys::brief_child(0).map_err(|error| format!("no child could be made to be noticed: {error}"))?;
     let deadline = Instant::now() + Duration::from_secs(2);

@@ -1,12 +1,13 @@
 //! Running sensors for a test, with what they told so far; or the reason why not here.
 #![allow(dead_code, unreachable_pub)]
 
+use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use davy_kernel::{ProbeContext, SensorConfig, Sensors, probe};
-use davy_model::{Capability, Event, Probe};
+use davy_model::{Capability, Capture, Captured, Direction, Event, FlowKey, Probe};
 
 /// Sensors see the whole host, so tests that count take turns.
 static TURN: Mutex<()> = Mutex::new(());
@@ -17,6 +18,8 @@ pub const BOOT: u32 = 7;
 pub struct Live {
     pub sensors: Sensors,
     pub events: Receiver<Event>,
+    captures: Receiver<Vec<Capture>>,
+    captured: RefCell<Vec<Capture>>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -54,9 +57,11 @@ impl Live {
         let turn = turn();
         let (send, events) = channel();
         let sink = Box::new(move |event| drop(send.send(event)));
-        let sensors = Sensors::start(config, probes(), sink).expect("what was probed starts");
+        let (keep, captures) = channel();
+        let keep = Box::new(move |batch| drop(keep.send(batch)));
+        let sensors = Sensors::start(config, probes(), sink, keep).expect("what was probed starts");
         assert_eq!(sensors.faults(), &[] as &[String]);
-        Some(Self { sensors, events, _turn: turn })
+        Some(Self { sensors, events, captures, captured: RefCell::default(), _turn: turn })
     }
 
     /// Waits for an event that `pick` takes.
@@ -72,6 +77,27 @@ impl Live {
                 Err(_) => panic!("no event for: {what}"),
             }
         }
+    }
+
+    /// Everything captured so far.
+    pub fn captures(&self) -> Vec<Capture> {
+        let mut captured = self.captured.borrow_mut();
+        captured.extend(self.captures.try_iter().flatten());
+        captured.clone()
+    }
+
+    /// The bytes captured of a flow in one direction, which follow each other without a gap.
+    pub fn captured(&self, wanted: FlowKey, way: Direction) -> Vec<u8> {
+        let mut whole = Vec::new();
+        for capture in self.captures() {
+            if let Captured::Flow { flow, direction, offset, bytes } = capture.content
+                && (flow, direction) == (wanted, way)
+            {
+                assert_eq!(usize::try_from(offset).unwrap(), whole.len());
+                whole.extend_from_slice(&bytes);
+            }
+        }
+        whole
     }
 
     /// Everything told within a time.

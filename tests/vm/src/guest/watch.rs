@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use davy_kernel::{ProbeContext, SensorConfig, Sensors, probe};
-use davy_model::{Event, EventKind};
+use davy_model::{Capture, Captured, Direction, Event, EventKind, FlowKey};
 
 /// How long an event may take to arrive on an emulated CPU.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Watch {
     pub(crate) sensors: Sensors,
     incoming: Receiver<Event>,
+    captures: Receiver<Vec<Capture>>,
     seen: RefCell<Vec<Event>>,
 }
 
@@ -29,11 +30,35 @@ impl Watch {
         let sink = Box::new(move |event| {
             let _ = tell.send(event);
         });
-        let sensors = Sensors::start(config, &probes, sink).context("starting the sensors")?;
+        let (keep, captures) = channel();
+        let keep = Box::new(move |batch| {
+            let _ = keep.send(batch);
+        });
+        let sensors = Sensors::start(config, &probes, sink, keep).context("starting the sensors")?;
         if let Some(fault) = sensors.faults().first() {
             bail!("a class of sensors did not start: {fault}");
         }
-        Ok(Self { sensors, incoming, seen: RefCell::default() })
+        Ok(Self { sensors, incoming, captures, seen: RefCell::default() })
+    }
+
+    /// Waits until what was captured of a flow holds a text.
+    pub(crate) fn expect_bytes(&self, wanted: FlowKey, way: Direction, text: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut whole = Vec::new();
+        while !String::from_utf8_lossy(&whole).contains(text) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(batch) = self.captures.recv_timeout(left) else {
+                bail!("{text:?} was not captured of the flow; {} bytes were", whole.len());
+            };
+            for capture in batch {
+                if let Captured::Flow { flow, direction, bytes, .. } = capture.content
+                    && (flow, direction) == (wanted, way)
+                {
+                    whole.extend(bytes);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits for an event of `pid` that `wanted` takes.

@@ -65,12 +65,8 @@ pub(super) fn flows_are_seen() -> Result<()> {
         |kind| matches!(kind, EventKind::FlowOpen(flow) if flow.remote == address && !flow.accepted),
     )?;
     let EventKind::FlowOpen(open) = open.kind else { return Ok(()) };
-    for (direction, text) in [(Direction::Sent, "login"), (Direction::Received, "result")] {
-        watch.expect(pid, "first bytes", |kind| {
-            matches!(kind, EventKind::FlowChunk(chunk) if chunk.flow == open.flow && chunk.direction == direction
-                && String::from_utf8_lossy(&chunk.bytes).contains(text))
-        })?;
-    }
+    watch.expect_bytes(open.flow, Direction::Sent, "login")?;
+    watch.expect_bytes(open.flow, Direction::Received, "result")?;
     drop((client, server));
     watch.expect(pid, "end of the flow", |kind| {
         matches!(kind, EventKind::FlowClose(close) if close.flow == open.flow && close.volume.sent_bytes >= 18)

@@ -5,7 +5,7 @@ const MAX_EARLY: usize = 8;
 
 /// A bounded beginning of a byte stream.
 #[derive(Clone, Debug, Default)]
-pub struct StreamHead {
+pub(crate) struct StreamHead {
     bytes: Vec<u8>,
     /// Offset in the stream that follows `bytes`.
     next: u64,
@@ -15,15 +15,13 @@ pub struct StreamHead {
 
 impl StreamHead {
     /// What was gathered.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether nothing more is gathered, because the bound was reached or it was given up.
-    #[must_use]
-    pub fn closed(&self) -> bool {
-        self.closed
+    /// Memory that the bytes take, those that came early with them.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes.len() + self.early.iter().map(|(_, piece)| piece.len()).sum::<usize>()
     }
 
     /// Stops gathering and frees the memory.

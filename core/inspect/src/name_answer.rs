@@ -14,7 +14,8 @@ const CHAIN: usize = 8;
 const ADDRESSES: usize = 32;
 
 /// What an answer says of the name that was asked for: one entry for each address it leads to.
-pub(super) fn answers(message: &[u8]) -> Vec<NameAnswer> {
+#[must_use]
+pub fn answers(message: &[u8]) -> Vec<NameAnswer> {
     let Ok(packet) = Packet::parse(message) else { return Vec::new() };
     if !packet.has_flags(PacketFlag::RESPONSE) {
         return Vec::new();
