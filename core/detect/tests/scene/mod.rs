@@ -33,6 +33,8 @@ pub struct Thread {
 pub struct Scene {
     pub detector: Detector,
     inspector: Inspector,
+    /// How far each direction of each flow has come.
+    offsets: HashMap<(FlowKey, Direction), u64>,
     pub now: Timestamp,
     pub threads: Vec<Thread>,
     pub sessions: u32,
@@ -56,6 +58,7 @@ impl Scene {
         let mut scene = Self {
             detector: Detector::new(Settings::default(), Lists::builtin()),
             inspector: Inspector::new(Bounds::default()),
+            offsets: HashMap::new(),
             now: Timestamp::from_secs(1_700_000_000),
             threads: Vec::new(),
             sessions: 1,
@@ -228,7 +231,10 @@ impl Scene {
     /// A message with its bytes, which are read as the agent has them read.
     pub fn bytes(&mut self, flow: FlowKey, direction: Direction, bytes: &[u8]) {
         self.size(flow, direction, bytes.len() as u32);
-        let capture = Captured::Flow { flow, direction, offset: 0, bytes: bytes.to_vec() };
+        let next = self.offsets.entry((flow, direction)).or_default();
+        let offset = *next;
+        *next += bytes.len() as u64;
+        let capture = Captured::Flow { flow, direction, offset, bytes: bytes.to_vec() };
         for said in self.inspector.read(&capture) {
             self.event(
                 None,
