@@ -35,6 +35,6 @@ int on_device(struct bpf_cgroup_dev_ctx *ctx)
     record->minor = ctx->minor;
     record->write = !!(access & BPF_DEVCG_ACC_WRITE);
     record->reserved = 0;
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return ALLOW;
 }

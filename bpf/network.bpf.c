@@ -3,7 +3,7 @@
  * Flows: who opened them, the first bytes each way, the sizes of their messages, and their end. Every program
  * here watches only: the cgroup programs always allow.
  */
-#include "lanes.h"
+#include "aggregate.h"
 #include "packet.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -17,6 +17,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MESSAGES_PER_SECOND 2
 #define SKIP_WHEN_EMPTY 16
 
+/* A question and an answer: a UDP socket that carries no more may be counted instead of told. */
+#define UDP_EXCHANGE 2
 
 struct way {
     /* TCP: sequence number of the first byte seen, and the one after the last. */
@@ -31,12 +33,13 @@ struct way {
 };
 
 /*
- * TCP flows get one with their first payload, so that a connection alone costs no memory; whose they are is known to
- * user space from their beginning. UDP flows begin with a payload, and keep their owner here.
+ * TCP flows get one when they are opened or first told, so that a connection that is accepted, carries nothing and is
+ * only counted costs no memory. UDP flows begin with a payload. Accepted TCP flows have no process.
  */
 struct flow {
     u64 start;
     u32 pid;
+    /* Whether user space was told of it by itself, and so wants to know its end. */
     u32 told;
     /* UDP: the peer last told, and the bucket for telling another. */
     u8 peer[16];
@@ -56,10 +59,10 @@ struct {
 
 static __always_inline void own(struct flow *flow)
 {
-    struct task_struct *task = (void *)bpf_get_current_task();
+    struct task_struct *task = bpf_get_current_task_btf();
 
-    flow->pid = BPF_CORE_READ(task, tgid);
-    flow->start = BPF_CORE_READ(task, group_leader, start_boottime);
+    flow->pid = task->tgid;
+    flow->start = task->group_leader->start_boottime;
 }
 
 static __always_inline void begin_flow(struct record_head *head, u16 kind, u64 now, struct flow *flow)
@@ -81,9 +84,16 @@ static __always_inline bool admit_flow(struct flow *flow, u16 kind, u64 now)
 
 /* TCP: the kernel tells of every change of state. */
 
+/* A port is given back before the end of a connection is told; the socket remembers it only in network order. */
+static __always_inline u16 local_port(struct sock *sk)
+{
+    u16 port = sk->__sk_common.skc_num;
+
+    return port ? port : bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+}
+
 static __always_inline void read_socket(struct flow_record *record, struct sock *sk)
 {
-    record->cookie = bpf_get_socket_cookie(sk);
     if (sk->__sk_common.skc_family == AF_INET6) {
         bpf_probe_read_kernel(record->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
         bpf_probe_read_kernel(record->remote, 16, &sk->__sk_common.skc_v6_daddr);
@@ -91,31 +101,84 @@ static __always_inline void read_socket(struct flow_record *record, struct sock 
         map_v4(record->local, sk->__sk_common.skc_rcv_saddr);
         map_v4(record->remote, sk->__sk_common.skc_daddr);
     }
-    record->local_port = sk->__sk_common.skc_num;
+    record->local_port = local_port(sk);
     record->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
     record->netns = sk->__sk_common.skc_net.net->ns.inum;
     record->udp = sk->sk_protocol == PROTOCOL_UDP;
     __builtin_memset(record->reserved, 0, sizeof(record->reserved));
 }
 
+/* What the flow of a socket is counted with. Without an owner it was accepted. */
+static __always_inline void read_key(struct aggregate_key *key, struct sock *sk, struct flow *owner)
+{
+    key->udp = 0;
+    if (owner && owner->pid) {
+        key->start = owner->start;
+        key->owner = owner->pid;
+        key->accepted = 0;
+        key->port = bpf_ntohs(sk->__sk_common.skc_dport);
+        if (sk->__sk_common.skc_family == AF_INET6)
+            bpf_probe_read_kernel(key->address, 16, &sk->__sk_common.skc_v6_daddr);
+        else
+            map_v4(key->address, sk->__sk_common.skc_daddr);
+    } else {
+        __builtin_memset(key->address, 0, sizeof(key->address));
+        key->start = 0;
+        key->owner = sk->__sk_common.skc_net.net->ns.inum;
+        key->accepted = 1;
+        key->port = local_port(sk);
+    }
+}
+
+/* Accepted flows are bounded by the port they come to. */
+static __always_inline u32 bucket_of(struct flow *owner, u16 port)
+{
+    return owner && owner->pid ? owner->pid : 0x80000000 | port;
+}
+
+static __always_inline bool tell_tcp(struct sock *sk, struct flow *owner, u64 cookie, u64 now)
+{
+    struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
+
+    if (!record) {
+        count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+        return false;
+    }
+    begin_flow(&record->head, RECORD_FLOW_OPEN, now, owner);
+    record->cookie = cookie;
+    read_socket(record, sk);
+    record->accepted = !owner || !owner->pid;
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
+    return true;
+}
+
 /* A connection begins in the context of the process that wants it. */
 static __always_inline void tell_connect(struct sock *sk)
 {
-    struct task_struct *task = bpf_get_current_task_btf();
-    struct flow owner = {.pid = task->tgid, .start = task->group_leader->start_boottime};
-    u64 now = bpf_ktime_get_boot_ns();
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    struct aggregate_key key;
 
-    if (!admit_flow(&owner, RECORD_FLOW_OPEN, now))
+    if (!flow)
         return;
-    struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
-    if (!record) {
-        count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
+    own(flow);
+    u64 now = bpf_ktime_get_boot_ns();
+    read_key(&key, sk, flow);
+    if (tell_singly(&key, flow->pid, now))
+        flow->told = tell_tcp(sk, flow, bpf_get_socket_cookie(sk), now);
+}
+
+/* A connection is accepted in anyone's context. */
+static __always_inline void tell_accept(struct sock *sk)
+{
+    u64 now = bpf_ktime_get_boot_ns();
+    struct aggregate_key key;
+
+    read_key(&key, sk, 0);
+    if (!tell_singly(&key, bucket_of(0, key.port), now))
         return;
-    }
-    begin_flow(&record->head, RECORD_FLOW_OPEN, now, &owner);
-    read_socket(record, sk);
-    record->accepted = 0;
-    bpf_ringbuf_submit(record, bulk_flags());
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (flow)
+        flow->told = tell_tcp(sk, flow, bpf_get_socket_cookie(sk), now);
 }
 
 static __always_inline void tell_listen(struct sock *sk)
@@ -132,53 +195,51 @@ static __always_inline void tell_listen(struct sock *sk)
         return;
     }
     begin_flow(&record->head, RECORD_LISTEN, now, &owner);
+    record->cookie = bpf_get_socket_cookie(sk);
     read_socket(record, sk);
     record->accepted = 0;
-    bpf_ringbuf_submit(record, priority_flags());
-}
-
-/* A connection is accepted in anyone's context. Its flood is bounded by the port it comes to. */
-static __always_inline void tell_accept(struct sock *sk)
-{
-    struct flow port = {.pid = 0x80000000 | sk->__sk_common.skc_num};
-    u64 now = bpf_ktime_get_boot_ns();
-
-    if (!admit_flow(&port, RECORD_FLOW_OPEN, now))
-        return;
-    struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
-    if (!record) {
-        count_loss(RECORD_FLOW_OPEN, LOSS_FULL);
-        return;
-    }
-    begin_flow(&record->head, RECORD_FLOW_OPEN, now, 0);
-    read_socket(record, sk);
-    record->accepted = 1;
-    bpf_ringbuf_submit(record, bulk_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
 }
 
 static __always_inline void tell_tcp_close(struct sock *sk, int before)
 {
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, 0);
     struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 
     if (!tcp)
         return;
+    struct volume volume = {
+        .sent_bytes = tcp->bytes_sent - tcp->bytes_retrans,
+        .received_bytes = tcp->bytes_received,
+        .sent_packets = tcp->data_segs_out,
+        .received_packets = tcp->data_segs_in,
+    };
+    /* The peer's FIN is counted as a byte. */
+    if (volume.received_bytes && (before == STATE_FIN_WAIT2 || before == STATE_TIME_WAIT ||
+                                  before == STATE_CLOSE_WAIT || before == STATE_LAST_ACK || before == STATE_CLOSING))
+        volume.received_bytes--;
+    u64 now = bpf_ktime_get_boot_ns();
+    if (!flow || !flow->told) {
+        struct aggregate_key key;
+
+        read_key(&key, sk, flow);
+        /* What carried something is told even at its end; packets are not seen where there is no cgroup v2. */
+        if (!(volume.sent_packets | volume.received_packets) ||
+            !admit_process(bucket_of(flow, key.port), BUCKET_FLOW, now, PER_SECOND(5000), 10000) ||
+            !tell_tcp(sk, flow, bpf_get_socket_cookie(sk), now)) {
+            count_flow(&key, &volume, now);
+            return;
+        }
+    }
     struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
     if (!record) {
         count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
         return;
     }
-    u64 received = tcp->bytes_received;
-    /* The peer's FIN is counted as a byte. */
-    if (received && (before == STATE_FIN_WAIT2 || before == STATE_TIME_WAIT || before == STATE_CLOSE_WAIT ||
-                     before == STATE_LAST_ACK || before == STATE_CLOSING))
-        received--;
-    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), 0);
+    begin_flow(&record->head, RECORD_FLOW_CLOSE, now, 0);
     record->cookie = bpf_get_socket_cookie(sk);
-    record->sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
-    record->received_bytes = received;
-    record->sent_packets = tcp->data_segs_out;
-    record->received_packets = tcp->data_segs_in;
-    bpf_ringbuf_submit(record, bulk_flags());
+    record->volume = volume;
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -227,7 +288,7 @@ static __always_inline void tell_chunk_in(struct __sk_buff *skb, struct packet *
     record->udp = packet->protocol == PROTOCOL_UDP;
     if (room && load_payload(skb, packet, record + 1, capture, room))
         record->captured = capture;
-    bpf_ringbuf_submit(record, bulk_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
 }
 
 static __always_inline void tell_chunk(struct __sk_buff *skb, struct packet *packet, struct flow *flow,
@@ -260,13 +321,11 @@ static __always_inline void tell_names_in(struct __sk_buff *skb, struct packet *
         capture = room;
     if (load_payload(skb, packet, record + 1, capture, room))
         record->captured = capture;
-    bpf_ringbuf_submit(record, bulk_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
 }
 
-static __always_inline void tell_udp(struct packet *packet, struct flow *flow, u64 cookie, bool received, u64 now)
+static __always_inline void tell_udp(struct packet *packet, struct flow *flow, u64 cookie, bool accepted, u64 now)
 {
-    if (!admit_flow(flow, RECORD_FLOW_OPEN, now))
-        return;
     struct flow_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
 
     if (!record) {
@@ -281,10 +340,10 @@ static __always_inline void tell_udp(struct packet *packet, struct flow *flow, u
     record->remote_port = packet->remote_port;
     record->netns = 0;
     record->udp = 1;
-    record->accepted = received;
+    record->accepted = accepted;
     __builtin_memset(record->reserved, 0, sizeof(record->reserved));
     flow->told = 1;
-    bpf_ringbuf_submit(record, bulk_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
 }
 
 static __always_inline bool same_peer(struct flow *flow, struct packet *packet)
@@ -295,16 +354,61 @@ static __always_inline bool same_peer(struct flow *flow, struct packet *packet)
     return told[0] == seen[0] && told[1] == seen[1] && flow->peer_port == packet->remote_port;
 }
 
-/* One socket may talk to many peers: each change is told, sixteen at once and then one a second. */
-static __always_inline void follow_peer(struct packet *packet, struct flow *flow, u64 cookie, bool received, u64 now)
+static __always_inline void udp_key(struct aggregate_key *key, struct flow *flow)
 {
-    if (same_peer(flow, packet))
+    __builtin_memcpy(key->address, flow->peer, sizeof(key->address));
+    key->start = flow->start;
+    key->owner = flow->pid;
+    key->port = flow->peer_port;
+    key->udp = 1;
+    key->accepted = 0;
+}
+
+/*
+ * One socket may talk to many peers: each change is told, sixteen at once and then one a second. Returns whether the
+ * flow is one that is told by itself.
+ */
+static __always_inline bool follow_peer(struct packet *packet, struct flow *flow, u64 cookie, bool received, u64 now)
+{
+    u64 packets = flow->ways[0].packets + flow->ways[1].packets;
+    bool same = same_peer(flow, packet);
+
+    if (same && (flow->told || packets <= UDP_EXCHANGE))
+        return flow->told;
+    if (!same) {
+        if (!admit(&flow->peer_arrival, now, PER_SECOND(1), 16))
+            return flow->told;
+        __builtin_memcpy(flow->peer, packet->remote, 16);
+        flow->peer_port = packet->remote_port;
+    }
+    if (packets == 1 && !received) {
+        struct aggregate_key key;
+
+        udp_key(&key, flow);
+        if (!tell_singly(&key, flow->pid, now))
+            return false;
+    } else if (!admit_process(flow->pid, BUCKET_FLOW, now, PER_SECOND(5000), 10000)) {
+        if (flow->told)
+            count_loss(RECORD_FLOW_OPEN, LOSS_THROTTLED);
+        return flow->told;
+    }
+    tell_udp(packet, flow, cookie, received && !same, now);
+    return true;
+}
+
+/*
+ * A TCP flow that was not told when it began is told before its first payload is. Without an owner it is one that was
+ * accepted: those that are opened have theirs from the start.
+ */
+static __always_inline void tell_late(struct __sk_buff *skb, struct bpf_sock *sk, struct flow *flow, u64 cookie,
+                                      u64 now)
+{
+    struct sock *whole = (void *)bpf_skc_to_tcp_sock(sk);
+
+    if (!whole || whole->__sk_common.skc_state == STATE_LISTEN)
         return;
-    if (!admit(&flow->peer_arrival, now, PER_SECOND(1), 16))
-        return;
-    __builtin_memcpy(flow->peer, packet->remote, 16);
-    flow->peer_port = packet->remote_port;
-    tell_udp(packet, flow, cookie, received, now);
+    if (admit_process(bucket_of(flow, whole->__sk_common.skc_num), BUCKET_FLOW, now, PER_SECOND(5000), 10000))
+        flow->told = tell_tcp(whole, flow, cookie, now);
 }
 
 static __always_inline int on_packet(struct __sk_buff *skb, bool received)
@@ -356,9 +460,10 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool received)
         chunk.capture = packet.payload < CAPTURE_MAX - chunk.offset ? packet.payload : CAPTURE_MAX - chunk.offset;
 
     chunk.now = bpf_ktime_get_boot_ns();
+    chunk.cookie = bpf_get_socket_cookie(skb);
     if (udp) {
-        chunk.cookie = bpf_get_socket_cookie(skb);
-        follow_peer(&packet, flow, chunk.cookie, received, chunk.now);
+        bool told = follow_peer(&packet, flow, chunk.cookie, received, chunk.now);
+
         if (packet.remote_port == PORT_DNS) {
             if (!received)
                 return ALLOW;
@@ -370,13 +475,15 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool received)
                 tell_names_in(skb, &packet, flow, chunk.now, NAME_ANSWER_MAX);
             return ALLOW;
         }
+        if (!told)
+            return ALLOW;
+    } else if (!flow->told) {
+        tell_late(skb, sk, flow, chunk.cookie, chunk.now);
     }
     if (!admit(&way->arrival, chunk.now, PER_SECOND(MESSAGES_PER_SECOND), MESSAGE_BURST) && !chunk.capture) {
         way->skip = SKIP_WHEN_EMPTY;
         return ALLOW;
     }
-    if (!udp)
-        chunk.cookie = bpf_get_socket_cookie(skb);
     tell_chunk(skb, &packet, flow, &chunk);
     return ALLOW;
 }
@@ -430,7 +537,7 @@ static __always_inline int on_bind(struct bpf_sock *sk, bool v6)
     record->accepted = 0;
     __builtin_memset(record->reserved, 0, sizeof(record->reserved));
     flow->told = 1;
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return ALLOW;
 }
 
@@ -452,21 +559,34 @@ int on_release(struct bpf_sock *sk)
     if (sk->protocol != PROTOCOL_UDP)
         return ALLOW;
     struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, 0);
-    if (!flow || !flow->told)
+    if (!flow)
         return ALLOW;
+    struct volume volume = {
+        .sent_bytes = flow->ways[0].bytes,
+        .received_bytes = flow->ways[1].bytes,
+        .sent_packets = flow->ways[0].packets,
+        .received_packets = flow->ways[1].packets,
+    };
+    u64 now = bpf_ktime_get_boot_ns();
+    if (!flow->told) {
+        struct aggregate_key key;
+
+        if (!volume.sent_packets)
+            return ALLOW;
+        udp_key(&key, flow);
+        count_flow(&key, &volume, now);
+        return ALLOW;
+    }
     flow->told = 0;
     struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
     if (!record) {
         count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
         return ALLOW;
     }
-    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), flow);
+    begin_flow(&record->head, RECORD_FLOW_CLOSE, now, flow);
     record->cookie = bpf_get_socket_cookie(sk);
-    record->sent_bytes = flow->ways[0].bytes;
-    record->received_bytes = flow->ways[1].bytes;
-    record->sent_packets = flow->ways[0].packets;
-    record->received_packets = flow->ways[1].packets;
-    bpf_ringbuf_submit(record, bulk_flags());
+    record->volume = volume;
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return ALLOW;
 }
 
@@ -493,9 +613,10 @@ int adopt_sockets(struct bpf_iter__task_file *ctx)
     record.head.version = DAVY_ABI_VERSION;
     record.head.pid = task->tgid;
     record.head.start = start;
+    record.cookie = bpf_get_socket_cookie(sk);
     read_socket(&record, sk);
     bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
-    if (!record.udp)
+    if (record.head.kind == RECORD_LISTEN)
         return 0;
     struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!flow || flow->pid)

@@ -88,7 +88,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
     record->child_start = child->start_boottime;
     record->reserved = 0;
     bpf_probe_read_kernel(record->comm, sizeof(record->comm), child->comm);
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }
 
@@ -202,7 +202,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
     if (size > TAIL_MAX)
         return 0;
     size += sizeof(*record);
-    if (bpf_ringbuf_output(&priority_lane, work, size, priority_flags()))
+    if (bpf_ringbuf_output(&priority_lane, work, size, WAKE_IF_IDLE))
         count_loss(RECORD_EXEC, LOSS_FULL);
     return 0;
 }
@@ -233,7 +233,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
     record->cpu_ns = cpu;
     record->code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
     record->reserved = 0;
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }
 
@@ -258,7 +258,7 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
     begin(&record->head, RECORD_RENAME, now, task);
     __builtin_memset(record->comm, 0, sizeof(record->comm));
     bpf_probe_read_kernel_str(record->comm, sizeof(record->comm), comm);
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }
 
@@ -291,7 +291,7 @@ int BPF_PROG(on_signal, int sig, struct kernel_siginfo *info, struct task_struct
     record->target = target->tgid;
     record->target_start = target->group_leader->start_boottime;
     record->signal = sig;
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }
 
@@ -306,6 +306,6 @@ int BPF_PROG(on_module, struct module *module)
     }
     begin(&record->head, RECORD_MODULE, bpf_ktime_get_boot_ns(), bpf_get_current_task_btf());
     bpf_probe_read_kernel_str(record->name, sizeof(record->name), module->name);
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }

@@ -289,7 +289,7 @@ int BPF_PROG(on_trace, struct task_struct *target, unsigned int mode)
     record->target = BPF_CORE_READ(target, tgid);
     record->target_start = BPF_CORE_READ(target, group_leader, start_boottime);
     record->write = 1;
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }
 
@@ -334,7 +334,7 @@ int BPF_PROG(on_protect, struct vm_area_struct *area, unsigned long asked, unsig
     }
     begin(&record->head, RECORD_WRITTEN_CODE, now, task);
     record->bytes = length_asked(task, BPF_CORE_READ(area, vm_start), BPF_CORE_READ(area, vm_end));
-    bpf_ringbuf_submit(record, priority_flags());
+    bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return 0;
 }
 

@@ -16,6 +16,9 @@
 #define CAPTURE_MAX 2048
 #define NAME_ANSWER_MAX 2048
 
+/* Bounds, in entries. */
+#define AGGREGATES_MAX 4096
+
 enum record_kind {
     RECORD_FORK = 1,
     RECORD_EXEC = 2,
@@ -142,13 +145,38 @@ struct flow_record {
     u8 reserved[6];
 };
 
-struct flow_close_record {
-    struct record_head head;
-    u64 cookie;
+/* Payload bytes, and packets that carried some. */
+struct volume {
     u64 sent_bytes;
     u64 received_bytes;
     u64 sent_packets;
     u64 received_packets;
+};
+
+struct flow_close_record {
+    struct record_head head;
+    u64 cookie;
+    struct volume volume;
+};
+
+/* Flows that are counted together: of one process to one destination, or accepted at one port. */
+struct aggregate_key {
+    /* The destination; zero for accepted ones. */
+    u8 address[16];
+    u64 start;
+    /* The process, or the network namespace for accepted ones. */
+    u32 owner;
+    u16 port;
+    u8 udp;
+    u8 accepted;
+};
+
+/* Counts only grow. Times in nanoseconds of the boot-time clock. */
+struct aggregate {
+    u64 arrival;
+    u64 touched;
+    u64 flows;
+    struct volume volume;
 };
 
 /* Followed by `captured` bytes. */
@@ -216,9 +244,6 @@ struct thread_record {
 
 /* Constants that user space sets before loading. */
 struct settings {
-    /* Fill level of the lanes, in bytes, from which the consumer is woken at once. */
-    u64 priority_wake;
-    u64 bulk_wake;
     /* The processor saves extended state with a feature header. */
     u32 has_xsave;
     /* Character device majors to report; zero ends the list. */

@@ -293,6 +293,10 @@ struct socket {
     struct sock *sk;
 };
 
+struct inet_sock {
+    u16 inet_sport;
+};
+
 struct tcp_sock {
     u32 data_segs_in;
     u32 data_segs_out;

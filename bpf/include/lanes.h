@@ -45,14 +45,11 @@ static __always_inline void count_loss(u32 kind, u32 why)
         (*count)++;
 }
 
-/* Wakes the consumer only when a lane fills up; otherwise it comes by itself on its timer. */
-static __always_inline u64 wake(void *lane, u64 level)
-{
-    return bpf_ringbuf_query(lane, BPF_RB_AVAIL_DATA) >= level ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-}
-
-#define priority_flags() wake(&priority_lane, settings.priority_wake)
-#define bulk_flags() wake(&bulk_lane, settings.bulk_wake)
+/*
+ * The kernel wakes the consumer for the first record after it had read everything (flags of zero), and the consumer
+ * waits a little before it reads: one wake-up a batch, and none while nothing happens.
+ */
+#define WAKE_IF_IDLE 0
 
 enum bucket_class {
     BUCKET_LIFE,

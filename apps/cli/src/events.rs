@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use davy_model::{
-    CodeAct, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowOpen, FlowReading, FlowVolume,
-    ImageKind, ProcessInfo, ProcessKey, Transport,
+    CodeAct, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowAggregate, FlowOpen,
+    FlowReading, FlowVolume, ImageKind, ProcessInfo, ProcessKey, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 17] = [
     "found",
     "fork",
     "exec",
@@ -29,6 +29,7 @@ pub(crate) const KINDS: [&str; 16] = [
     "flow_chunk",
     "flow_read",
     "flow_close",
+    "flows",
     "name",
     "file",
     "code",
@@ -171,6 +172,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
         EventKind::FlowClose(close) => {
             (Role::Quiet, "closed", format!("flow {}, {}", close.flow.0, volume(&close.volume)))
         }
+        EventKind::Flows(flows) => (plain, "flows", counted(flows)),
         EventKind::Name(name) => (plain, "name", format!("{} is {}", name.name, name.address)),
         EventKind::File(change) => (plain, "file", changed(change)),
         EventKind::Code(act) => (Role::Warning, "code", acted(act, names)),
@@ -268,6 +270,16 @@ fn opened(open: &FlowOpen) -> String {
         format!("{kind} from {} to {near}, flow {}", open.remote, open.flow.0)
     } else {
         format!("{kind} to {} from {near}, flow {}", open.remote, open.flow.0)
+    }
+}
+
+fn counted(flows: &FlowAggregate) -> String {
+    let how_many = amount::of(flows.flows, "more flow", "more flows");
+    let (kind, volume) = (transport(flows.transport), volume(&flows.volume));
+    if flows.accepted {
+        format!("{how_many} accepted at {kind} port {}, {volume}", flows.local.port())
+    } else {
+        format!("{how_many} to {kind} {}, {volume}", flows.remote)
     }
 }
 

@@ -125,7 +125,8 @@ impl Detector {
                     self.code_act(time, key, act);
                 }
             }
-            EventKind::Listen(_) => {}
+            // The first flows of each such lot were told singly, so their ends are known.
+            EventKind::Listen(_) | EventKind::Flows(_) => {}
         }
     }
 

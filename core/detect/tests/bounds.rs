@@ -5,9 +5,9 @@ mod scene;
 
 use davy_detect::{Detector, Lists, Settings};
 use davy_model::{
-    CodeAct, Dialogue, Direction, Event, EventKind, Exit, FileAct, FileChange, FileId, FlowChunk, FlowClose,
-    FlowKey, FlowOpen, FlowReading, FlowVolume, GpuUse, ImageKind, MemoryShape, NameAnswer, PersistencePlace,
-    ProcessKey, SampleBatch, Speech, ThreadSample, Timestamp, Transport,
+    CodeAct, Dialogue, Direction, Event, EventKind, Exit, FileAct, FileChange, FileId, FlowAggregate,
+    FlowChunk, FlowClose, FlowKey, FlowOpen, FlowReading, FlowVolume, GpuUse, ImageKind, MemoryShape,
+    NameAnswer, PersistencePlace, ProcessKey, SampleBatch, Speech, ThreadSample, Timestamp, Transport,
 };
 use proptest::prelude::*;
 use scene::{info, key};
@@ -156,6 +156,14 @@ fn any_kind() -> impl Strategy<Value = EventKind> {
         2 => open.prop_map(EventKind::FlowOpen),
         5 => prop_oneof![chunk.prop_map(EventKind::FlowChunk), reading.prop_map(EventKind::FlowRead)],
         1 => flow().prop_map(|flow| EventKind::FlowClose(FlowClose { flow, volume: FlowVolume::default() })),
+        1 => (any::<[u8; 4]>(), any::<u64>()).prop_map(|(ip, flows)| EventKind::Flows(FlowAggregate {
+            transport: Transport::Tcp,
+            local: (ip, 0).into(),
+            remote: (ip, 1).into(),
+            accepted: flows % 2 == 0,
+            flows,
+            volume: FlowVolume::default(),
+        })),
         1 => (any_text(), any::<[u8; 4]>()).prop_map(|(name, ip)| EventKind::Name(NameAnswer { name, address: ip.into(), ttl_secs: 1 })),
         2 => change.prop_map(EventKind::File),
         2 => act.prop_map(EventKind::Code),

@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, FileChange, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse, MemoryShape, NameAnswer,
-    ProcessInfo, ProcessKey, Timestamp,
+    Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse, MemoryShape,
+    NameAnswer, ProcessInfo, ProcessKey, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -49,6 +49,8 @@ pub enum EventKind {
     FlowRead(Box<FlowReading>),
     /// A flow ended.
     FlowClose(FlowClose),
+    /// Flows that were counted together.
+    Flows(FlowAggregate),
     /// A name was resolved.
     Name(NameAnswer),
     /// A file changed.
@@ -83,6 +85,7 @@ impl EventKind {
             Self::FlowChunk(_) => "flow_chunk",
             Self::FlowRead(_) => "flow_read",
             Self::FlowClose(_) => "flow_close",
+            Self::Flows(_) => "flows",
             Self::Name(_) => "name",
             Self::File(_) => "file",
             Self::Code(_) => "code",

@@ -77,6 +77,25 @@ pub struct FlowClose {
     pub volume: FlowVolume,
 }
 
+/// Flows that ended without being told one by one: a process opened many to one destination, or many were accepted at
+/// one port, and these carried nothing, or over UDP no more than a question and an answer. The event's time is the latest
+/// of them; each event counts what ended since the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowAggregate {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// For accepted flows the port they came to; else unspecified.
+    pub local: SocketAddr,
+    /// The destination; unspecified for accepted flows.
+    pub remote: SocketAddr,
+    /// Whether the other ends began them.
+    pub accepted: bool,
+    /// How many.
+    pub flows: u64,
+    /// What went over them together.
+    pub volume: FlowVolume,
+}
+
 /// A name was resolved to an address by an answer this host received (RFC 1035).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameAnswer {

@@ -29,7 +29,9 @@ pub use dialogue::{Dialect, Dialogue, Part, Speech};
 pub use event::{CodeAct, Event, EventKind, ProbeRequest};
 pub use file::{FileAct, FileChange, FileId, PersistencePlace};
 pub use finding::{Evidence, Finding, FindingId, FindingKind, Severity, Signal};
-pub use flow::{Direction, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, NameAnswer, Transport};
+pub use flow::{
+    Direction, FlowAggregate, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume, NameAnswer, Transport,
+};
 pub use incident::{Incident, IncidentId, IncidentState, TimelineEntry, TreeNode};
 pub use memory::{GpuUse, MemoryShape};
 pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};

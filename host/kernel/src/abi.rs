@@ -53,10 +53,16 @@ records! {
         head: Head, cookie: u64, local: [u8; 16], remote: [u8; 16], local_port: u16, remote_port: u16, netns: u32,
         udp: u8, accepted: u8, reserved: [u8; 6],
     }
+    /// Payload bytes, and packets that carried some.
+    struct Volume as "volume" { sent_bytes: u64, received_bytes: u64, sent_packets: u64, received_packets: u64, }
     /// A flow closed.
-    struct FlowClose as "flow_close_record" {
-        head: Head, cookie: u64, sent_bytes: u64, received_bytes: u64, sent_packets: u64, received_packets: u64,
+    struct FlowClose as "flow_close_record" { head: Head, cookie: u64, volume: Volume, }
+    /// What flows are counted together by.
+    struct AggregateKey as "aggregate_key" {
+        address: [u8; 16], start: u64, owner: u32, port: u16, udp: u8, accepted: u8,
     }
+    /// Flows that are counted together.
+    struct Aggregate as "aggregate" { arrival: u64, touched: u64, flows: u64, volume: Volume, }
     /// A message; its bytes follow.
     struct FlowChunk as "flow_chunk_record" {
         head: Head, cookie: u64, offset: u64, size: u32, captured: u16, received: u8, udp: u8,
@@ -77,7 +83,8 @@ records! {
         policy: u32, nice: i32, allowed_cpus: u32, reserved: u32,
     }
     /// Constants set before loading.
-    struct Settings as "settings" { priority_wake: u64, bulk_wake: u64, has_xsave: u32, device_majors: [u32; 7], }
+    #[derive(Default)]
+    struct Settings as "settings" { has_xsave: u32, device_majors: [u32; 7], }
     /// A destination.
     struct BlockKey as "block_key" { address: [u8; 16], port: u16, reserved: [u16; 3], }
     /// For whom a destination is closed.
@@ -135,12 +142,6 @@ pub(crate) mod denied {
 
 /// Causes of a loss, as `enum loss`, in the order of the counters.
 pub(crate) const LOSSES: [&str; 2] = ["full", "throttled"];
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { priority_wake: 1 << 20, bulk_wake: 1 << 19, has_xsave: 0, device_majors: [0; 7] }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! programs' records into events, sweeps over threads, and detaches everything when it is dropped.
 
 mod abi;
+mod aggregates;
 mod block;
 mod cgroups;
 mod clock;

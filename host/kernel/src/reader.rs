@@ -13,15 +13,20 @@ use libbpf_rs::{MapHandle, RingBufferBuilder};
 use zerocopy::FromBytes;
 
 use crate::abi::Head;
+use crate::aggregates::Aggregates;
 use crate::block::Blocker;
 use crate::decode::Decoder;
 use crate::guard::Refused;
 use crate::program_loads::ProgramLoads;
 use crate::sensors::{CaptureSink, Sink};
+use crate::sys::readable;
 use crate::syscalls::SyscallCounter;
 
-/// How often the lanes are read when nothing fills them.
-const POLL: Duration = Duration::from_millis(50);
+/// How long records gather after the first one woke the reader.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How often the reader looks around when nothing happens: for requests, windows that end, and the order to stop.
+const IDLE: Duration = Duration::from_millis(250);
 
 /// How often other things are looked after.
 const CHORES: Duration = Duration::from_secs(1);
@@ -54,13 +59,23 @@ pub(crate) struct Reader {
     pub(crate) asked: Receiver<(ProcessKey, Duration)>,
     pub(crate) counter: SyscallCounter,
     pub(crate) loads: ProgramLoads,
+    pub(crate) aggregates: Aggregates,
     pub(crate) blocker: Option<Blocker>,
 }
 
 impl Reader {
     pub(crate) fn run(self, priority: &MapHandle, bulk: &MapHandle) {
-        let Self { shared, mut decoder, mut sink, mut captures, asked, mut counter, mut loads, blocker } =
-            self;
+        let Self {
+            shared,
+            mut decoder,
+            mut sink,
+            mut captures,
+            asked,
+            mut counter,
+            mut loads,
+            mut aggregates,
+            blocker,
+        } = self;
         let mut events = Vec::<Event>::new();
         let batch = RefCell::new(Batch::default());
         let take = |bytes: &[u8]| {
@@ -78,10 +93,14 @@ impl Reader {
             Err(error) => return tracing::error!(%error, "the sensors' lanes cannot be read"),
         };
         let mut chores = (Instant::now(), 0u32);
+        let mut left = false;
         while !shared.stop.load(Ordering::Acquire) {
-            // Programs wake this thread when a lane fills; both lanes are read either way.
-            lanes.poll_raw(POLL);
+            // The kernel wakes only for a record that comes when everything was read, so what a bound left is read at once.
+            if !left && readable(lanes.epoll_fd(), IDLE) {
+                std::thread::sleep(GATHER);
+            }
             lanes.consume_raw();
+            left = batch.borrow().bytes.len() >= BATCH_BOUND;
             batch.borrow_mut().drain(|record| decoder.decode(record, &mut events));
             for (process, window) in asked.try_iter() {
                 if let Err(error) = counter.open(process, window) {
@@ -92,6 +111,7 @@ impl Reader {
             if chores.0.elapsed() >= CHORES {
                 chores = (Instant::now(), chores.1.wrapping_add(1));
                 loads.look(&mut events);
+                aggregates.look(&mut decoder, &mut events);
                 if let Some(blocker) = &blocker {
                     blocker.expire();
                 }

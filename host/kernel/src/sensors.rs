@@ -11,6 +11,7 @@ use davy_model::{Capability, Capture, Event, Probe, ProcessKey, SampleBatch};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
 
 use crate::abi::{LOSSES, Settings, kind};
+use crate::aggregates::Aggregates;
 use crate::block::Blocker;
 use crate::cgroups::{Cgroups, cgroup2_mount};
 use crate::decode::Decoder;
@@ -90,7 +91,7 @@ impl Sensors {
         if !works(Capability::Tracing) {
             return Err(Error::Unsupported("tracing programs do not work here".to_owned()));
         }
-        let settings = settings(&config);
+        let settings = Settings { device_majors: network::device_majors(), ..Settings::default() };
         let cgroup2 = config.cgroup2.clone().or_else(cgroup2_mount);
         let root = network::usable_root(cgroup2.as_deref()).filter(|_| works(Capability::CgroupBpf));
         let mut faults = Vec::new();
@@ -126,6 +127,7 @@ impl Sensors {
         let blocker = root.map(|root| Blocker::new(Some(root.to_owned()), config.pin.clone(), own.clone()));
         let blocker = blocker.and_then(|made| made.map_err(|error| keep("blocking", error)).ok());
 
+        let aggregates = attached.objects.iter().find_map(|object| objects::map(object, "aggregates").ok());
         let shared = Arc::new(Shared::default());
         let (windows, asked) = channel();
         let reader = Reader {
@@ -136,6 +138,7 @@ impl Sensors {
             asked,
             counter: SyscallCounter::new(own.clone()),
             loads: ProgramLoads::new(own),
+            aggregates: Aggregates::new(aggregates),
             blocker: blocker.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -274,15 +277,6 @@ fn start_processes(config: &SensorConfig, settings: &Settings) -> Result<(Object
     let object = objects::load(object, "process")?;
     let links = objects::attach_tracing(&object)?;
     Ok((object, links))
-}
-
-fn settings(config: &SensorConfig) -> Settings {
-    Settings {
-        priority_wake: u64::from(config.priority_bytes / 4),
-        bulk_wake: u64::from(config.bulk_bytes / 4),
-        device_majors: network::device_majors(),
-        ..Settings::default()
-    }
 }
 
 fn per_cpu_sum(map: &MapHandle, key: &[u8]) -> u64 {

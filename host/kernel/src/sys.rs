@@ -30,6 +30,14 @@ pub(crate) fn child(act: impl FnOnce() -> i32) -> io::Result<u32> {
     }
 }
 
+/// Waits until there is something to read, or the time is over. Says which; an interruption is as the end of the time.
+pub(crate) fn readable(descriptor: i32, time: Duration) -> bool {
+    let mut asked = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    let milliseconds = libc::c_int::try_from(time.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one entry is told, and it is a valid place for the call's duration.
+    unsafe { libc::poll(&raw mut asked, 1, milliseconds) == 1 }
+}
+
 fn wait(pid: i32) -> io::Result<u32> {
     let mut status = 0;
     loop {

@@ -257,3 +257,73 @@ fn sockets_that_were_there_before_have_owners() {
     });
     assert_eq!(owner, own());
 }
+
+/// Opens connections that carry nothing, and gives how many of them were told singly and how many counted, at each end.
+#[test]
+fn of_many_flows_to_one_destination_the_first_are_told_and_the_rest_are_counted() {
+    const MANY: u64 = 1_000;
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let deaf = silent.local_addr().unwrap();
+    for _ in 0..MANY {
+        let client = TcpStream::connect(server).unwrap();
+        drop((listener.accept().unwrap(), client));
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"datagram", deaf).unwrap();
+    }
+    // Counts are told once a second.
+    let events = live.collect(Duration::from_millis(2_500));
+    for (at, accepted) in [(server, false), (server, true), (deaf, false)] {
+        let end = |local: SocketAddr, remote: SocketAddr| if accepted { local.port() } else { remote.port() };
+        let (mut single, mut counted, mut bytes) = (0, 0, 0);
+        for event in &events {
+            match &event.kind {
+                EventKind::FlowOpen(open)
+                    if open.accepted == accepted && end(open.local, open.remote) == at.port() =>
+                {
+                    assert_eq!(event.process.map(|key| key.pid), own());
+                    single += 1;
+                }
+                EventKind::Flows(flows)
+                    if flows.accepted == accepted && end(flows.local, flows.remote) == at.port() =>
+                {
+                    assert_eq!(event.process.map(|key| key.pid), own());
+                    counted += flows.flows;
+                    bytes += flows.volume.sent_bytes;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(single + counted, MANY, "{at} accepted {accepted}: {single} told, {counted} counted");
+        assert!((64..MANY / 2).contains(&single), "{at} accepted {accepted}: {single} told singly");
+        assert_eq!(bytes, if at == deaf { 8 * counted } else { 0 }, "{at} accepted {accepted}");
+    }
+    assert_eq!(live.sensors.drops(), []);
+}
+
+#[test]
+fn a_flow_that_was_not_told_is_told_as_soon_as_it_carries_something() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    for _ in 0..500 {
+        let client = TcpStream::connect(server).unwrap();
+        drop((listener.accept().unwrap(), client));
+    }
+    let mut client = TcpStream::connect(server).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    let near = client.local_addr().unwrap();
+    client.write_all(b"{\"method\":\"login\"}").unwrap();
+    accepted.read_exact(&mut [0; 18]).unwrap();
+    let events = live.collect(Duration::from_millis(500));
+    let (owner, out) =
+        opened(&events, |open| open.local == near && !open.accepted).expect("the client's flow");
+    assert_eq!((owner, out.remote), (own(), server));
+    assert_eq!(live.captured(out.flow, Direction::Sent), b"{\"method\":\"login\"}");
+    let (owner, back) =
+        opened(&events, |open| open.remote == near && open.accepted).expect("the server's flow");
+    assert_eq!(owner, own());
+    assert_eq!(live.captured(back.flow, Direction::Received), b"{\"method\":\"login\"}");
+}

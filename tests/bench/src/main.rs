@@ -47,10 +47,10 @@ struct Arguments {
 /// Processes that the bench starts itself.
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// Forks children that end at once, at a rate, and prints how many
+    /// Bears children that end at once, at a rate, and prints how many
     #[command(hide = true)]
     Flood {
-        /// Forks a second
+        /// Children a second
         rate: u32,
         /// For how many seconds
         seconds: u64,

@@ -283,6 +283,14 @@ pub fn events() -> Vec<Event> {
         EventKind::Gpu(gpu),
         EventKind::Syscalls { count: 3, cpu_ns: 1_990_000_000 },
         EventKind::FlowClose(FlowClose { flow, volume }),
+        EventKind::Flows(FlowAggregate {
+            transport: Transport::Tcp,
+            local: SocketAddr::from(([0, 0, 0, 0], 0)),
+            remote,
+            accepted: false,
+            flows: 7940,
+            volume: FlowVolume::default(),
+        }),
         EventKind::Exit(Exit { code: None, signal: Some(9), cpu_ns: 12_300_000_000 }),
     ];
     kinds

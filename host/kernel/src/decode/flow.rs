@@ -1,8 +1,8 @@
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use davy_model::{
-    Capture, Captured, Direction, Event, EventKind, FlowChunk, FlowClose, FlowKey, FlowOpen, FlowVolume,
-    ProcessKey, Timestamp, Transport,
+    Capture, Captured, Direction, Event, EventKind, FlowAggregate, FlowChunk, FlowClose, FlowKey, FlowOpen,
+    FlowVolume, ProcessKey, Timestamp, Transport,
 };
 
 use super::{Decoder, read};
@@ -70,6 +70,39 @@ impl Decoder {
         }
     }
 
+    /// Flows that ended since `before` was read, with their process: the one that opened them, or the one that listens on
+    /// the port they were accepted at.
+    pub(crate) fn aggregate(
+        &mut self,
+        key: &abi::AggregateKey,
+        before: &abi::Aggregate,
+        now: &abi::Aggregate,
+    ) -> Event {
+        let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let end = SocketAddr::new(address(key.address), key.port);
+        let (process, local, remote) = if key.accepted == 0 {
+            (Some(self.key(key.owner, key.start)), SocketAddr::new(unspecified, 0), end)
+        } else {
+            let listener = self.owners.listeners.get((key.owner, key.udp != 0, key.port));
+            (listener, SocketAddr::new(unspecified, key.port), SocketAddr::new(unspecified, 0))
+        };
+        let (before_volume, now_volume) = (&before.volume, &now.volume);
+        let kind = EventKind::Flows(FlowAggregate {
+            transport: transport(key.udp),
+            local,
+            remote,
+            accepted: key.accepted != 0,
+            flows: now.flows.saturating_sub(before.flows),
+            volume: FlowVolume {
+                sent_bytes: now_volume.sent_bytes.saturating_sub(before_volume.sent_bytes),
+                received_bytes: now_volume.received_bytes.saturating_sub(before_volume.received_bytes),
+                sent_packets: now_volume.sent_packets.saturating_sub(before_volume.sent_packets),
+                received_packets: now_volume.received_packets.saturating_sub(before_volume.received_packets),
+            },
+        });
+        Event { time: self.clock.at(now.touched), process, kind }
+    }
+
     fn remember_listener(&mut self, record: &abi::Flow, owner: Option<ProcessKey>) {
         if let Some(owner) = owner {
             self.owners.listeners.insert((record.netns, record.udp != 0, record.local_port), owner);
@@ -80,22 +113,27 @@ impl Decoder {
 pub(super) fn open(record: &abi::Flow) -> FlowOpen {
     FlowOpen {
         flow: FlowKey(record.cookie),
-        transport: if record.udp == 0 { Transport::Tcp } else { Transport::Udp },
+        transport: transport(record.udp),
         local: SocketAddr::new(address(record.local), record.local_port),
         remote: SocketAddr::new(address(record.remote), record.remote_port),
         accepted: record.accepted != 0,
     }
 }
 
+fn transport(udp: u8) -> Transport {
+    if udp == 0 { Transport::Tcp } else { Transport::Udp }
+}
+
 pub(super) fn close(record: &abi::FlowClose) -> FlowClose {
-    FlowClose {
-        flow: FlowKey(record.cookie),
-        volume: FlowVolume {
-            sent_bytes: record.sent_bytes,
-            received_bytes: record.received_bytes,
-            sent_packets: record.sent_packets,
-            received_packets: record.received_packets,
-        },
+    FlowClose { flow: FlowKey(record.cookie), volume: volume(&record.volume) }
+}
+
+fn volume(told: &abi::Volume) -> FlowVolume {
+    FlowVolume {
+        sent_bytes: told.sent_bytes,
+        received_bytes: told.received_bytes,
+        sent_packets: told.sent_packets,
+        received_packets: told.received_packets,
     }
 }
 

@@ -195,6 +195,16 @@ fn any_kind() -> impl Strategy<Value = EventKind> {
         flow.clone().prop_map(EventKind::FlowOpen),
         flow.prop_map(EventKind::Listen),
         chunk.prop_map(EventKind::FlowChunk),
+        (any::<u64>(), any::<bool>(), volume.clone()).prop_map(|(flows, accepted, volume)| EventKind::Flows(
+            FlowAggregate {
+                transport: Transport::Udp,
+                local: "0.0.0.0:53".parse().unwrap(),
+                remote: "[2001:db8::1]:53".parse().unwrap(),
+                accepted,
+                flows,
+                volume,
+            }
+        )),
         (any::<u64>(), volume)
             .prop_map(|(c, volume)| EventKind::FlowClose(FlowClose { flow: FlowKey(c), volume })),
         (any_text(), any::<std::net::IpAddr>(), any::<u32>())
