@@ -1,6 +1,8 @@
 use davy_model::{Capability, Finding, FindingKind, Signal};
 use serde::Serialize;
 
+use crate::stage::Wire;
+
 /// One harmless attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Drill {
@@ -45,6 +47,8 @@ pub(crate) enum Act {
     Throttled,
     /// Speaks Stratum with the stage's pool.
     Stratum,
+    /// Speaks Stratum in TLS, and computes as anything may.
+    PoolTls,
     /// Looks up and greets a pool by a name from the list.
     PoolName,
     /// Computes under a kernel thread's name.
@@ -56,9 +60,13 @@ pub(crate) enum Act {
 }
 
 impl Act {
-    /// Whether it needs the other end of a connection.
-    pub(crate) const fn needs_stage(self) -> bool {
-        matches!(self, Self::Stratum | Self::PoolName)
+    /// The other end of a connection, if it needs one.
+    pub(crate) const fn pool(self) -> Option<Wire> {
+        match self {
+            Self::Stratum | Self::PoolName => Some(Wire::Clear),
+            Self::PoolTls => Some(Wire::Tls),
+            _ => None,
+        }
     }
 }
 
@@ -135,6 +143,14 @@ const DRILLS: &[Drill] = &[
         "found talking Stratum in the clear",
         &[Capability::CgroupBpf],
         (Act::Stratum, Marks::of(None, Some(Signal::Stratum))),
+    ),
+    detect(
+        "detect/pool-tls",
+        "mining",
+        "T1573",
+        "found by the shape of its traffic in TLS and by computing beside it",
+        &[Capability::CgroupBpf],
+        (Act::PoolTls, Marks::of(None, Some(Signal::PoolShape))),
     ),
     detect(
         "detect/pool-list",

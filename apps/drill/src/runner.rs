@@ -14,7 +14,7 @@ use crate::drill::{Act, Drill, Marks, Plot, chosen};
 use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::respond;
-use crate::stage::{self, Stage};
+use crate::stage::{self, Stage, Wire};
 use crate::watch::Watch;
 
 /// A name on Davy's own list of pools.
@@ -205,17 +205,16 @@ fn missing(need: Capability, status: &AgentStatus) -> Option<String> {
 }
 
 fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: &Patience) -> anyhow::Result<Seen> {
-    let set = |file_name, with_pool| {
+    let set = |file_name, pool| {
         // Where no stage can be set, nothing was tried.
-        Stage::set(program, file_name, with_pool)
-            .map_err(|why| anyhow::Error::new(CannotPlay(format!("{why:#}"))))
+        Stage::set(program, file_name, pool).map_err(|why| anyhow::Error::new(CannotPlay(format!("{why:#}"))))
     };
     match plot {
         Plot::Detect { act, marks } => {
             let file_name = if act == Act::Masquerade { "kworker" } else { respond::PROGRAM };
-            detect(act, marks, agent, &set(file_name, act.needs_stage())?, patience)
+            detect(act, marks, agent, &set(file_name, act.pool())?, patience)
         }
-        stopped => respond::play(stopped, agent, &set(respond::PROGRAM, true)?, patience),
+        stopped => respond::play(stopped, agent, &set(respond::PROGRAM, Some(Wire::Clear))?, patience),
     }
 }
 
@@ -227,6 +226,7 @@ fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: &Patie
     let line: &[&str] = match act {
         Act::Compute | Act::Throttled => &["compute", "2"],
         Act::Stratum => &["stratum", &pool, "0"],
+        Act::PoolTls => &["pool-tls", &pool, stage.certificate()],
         Act::PoolName => &["pool-name", &pool, &resolver, LISTED_POOL],
         Act::Masquerade => &["renamed", KERNEL_THREAD],
         Act::Memfd => &["memfd"],

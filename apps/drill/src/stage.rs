@@ -21,11 +21,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many stages this process has set.
 static STAGES: AtomicU32 = AtomicU32::new(1);
 
+/// What a stage has at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// A pool in the clear, and a name server beside it.
+    Clear,
+    /// The same pool in TLS.
+    Tls,
+}
+
+/// The pool's process, where it listens, and its certificate if it has one.
+#[derive(Debug)]
+struct Pool {
+    actor: Actor,
+    address: SocketAddr,
+    certificate: String,
+}
+
 /// All that one drill needs around its act. What it made goes away with it, last the folder.
 #[derive(Debug)]
 pub(crate) struct Stage {
     program: PathBuf,
-    pool: Option<(Actor, SocketAddr)>,
+    pool: Option<Pool>,
     /// The pool's own, beside the rehearsed one: it must outlive what is done to the act.
     backstage: Option<Scope>,
     scope: Option<Scope>,
@@ -38,7 +55,7 @@ impl Stage {
     ///
     /// # Errors
     /// What could not be made.
-    pub(crate) fn set(program: &Path, file_name: &str, with_pool: bool) -> anyhow::Result<Self> {
+    pub(crate) fn set(program: &Path, file_name: &str, pool: Option<Wire>) -> anyhow::Result<Self> {
         let root = rustix::process::geteuid().is_root();
         let own = format!("{FOLDER}{}-", std::process::id());
         let folder = tempfile::Builder::new().prefix(&own).tempdir().context("make a private folder")?;
@@ -46,13 +63,13 @@ impl Stage {
         let (scope, backstage) = if root {
             // A name of its own for each drill: what the agent found in the last one must not touch this one.
             let name = format!("{FOLDER}{}-{}", std::process::id(), STAGES.fetch_add(1, Ordering::Relaxed));
-            (Some(Scope::make(&name)?), with_pool.then(|| Scope::make(&format!("{name}-pool"))).transpose()?)
+            (Some(Scope::make(&name)?), pool.map(|_| Scope::make(&format!("{name}-pool"))).transpose()?)
         } else {
             (None, None)
         };
         let mut stage = Self { program: program.to_owned(), pool: None, backstage, scope, copy, folder };
-        if with_pool {
-            stage.pool = Some(stage.open_pool(root)?);
+        if let Some(wire) = pool {
+            stage.pool = Some(stage.open_pool(root, wire)?);
         }
         Ok(stage)
     }
@@ -64,7 +81,12 @@ impl Stage {
 
     /// The pool's address, if there is one.
     pub(crate) fn pool(&self) -> Option<SocketAddr> {
-        self.pool.as_ref().map(|(_, address)| *address)
+        self.pool.as_ref().map(|pool| pool.address)
+    }
+
+    /// What to trust the pool by; empty where it speaks in the clear.
+    pub(crate) fn certificate(&self) -> &str {
+        self.pool.as_ref().map_or("", |pool| &pool.certificate)
     }
 
     /// The name server beside it, if there is one.
@@ -96,7 +118,7 @@ impl Stage {
             None => PathBuf::from("-"),
         };
         let network = match &self.pool {
-            Some((pool, _)) if self.scope.is_some() => format!("/proc/{}/ns/net", pool.pid()),
+            Some(pool) if self.scope.is_some() => format!("/proc/{}/ns/net", pool.actor.pid()),
             _ => "-".to_owned(),
         };
         let mut command = Command::new(&self.program);
@@ -104,17 +126,19 @@ impl Stage {
         Actor::start(command)
     }
 
-    fn open_pool(&self, root: bool) -> anyhow::Result<(Actor, SocketAddr)> {
+    fn open_pool(&self, root: bool, wire: Wire) -> anyhow::Result<Pool> {
         let mut command = Command::new(&self.program);
         command.args(["drill-act", "stage", if root { "private" } else { "loopback" }]);
-        let pool = Actor::start(command)?;
-        let (_, address) = pool.wait_for("listening", PATIENCE)?;
+        command.arg(if wire == Wire::Tls { "tls" } else { "clear" });
+        let actor = Actor::start(command)?;
+        let (_, told) = actor.wait_for("listening", PATIENCE)?;
         if let Some(backstage) = &self.backstage {
             let procs = backstage.directory().join("cgroup.procs");
-            fs::write(procs, pool.pid().to_string()).context("put the pool into its cgroup")?;
+            fs::write(procs, actor.pid().to_string()).context("put the pool into its cgroup")?;
         }
+        let (address, certificate) = told.split_once(' ').unwrap_or((&told, ""));
         let address = address.parse().context("read the pool's address")?;
-        Ok((pool, address))
+        Ok(Pool { actor, address, certificate: certificate.to_owned() })
     }
 }
 

@@ -140,7 +140,7 @@ fn computing_and_throttled() {
 }
 
 fn stratum_is_spoken() {
-    for name in ["detect/stratum", "detect/pool-list"] {
+    for name in ["detect/stratum", "detect/pool-tls", "detect/pool-list"] {
         if rustix::process::geteuid().is_root() && !can_stop() {
             return;
         }

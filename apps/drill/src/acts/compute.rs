@@ -1,6 +1,7 @@
-//! Computes under RandomX's rounding modes, of nothing that is worth anything to anyone.
+//! Computes nothing that is worth anything to anyone: under RandomX's rounding modes, or as any other program does.
 
 use std::ffi::CString;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -26,9 +27,25 @@ pub(super) fn renamed(comm: &str, until: Instant) -> anyhow::Result<()> {
 }
 
 /// Starts the threads.
-pub(super) fn start(threads: usize, until: Instant) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
-    let threads = threads.clamp(1, MAX_THREADS);
-    (0..threads).map(|n| Ok(std::thread::Builder::new().spawn(move || compute(n, until))?)).collect()
+pub(super) fn start(threads: usize, until: Instant) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    spawn(threads, move |n| compute(n, until))
+}
+
+/// Starts threads that leave the processor's modes alone, so that their computing says nothing of what they compute.
+pub(super) fn start_plain(threads: usize, until: Instant) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    spawn(threads, move |n| mix(n, until))
+}
+
+fn spawn(
+    threads: usize,
+    work: impl Fn(usize) + Clone + Send + 'static,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    (0..threads.clamp(1, MAX_THREADS))
+        .map(|n| {
+            let work = work.clone();
+            Ok(std::thread::Builder::new().spawn(move || work(n))?)
+        })
+        .collect()
 }
 
 fn compute(thread: usize, until: Instant) {
@@ -40,5 +57,20 @@ fn compute(thread: usize, until: Instant) {
         if churn(&mut pad, rounding, STEPS, &mut seed).is_none() {
             return;
         }
+    }
+}
+
+/// Integers walked about in a small table, much as scrypt does.
+fn mix(thread: usize, until: Instant) {
+    let mut table = vec![1_u64; 1 << 14];
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ thread as u64;
+    while Instant::now() < until {
+        for _ in 0..STEPS {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let place = (state >> 40) as usize % table.len();
+            table[place] = table[place].rotate_left(7) ^ state;
+            state ^= table[place];
+        }
+        std::hint::black_box(&mut table);
     }
 }

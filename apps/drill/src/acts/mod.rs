@@ -1,17 +1,19 @@
 //! What the acts do, each in a process of its own.
 //!
 //! An act speaks to the runner by lines on its standard output: `steady` once it does what it is there for,
-//! `listening ADDRESS`, `connected`, `refused WHY`, or `failed WHY`.
+//! `listening ADDRESS CERTIFICATE`, `connected`, `refused WHY`, or `failed WHY`.
 
 pub(crate) use enter::NOBODY;
 pub(crate) use pool::resolver_beside;
 
 mod compute;
 mod enter;
+mod lines;
 mod nameless;
 mod pool;
 mod pool_name;
 mod stratum;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -57,9 +59,10 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("memfd", []) => nameless::memfd(),
         ("deleted", []) => nameless::deleted(),
         ("stratum", [pool, threads]) => stratum::run(address(pool)?, threads.parse()?, until),
+        ("pool-tls", [pool, certificate]) => stratum::run_in_tls(address(pool)?, certificate, until),
         ("pool-name", [pool, resolver, name]) => pool_name::run(address(pool)?, resolver, name, until),
         ("connect", [pool]) => stratum::reach(address(pool)?),
-        ("stage", [place]) => pool::stage(place == "private", until),
+        ("stage", [place, wire]) => pool::stage(place == "private", wire == "tls", until),
         _ => anyhow::bail!("there is no act `{name}` with {} arguments", args.len()),
     }
 }

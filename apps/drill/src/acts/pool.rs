@@ -1,16 +1,18 @@
 //! The stage: a pool that is none, and a name server with one answer, on the loopback.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Packet, PacketFlag, ResourceRecord};
 
+use super::lines::{Lines, Received};
+use super::tls;
 use crate::{link, namespace};
 
 /// An address for documentation (RFC 5737), which nobody has: the pool's, inside the private namespace.
@@ -19,31 +21,35 @@ const POOL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 /// Most connections at once; more are closed.
 const MAX_CONNECTIONS: usize = 8;
 
-/// The longest line that the pool reads, in bytes.
-const MAX_LINE: u64 = 4096;
-
-/// Gaps between jobs.
+/// Gaps between jobs: in the clear, and in TLS, where the rhythm is all there is to see and a drill cannot wait for a
+/// real pool's.
 const JOB_GAP: Duration = Duration::from_secs(3);
+const JOB_GAP_IN_TLS: Duration = Duration::from_millis(1200);
+
+/// How long a connection may take for its handshake, and a name server waits for a question.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Serves until the moment given; in a network namespace of its own if `private`, else on the host's loopback.
-pub(super) fn stage(private: bool, until: Instant) -> anyhow::Result<()> {
+pub(super) fn stage(private: bool, in_tls: bool, until: Instant) -> anyhow::Result<()> {
     let listener = if private {
         namespace::leave_network()?;
         link::raise_loopback()?;
         link::add_to_loopback(POOL)?;
         let resolver = UdpSocket::bind((POOL, 53)).context("serve names")?;
         std::thread::Builder::new().spawn(move || serve_names(&resolver, until))?;
-        TcpListener::bind((POOL, 3333))
+        TcpListener::bind((POOL, if in_tls { 443 } else { 3333 }))
     } else {
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
     }
     .context("listen as a pool")?;
-    println!("listening {}", listener.local_addr()?);
-    serve(&listener, until);
+    let (config, certificate) =
+        if in_tls { tls::server().map(|(c, d)| (Some(c), d))? } else { (None, String::new()) };
+    println!("listening {} {certificate}", listener.local_addr()?);
+    serve(&listener, config.as_ref(), until);
     Ok(())
 }
 
-pub(super) fn serve(listener: &TcpListener, until: Instant) {
+pub(super) fn serve(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, until: Instant) {
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming().flatten() {
         if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
@@ -51,8 +57,9 @@ pub(super) fn serve(listener: &TcpListener, until: Instant) {
         }
         open.fetch_add(1, Ordering::Relaxed);
         let mine = Arc::clone(&open);
+        let tls = tls.cloned();
         let talk = move || {
-            let _ = talk(&stream, until);
+            let _ = talk(stream, tls.as_ref(), until);
             mine.fetch_sub(1, Ordering::Relaxed);
         };
         if std::thread::Builder::new().spawn(talk).is_err() {
@@ -62,27 +69,28 @@ pub(super) fn serve(listener: &TcpListener, until: Instant) {
 }
 
 /// One miner's connection: answers requests, and pushes jobs.
-fn talk(stream: &TcpStream, until: Instant) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(JOB_GAP))?;
-    stream.set_write_timeout(Some(JOB_GAP))?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
+fn talk(socket: TcpStream, tls: Option<&Arc<ServerConfig>>, until: Instant) -> anyhow::Result<()> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let (mut lines, gap) = match tls {
+        Some(config) => (tls::answer(socket, config)?, JOB_GAP_IN_TLS),
+        None => (Lines::clear(socket)?, JOB_GAP),
+    };
     let mut height = 3_100_000;
-    let mut line = Vec::new();
+    let mut next_job = Instant::now() + gap;
     while Instant::now() < until {
-        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(_) => {
+        match lines.receive(next_job.saturating_duration_since(Instant::now()))? {
+            Received::Closed => break,
+            Received::Line(line) => {
                 if let Some(answer) = answer(&line, height) {
-                    writeln!(writer, "{answer}")?;
+                    lines.send(&answer)?;
                 }
-                line.clear();
             }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                height += 1;
-                writeln!(writer, "{}", json!({"jsonrpc": "2.0", "method": "job", "params": job(height)}))?;
-            }
-            Err(e) => return Err(e),
+            Received::Nothing => {}
+        }
+        if Instant::now() >= next_job {
+            next_job = Instant::now() + gap;
+            height += 1;
+            lines.send(&json!({"jsonrpc": "2.0", "method": "job", "params": job(height)}))?;
         }
     }
     Ok(())
@@ -118,7 +126,7 @@ fn job(height: u32) -> Value {
 /// Tells everyone who asks that the name is the pool.
 fn serve_names(socket: &UdpSocket, until: Instant) {
     let mut buffer = [0; 512];
-    let _ = socket.set_read_timeout(Some(JOB_GAP));
+    let _ = socket.set_read_timeout(Some(PATIENCE));
     while Instant::now() < until {
         let Ok((count, from)) = socket.recv_from(&mut buffer) else { continue };
         if let Some(reply) = resolve(&buffer[..count]) {

@@ -255,6 +255,8 @@ fn shows(pid: u32) -> Option<Signal> {
         Some(Signal::RoundingMode)
     } else if has("stratum") {
         Some(Signal::Stratum)
+    } else if has("pool-tls") {
+        Some(Signal::PoolShape)
     } else if has("pool-name") {
         Some(Signal::PoolList)
     } else {
