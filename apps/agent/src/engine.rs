@@ -1,6 +1,6 @@
 //! The engine's thread. It owns the detector; everything that reaches the detector goes through its one queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use davy_detect::{Detector, Process, Slotted};
 use davy_model::{
-    Event, Finding, FindingId, Incident, IncidentId, IncidentState, ProbeRequest, ProcessInfo, Proposal,
+    Event, EventKind, Finding, FindingId, Incident, IncidentId, IncidentState, ProbeRequest, ProcessInfo,
+    Proposal,
 };
 use davy_store::Store;
 use davy_wire::{BusyTree, Reply, TopView, TreeFlow};
@@ -30,6 +31,13 @@ const BURST_SAMPLE: Duration = Duration::from_millis(100);
 
 /// How long a close look lasts.
 const BURST: Duration = Duration::from_secs(3);
+
+/// How long a change of a file waits before it is judged. Files and processes are told by different ways, and a program that
+/// writes as soon as it begins must be known by then; records gather in the kernel's ring buffers for 20 ms.
+const WRITERS_FIRST: Duration = Duration::from_millis(100);
+
+/// The most changes that wait; beyond it the oldest is judged at once.
+const MAX_HELD: usize = 1024;
 
 /// How often conclusions are drawn.
 const CONCLUDE: Duration = Duration::from_millis(500);
@@ -70,6 +78,8 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) rhythm: Rhythm,
     pub(crate) batch: Vec<Event>,
+    /// Changes of files whose writer may not be known yet, oldest first.
+    pub(crate) held: VecDeque<(Instant, Event)>,
     /// Which incident a finding belongs to, as last concluded.
     pub(crate) incident_of: BTreeMap<FindingId, IncidentId>,
     pub(crate) users: davy_proc::Users,
@@ -130,7 +140,9 @@ impl Engine {
         }
         self.hand_over();
         loop {
-            let wait = self.rhythm.next().saturating_duration_since(Instant::now());
+            let held = self.held.front().map(|(since, _)| *since + WRITERS_FIRST);
+            let next = held.map_or(self.rhythm.next(), |held| held.min(self.rhythm.next()));
+            let wait = next.saturating_duration_since(Instant::now());
             match inputs.recv_timeout(wait) {
                 Ok(input) => {
                     let mut go_on = self.take(input);
@@ -152,6 +164,10 @@ impl Engine {
 
     fn take(&mut self, input: Input) -> bool {
         match input {
+            Input::Event(event) if matches!(event.kind, EventKind::File(_)) => {
+                self.held.push_back((Instant::now(), event));
+                self.release(MAX_HELD);
+            }
             Input::Event(event) => self.observe(event),
             Input::Ask(Ask::Top(reply)) => drop(reply.send(self.top())),
             Input::Ask(Ask::Process(pid, reply)) => drop(reply.send(self.process(pid))),
@@ -159,6 +175,17 @@ impl Engine {
             Input::Stop => return false,
         }
         true
+    }
+
+    /// Judges the changes of files that have waited long enough, and as many more as keep no more than `most` waiting.
+    fn release(&mut self, most: usize) {
+        while let Some((since, _)) = self.held.front()
+            && (self.held.len() > most || since.elapsed() >= WRITERS_FIRST)
+        {
+            if let Some((_, event)) = self.held.pop_front() {
+                self.observe(event);
+            }
+        }
     }
 
     fn observe(&mut self, event: Event) {
@@ -178,6 +205,8 @@ impl Engine {
 
     /// Does what it is time for.
     fn turn(&mut self) {
+        self.release(MAX_HELD);
+        self.hand_over();
         if self.rhythm.poll.due() {
             for event in self.eyes.poll() {
                 self.observe(event);

@@ -4,11 +4,11 @@
 //! of each, until the store has taken them: a slow disk makes them late, not lost, and there are never more waiting
 //! than there are findings and incidents alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use davy_model::{Event, EventKind, Finding, FindingId, Incident, IncidentId};
+use davy_model::{Event, EventKind, Finding, FindingId, Incident, IncidentId, ProcessKey};
 use davy_store::Store;
 
 use crate::shared::lock;
@@ -37,17 +37,9 @@ impl Keeper {
         Self { store, waiting: Arc::default() }
     }
 
-    /// Hands events over. What is too fine for the record (messages of flows, looks at memory) is left out.
-    pub(crate) fn events(&self, mut events: Vec<Event>) {
-        events.retain(|e| {
-            !matches!(
-                e.kind,
-                EventKind::FlowChunk(_)
-                    | EventKind::Memory(_)
-                    | EventKind::Syscalls { .. }
-                    | EventKind::Gpu(_)
-            )
-        });
+    /// Hands over what is worth recording of these events.
+    pub(crate) fn events(&self, events: Vec<Event>) {
+        let events = worth_recording(events);
         if !events.is_empty() {
             self.store.append(events);
         }
@@ -96,5 +88,62 @@ impl Keeper {
                 lock(&self.waiting).incidents.entry(id).or_insert(incident);
             }
         }
+    }
+}
+
+/// Leaves out what is too fine for the record (messages of flows, looks at memory), and the birth of a process whose program
+/// comes with it, for that names its parent too.
+fn worth_recording(mut events: Vec<Event>) -> Vec<Event> {
+    let programs: HashSet<ProcessKey> = events
+        .iter()
+        .filter_map(|e| match &e.kind {
+            EventKind::Exec(info) if info.parent.is_some() => Some(info.key),
+            _ => None,
+        })
+        .collect();
+    events.retain(|event| match &event.kind {
+        EventKind::Fork { child, .. } => !programs.contains(child),
+        EventKind::FlowChunk(_) | EventKind::Memory(_) | EventKind::Syscalls { .. } | EventKind::Gpu(_) => {
+            false
+        }
+        _ => true,
+    });
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use davy_model::{Exit, ProcessInfo, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_birth_is_recorded_unless_the_program_that_follows_names_the_parent() {
+        let key = |pid| ProcessKey { pid, start_ticks: 1, boot: 1 };
+        let event = |pid, kind| Event { time: Timestamp(1), process: Some(key(pid)), kind };
+        let fork = |child| event(1, EventKind::Fork { child: key(child), comm: "sh".to_owned() });
+        let exec = |pid, parent: Option<u32>| {
+            let info: ProcessInfo = serde_json::from_value(serde_json::json!({
+                "key": key(pid), "parent": parent.map(key), "comm": "x",
+                "image": {"path": "/x", "file": {"dev": 1, "ino": 1}, "kind": "file"},
+                "args": [], "args_cut": false, "env": [], "cwd": "/", "tty": null, "cgroup": "/", "cgroup_id": 1,
+                "creds": {"uid": 0, "euid": 0, "gid": 0, "caps": 0, "login_uid": null, "session": null},
+                "container": null, "ns": {"pid": 1, "mnt": 1, "net": 1, "user": 1}, "kernel_thread": false
+            }))
+            .unwrap();
+            event(pid, EventKind::Exec(Box::new(info)))
+        };
+        let exit = event(2, EventKind::Exit(Exit::default()));
+        let kept = worth_recording(vec![
+            fork(2),
+            exec(2, Some(1)),
+            exit.clone(),
+            fork(3),
+            fork(4),
+            exec(4, None),
+            event(4, EventKind::Syscalls { count: 1, cpu_ns: 1 }),
+        ]);
+        assert_eq!(kept, [exec(2, Some(1)), exit, fork(3), fork(4), exec(4, None)]);
     }
 }

@@ -162,6 +162,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         store: store.clone(),
         rhythm: Rhythm::default(),
         batch: Vec::new(),
+        held: std::collections::VecDeque::new(),
         incident_of: std::collections::BTreeMap::new(),
         users: davy_proc::Users::new(),
     };

@@ -57,6 +57,8 @@ pub(crate) enum Act {
     Memfd,
     /// Computes from a file without a name.
     Deleted,
+    /// Arranges to run again, in a home that is nobody's.
+    Persistence,
 }
 
 impl Act {
@@ -183,6 +185,14 @@ const DRILLS: &[Drill] = &[
         "found running from a file without a name",
         &[],
         (Act::Deleted, Marks::of(Some(FindingKind::Fileless), Some(Signal::Fileless))),
+    ),
+    detect(
+        "detect/persistence",
+        "persistence",
+        "T1543.002",
+        "found arranging to run again and to be let in again",
+        &[Capability::Fanotify],
+        (Act::Persistence, Marks::of(Some(FindingKind::Persistence), None)),
     ),
     respond("respond/kill", "recognised, frozen and ended", ROUNDING, Plot::Kill),
     respond("respond/freeze-undo", "frozen, and running again after the undo", ROUNDING, Plot::FreezeUndo),

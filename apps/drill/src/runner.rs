@@ -231,6 +231,7 @@ fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: &Patie
         Act::Masquerade => &["renamed", KERNEL_THREAD],
         Act::Memfd => &["memfd"],
         Act::Deleted => &["deleted"],
+        Act::Persistence => &["persistence"],
     };
     let mut watch = Watch::begin(agent, stage, argv0, line, patience)?;
     let pace = match act {

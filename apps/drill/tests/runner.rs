@@ -117,7 +117,7 @@ fn no_such_drill() {
 }
 
 fn acts_are_what_they_play() {
-    for name in ["detect/memfd", "detect/deleted", "detect/masquerade"] {
+    for name in ["detect/memfd", "detect/deleted", "detect/masquerade", "detect/persistence"] {
         let fake = Fake::start(Manners::default());
         let result = drill(&fake, name, 15);
         assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");

@@ -10,12 +10,14 @@ mod compute;
 mod enter;
 mod lines;
 mod nameless;
+mod persistence;
 mod pool;
 mod pool_name;
 mod stratum;
 mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -58,6 +60,7 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("renamed", [comm]) => compute::renamed(comm, until),
         ("memfd", []) => nameless::memfd(),
         ("deleted", []) => nameless::deleted(),
+        ("persistence", []) => persistence::run(until),
         ("stratum", [pool, threads]) => stratum::run(address(pool)?, threads.parse()?, until),
         ("pool-tls", [pool, certificate]) => stratum::run_in_tls(address(pool)?, certificate, until),
         ("pool-name", [pool, resolver, name]) => pool_name::run(address(pool)?, resolver, name, until),
@@ -65,6 +68,14 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("stage", [place, wire]) => pool::stage(place == "private", wire == "tls", until),
         _ => anyhow::bail!("there is no act `{name}` with {} arguments", args.len()),
     }
+}
+
+/// The program that runs, which must be a drill's copy: an act never touches what belongs to anyone else.
+fn own_copy() -> anyhow::Result<PathBuf> {
+    let path = std::fs::read_link("/proc/self/exe").context("look up its own program")?;
+    let ours = path.components().any(|c| c.as_os_str().to_string_lossy().starts_with(crate::actor::FOLDER));
+    anyhow::ensure!(ours, "{} is not a drill's copy", path.display());
+    Ok(path)
 }
 
 fn address(text: &str) -> anyhow::Result<SocketAddr> {

@@ -20,10 +20,7 @@ pub(super) fn memfd() -> anyhow::Result<()> {
 
 /// Takes the name of its own program away, and becomes it again. The program is the drill's own copy.
 pub(super) fn deleted() -> anyhow::Result<()> {
-    let path = fs::read_link("/proc/self/exe").context("look up its own program")?;
-    // Davy's own program is no copy, and an act must never take its name away.
-    let ours = path.components().any(|c| c.as_os_str().to_string_lossy().starts_with(crate::actor::FOLDER));
-    anyhow::ensure!(ours, "{} is not a drill's copy", path.display());
+    let path = super::own_copy()?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let open = rustix::fs::open(&path, flags, Mode::empty()).context("open its own program")?;
     fs::remove_file(&path).context("take its own program's name away")?;
