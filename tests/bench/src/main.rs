@@ -2,12 +2,11 @@
 //! takes in without loss.
 //!
 //! Only ratios within one run are reported. A machine's speed drifts, so each round measures first nothing and then
-//! the other condition, and rounds follow each other (A B A B); the ratio is taken within the round.
+//! Davy, and rounds follow each other (A B A B); the ratio is taken within the round.
 
 mod agent;
 mod flood;
 mod loads;
-mod peers;
 mod ratio;
 mod report;
 
@@ -19,8 +18,8 @@ use clap::{Parser, Subcommand};
 
 use agent::Agent;
 use loads::{LOADS, Workshop};
-use peers::Peer;
-use report::{Condition, Report};
+use ratio::Ratio;
+use report::Report;
 
 /// Measures what Davy costs, as ratios within one run.
 #[derive(Debug, Parser)]
@@ -28,15 +27,12 @@ struct Arguments {
     /// The release binary
     #[arg(long, default_value = "target/release/davy")]
     davy: PathBuf,
-    /// Rounds of each condition against nothing
+    /// Rounds of Davy against nothing
     #[arg(long, default_value_t = 9)]
     rounds: u32,
     /// Seconds to watch the agent at rest
     #[arg(long, default_value_t = 60)]
     rest: u64,
-    /// Measure Davy alone: auditd's rules are the whole machine's, and not every machine may have them
-    #[arg(long)]
-    no_peers: bool,
     /// Also write the numbers here, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -75,21 +71,7 @@ fn main() -> Result<()> {
     drop(agent);
 
     eprintln!("nothing against davy, {} rounds", arguments.rounds);
-    let ratios = rounds(&workshop, arguments.rounds, || Agent::start(&davy))?;
-    report.conditions.push(Condition::measured("davy", ratios));
-    for peer in Peer::ALL {
-        eprintln!("nothing against {}", peer.name());
-        match peer.possible() {
-            _ if arguments.no_peers => {
-                report.conditions.push(Condition::impossible(peer.name(), "left out by --no-peers"));
-            }
-            Ok(()) => {
-                let ratios = rounds(&workshop, arguments.rounds, || peer.start())?;
-                report.conditions.push(Condition::measured(peer.name(), ratios));
-            }
-            Err(why) => report.conditions.push(Condition::impossible(peer.name(), &format!("{why:#}"))),
-        }
-    }
+    report.ratios = rounds(&workshop, arguments.rounds, || Agent::start(&davy))?;
 
     print!("{}", report.markdown());
     if let Some(path) = arguments.json {
@@ -99,8 +81,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The ratios of every load, by load and then by round.
-fn rounds<T>(workshop: &Workshop, rounds: u32, start: impl Fn() -> Result<T>) -> Result<Vec<Vec<f64>>> {
+/// The ratios of every load.
+fn rounds<T>(workshop: &Workshop, rounds: u32, start: impl Fn() -> Result<T>) -> Result<Vec<Option<Ratio>>> {
     let mut ratios = vec![Vec::new(); LOADS.len()];
     // The first round warms caches and is not counted.
     for round in 0..=rounds {
@@ -114,5 +96,5 @@ fn rounds<T>(workshop: &Workshop, rounds: u32, start: impl Fn() -> Result<T>) ->
             }
         }
     }
-    Ok(ratios)
+    Ok(ratios.iter().map(|rounds| Ratio::of(rounds)).collect())
 }

@@ -22,28 +22,8 @@ pub(crate) struct Report {
     pub(crate) tier: String,
     pub(crate) rest: Option<Rest>,
     pub(crate) floods: Vec<Flood>,
-    pub(crate) conditions: Vec<Condition>,
-}
-
-/// What ran beside the loads.
-#[derive(Debug, Serialize)]
-pub(crate) struct Condition {
-    name: String,
-    /// By load; empty when it could not run.
-    ratios: Vec<Option<Ratio>>,
-    /// Why it could not run.
-    impossible: Option<String>,
-}
-
-impl Condition {
-    pub(crate) fn measured(name: &str, rounds: Vec<Vec<f64>>) -> Self {
-        let ratios = rounds.iter().map(|rounds| Ratio::of(rounds)).collect();
-        Self { name: name.to_owned(), ratios, impossible: None }
-    }
-
-    pub(crate) fn impossible(name: &str, why: &str) -> Self {
-        Self { name: name.to_owned(), ratios: Vec::new(), impossible: Some(why.to_owned()) }
-    }
+    /// Davy against nothing, by load; none without rounds.
+    pub(crate) ratios: Vec<Option<Ratio>>,
 }
 
 impl Report {
@@ -60,7 +40,7 @@ impl Report {
             tier: String::new(),
             rest: None,
             floods: Vec::new(),
-            conditions: Vec::new(),
+            ratios: Vec::new(),
         })
     }
 
@@ -78,21 +58,13 @@ impl Report {
             "Linux {}, {} x {}, load {:.1} at the start, tier {}, {} rounds.\n",
             self.kernel, self.cpus, self.cpu, self.load, self.tier, self.rounds
         )?;
-        writeln!(out, "| time against nothing, median (quartiles) | goal |{}", self.names())?;
-        writeln!(out, "|---|---|{}", "---|".repeat(self.ran().count()))?;
-        for (number, load) in LOADS.iter().enumerate() {
+        writeln!(out, "| time against nothing, median (quartiles) | goal | davy |")?;
+        writeln!(out, "|---|---|---|")?;
+        for (load, ratio) in LOADS.iter().zip(&self.ratios) {
             write!(out, "| {} | {:.2} |", load.name, load.goal)?;
-            for condition in self.ran() {
-                match &condition.ratios[number] {
-                    Some(r) => write!(out, " {:.3} ({:.3} to {:.3}) |", r.median, r.lower, r.upper)?,
-                    None => write!(out, " |")?,
-                }
-            }
-            writeln!(out)?;
-        }
-        for condition in &self.conditions {
-            if let Some(why) = &condition.impossible {
-                writeln!(out, "\n{} was not run: {why}.", condition.name)?;
+            match ratio {
+                Some(r) => writeln!(out, " {:.3} ({:.3} to {:.3}) |", r.median, r.lower, r.upper)?,
+                None => writeln!(out, " |")?,
             }
         }
         if let Some(rest) = &self.rest {
@@ -111,13 +83,5 @@ impl Report {
             writeln!(out, "| {} | {:.0} | {:.0} | {lost} |", flood.asked, flood.made, flood.taken)?;
         }
         Ok(())
-    }
-
-    fn ran(&self) -> impl Iterator<Item = &Condition> {
-        self.conditions.iter().filter(|condition| condition.impossible.is_none())
-    }
-
-    fn names(&self) -> String {
-        self.ran().map(|condition| format!(" {} |", condition.name)).collect()
     }
 }
