@@ -59,7 +59,7 @@ $(DENY):
 	cargo install --quiet --locked --debug --version $(DENY_VERSION) --root target/tools cargo-deny
 	@touch $@
 
-bench: build ## ratios with and without Davy and its peers, and the full exam
+bench: build ## ratios with and without Davy and, in virtual machines, its peers; the full exam
 	@tests/bench.sh
 
 deb: build ## a Debian package in target/debian

@@ -81,7 +81,12 @@ impl Apt {
             &sources,
             format!("deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main\n"),
         )?;
+        // With nothing installed, the newest version is the candidate; else an installed one would be, which the
+        // archive may no longer have.
+        let status = folder.join("status");
+        fs::write(&status, "")?;
         let options = [
+            format!("Dir::State::status={}", status.display()),
             format!("Dir::Etc::SourceList={}", sources.display()),
             "Dir::Etc::SourceParts=/dev/null".to_owned(),
             format!("Dir::State::Lists={}/lists", folder.display()),

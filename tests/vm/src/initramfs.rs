@@ -55,6 +55,53 @@ impl Initramfs {
         Ok(())
     }
 
+    /// Takes in everything below a folder, over what lies there, but for what `left_out` names (as patterns of tar).
+    ///
+    /// # Errors
+    /// When tar is missing or fails.
+    pub fn add_tree(&self, folder: &Path, left_out: &[&str]) -> Result<()> {
+        let script =
+            "from=$1 to=$2; shift 2; tar -C \"$from\" -c \"$@\" . | tar -C \"$to\" -x --no-same-owner";
+        run(Command::new("bash")
+            .args(["-eo", "pipefail", "-c", script, "add"])
+            .args([folder, &self.folder])
+            .args(left_out.iter().map(|pattern| format!("--exclude={pattern}"))))?;
+        Ok(())
+    }
+
+    /// Writes a text file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, inside: &str, text: &str) -> Result<()> {
+        let to = self.folder.join(inside);
+        fs::write(&to, text).with_context(|| format!("writing {}", to.display()))
+    }
+
+    /// Reads a text file that was taken in.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn read(&self, inside: &str) -> Result<String> {
+        let file = self.folder.join(inside);
+        fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+    }
+
+    /// Every program and library that is in it now: its path as the guest has it, its size in bytes and its SHA-256
+    /// in hexadecimal digits.
+    ///
+    /// # Errors
+    /// When find or sha256sum is missing or fails.
+    pub fn programs(&self) -> Result<Vec<(PathBuf, u64, String)>> {
+        let script = "cd \"$1\" && find . -type f '(' -perm -100 -o -name '*.so*' ')' -exec sha256sum {} +";
+        let sums = run(Command::new("bash").args(["-ec", script, "programs"]).arg(&self.folder))?;
+        let program = |line: &str| {
+            let (sum, path) = line.split_once("  ./").context("a line of sha256sum without a path")?;
+            Ok((Path::new("/").join(path), fs::metadata(self.folder.join(path))?.len(), sum.to_owned()))
+        };
+        sums.lines().map(program).collect()
+    }
+
     /// Takes a kernel module in, unpacked, as `lib/modules/NAME.ko`.
     ///
     /// # Errors

@@ -7,16 +7,19 @@
 
 mod archive;
 pub mod cases;
+pub mod costs;
 mod emulator;
 mod initramfs;
 mod kernel;
 mod machine;
 pub mod report;
+mod userland;
 
 pub use emulator::Emulator;
 pub use initramfs::Initramfs;
 pub use kernel::{Kernel, Series};
-pub use machine::{Boot, Machine};
+pub use machine::{Boot, Clock, Machine};
+pub use userland::Userland;
 
 use std::path::PathBuf;
 

@@ -7,11 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::costs::Count;
 use crate::emulator::Emulator;
 use crate::report::{Line, Outcome};
 
-/// Guest memory in MiB. The initramfs lies in it too.
-const MEMORY: u32 = 512;
+/// What the guest's clock runs by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's time; two CPUs.
+    Host,
+    /// The instructions that its one CPU executed, a nanosecond each; where it idles, time leaps to the next timer. A
+    /// loop takes the same time whatever else the host does.
+    Instructions,
+}
 
 /// A panic ends the emulator instead of standing still until the limit.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic";
@@ -27,8 +35,12 @@ pub struct Machine<'a> {
     pub kernel: &'a Path,
     /// The initramfs.
     pub initramfs: &'a Path,
+    /// Its memory in MiB. The initramfs lies in it too.
+    pub memory: u32,
+    /// What its time is.
+    pub clock: Clock,
     /// More words for the kernel's command line, which the guest reads: `davy.only=PART` for the cases whose names
-    /// hold this part, `davy.verbose` for libbpf's log.
+    /// hold this part, `davy.cost=CASE` for that case of the bench alone, `davy.verbose` for libbpf's log.
     pub options: &'a str,
     /// When it must have gone down by itself; it is killed then.
     pub limit: Duration,
@@ -41,6 +53,8 @@ pub struct Boot {
     pub kernel: String,
     /// The cases that ended.
     pub outcomes: BTreeMap<String, (Outcome, Duration)>,
+    /// What the bench counted.
+    pub counts: Vec<Count>,
     /// The case that was running when the machine stopped.
     pub unfinished: Option<String>,
     /// Why the machine stopped before it was done.
@@ -67,7 +81,13 @@ impl Machine<'_> {
     pub fn boot(&self) -> Result<Boot> {
         let mut command = self.emulator.command();
         command
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", &MEMORY.to_string()])
+            .args(match self.clock {
+                Clock::Host => ["-accel", "tcg,thread=multi", "-smp", "2"].as_slice(),
+                Clock::Instructions => {
+                    &["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"]
+                }
+            })
+            .args(["-cpu", "max", "-m", &self.memory.to_string()])
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(self.kernel)
@@ -121,6 +141,7 @@ impl Boot {
                 self.unfinished = None;
                 self.outcomes.insert(case, (outcome, Duration::from_millis(ms)));
             }
+            Some(Line::Counted(count)) => self.counts.push(count),
             Some(Line::Done) => return true,
             None => {
                 if self.console.len() == KEPT {

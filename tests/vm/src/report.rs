@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::costs::Count;
+
 /// Begins every line that is meant for the harness.
 pub const MARK: &str = "@davy ";
 
@@ -30,6 +32,8 @@ pub enum Line {
         /// Milliseconds it took inside the machine.
         ms: u64,
     },
+    /// The bench counted a load.
+    Counted(Count),
     /// All cases ended; the machine goes down.
     Done,
 }

@@ -8,11 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use davy_test_vm::report::Outcome;
-use davy_test_vm::{Boot, Emulator, Initramfs, Kernel, Machine, Series, cases, davy, store};
+use davy_test_vm::{Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, cases, davy, store};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// All cases of one kernel, with an emulated CPU on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// Memory of one machine in MiB.
+const MEMORY: u32 = 512;
 
 /// A machine is booted once, by whichever test asks first.
 type Once = Arc<OnceLock<Result<Boot, String>>>;
@@ -79,8 +82,16 @@ fn boot(series: Series, options: &str) -> anyhow::Result<Boot> {
         initramfs.add_module(&module)?;
     }
     initramfs.pack(&image)?;
-    let boot =
-        Machine { emulator, kernel: &kernel.image, initramfs: &image, options, limit: LIMIT }.boot()?;
+    let machine = Machine {
+        emulator,
+        kernel: &kernel.image,
+        initramfs: &image,
+        memory: MEMORY,
+        clock: Clock::Host,
+        options,
+        limit: LIMIT,
+    };
+    let boot = machine.boot()?;
     println!("{}: Linux {}, {} cases", series.name(), boot.kernel, boot.outcomes.len());
     Ok(boot)
 }

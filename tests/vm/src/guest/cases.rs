@@ -47,7 +47,7 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
         "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
         "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,
         "agent_finds_a_randomx_shape" => agent::agent_finds_a_randomx_shape,
-        _ => return None,
+        _ => return crate::costs::find(name),
     })
 }
 
@@ -138,6 +138,9 @@ mod tests {
     fn every_name_has_a_case() {
         for name in davy_test_vm::cases::NAMES {
             assert!(super::find(name).is_some(), "{name} is listed and not there");
+        }
+        for watcher in davy_test_vm::costs::Watcher::ALL {
+            assert!(super::find(watcher.case()).is_some(), "{watcher:?} has no case");
         }
     }
 }
