@@ -60,7 +60,7 @@ fn main() -> Result<()> {
         let joined = all.map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.collect::<Result<Vec<_>>>()
     })?;
-    reports.iter().for_each(|report| print!("{}\n", report.markdown()));
+    reports.iter().for_each(|report| println!("{}", report.markdown()));
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&reports)?)
             .with_context(|| format!("writing {}", path.display()))?;
