@@ -1,18 +1,22 @@
 #!/bin/sh
 # Makes target/debian/davy_VERSION_ARCH.deb with dpkg-deb, and looks whether what it made is whole.
 # Usage: build-deb.sh BINARY
+# DEB_REVISION=2 makes davy_VERSION-2_ARCH.deb: the same version packaged again, which counts as newer. DEB_DIR is another
+# folder to make it in; what is there goes.
 #
 # dpkg-deb alone, because the package is one static binary and what that binary prints of itself: a tool that reads
 # Cargo.toml would cost minutes of building and say nothing that is not said here.
 set -eu
 cd "$(dirname "$0")/.."
 binary=$1
-root=target/debian/root
+folder=${DEB_DIR:-target/debian}
+root=$folder/root
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version *= *"\(.*\)"/\1/p' Cargo.toml)
+version=$version${DEB_REVISION:+-$DEB_REVISION}
 architecture=$(dpkg --print-architecture)
-package=target/debian/davy_${version}_${architecture}.deb
+package=$folder/davy_${version}_${architecture}.deb
 
-rm -rf target/debian
+rm -rf "$folder"
 umask 022
 mkdir -p "$root/DEBIAN" "$root/usr/share/man/man1"
 doc=$root/usr/share/doc/davy
@@ -23,10 +27,11 @@ install -D -m 644 packaging/davy.toml "$root/etc/davy/davy.toml"
 install -D -m 644 packaging/debian/lintian-overrides "$root/usr/share/lintian/overrides/davy"
 install -D -m 644 packaging/debian/copyright "$doc/copyright"
 
-# The changelog that Debian's tools read names the version; what changed is in the project's own.
+# The changelog that Debian's tools read names the version, and lies elsewhere when there is a revision; what changed is
+# in the project's own.
 printf 'davy (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The Davy developers <davy@users.noreply.github.com>  %s\n' \
     "$version" "$(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}")" |
-    gzip -9n >"$doc/changelog.gz"
+    gzip -9n >"$doc/changelog${DEB_REVISION:+.Debian}.gz"
 gzip -9nc CHANGELOG.md >"$doc/CHANGELOG.md.gz"
 
 "$binary" policy check packaging/davy.toml >/dev/null
