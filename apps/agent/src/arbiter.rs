@@ -13,7 +13,7 @@ use davy_model::{
 };
 use davy_policy::{ActionKind, AllowedBy, Digest, Policy, Subject};
 use davy_proc::Users;
-use davy_respond::{Block, Responder};
+use davy_respond::Responder;
 use davy_store::Store;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -98,6 +98,7 @@ impl Arbiter {
 
     /// Takes over what an earlier agent left: actions that were intended when it died, and timed ones in force.
     pub(crate) fn take_over(&mut self, journal: Vec<ActionRecord>) {
+        self.block.set_reach(reach(&lock(&self.shared.rulebook).policy()));
         for mut record in journal {
             if record.state == ActionState::Undone {
                 self.leave_alone(&record.action);
@@ -110,7 +111,7 @@ impl Arbiter {
             }
             let left = davy_respond::expiry::remaining(&record, clock::now());
             if let (Action::Cut { destination, .. }, Some(seconds)) = (&record.action, left)
-                && let Err(e) = self.block.block(*destination, Some(seconds))
+                && let Err(e) = self.block.resume(*destination, seconds)
             {
                 tracing::error!("{} is cut no longer: {e}", destination.address);
             }
@@ -152,8 +153,7 @@ impl Arbiter {
         let enforce = decision.mode == Mode::Enforce;
         self.block.set_reach(match &under.rehearsal {
             Some(cgroup) => Reach::Cgroups(vec![cgroup.clone()]),
-            None if policy.scope.cgroups.is_empty() => Reach::Host,
-            None => Reach::Cgroups(policy.scope.cgroups.clone()),
+            None => reach(&policy),
         });
         for proposal in in_order(&case.proposals, &decision.actions) {
             let action = timed(proposal.action.clone(), &policy);
@@ -292,6 +292,7 @@ impl Arbiter {
             settle(&mut record, outcome);
             self.change(&record);
         }
+        self.block.follow();
         *lock(&self.shared.blocked) = self.block.list();
     }
 
@@ -342,6 +343,14 @@ impl Arbiter {
             tracing::error!("the journal could not be written: {e}");
         }
         self.intake.must(Input::Acted(Box::new(record.clone())));
+    }
+}
+
+/// Whose flows the policy lets cut.
+fn reach(policy: &Policy) -> Reach {
+    match policy.scope.cgroups.as_slice() {
+        [] => Reach::Host,
+        cgroups => Reach::Cgroups(cgroups.to_vec()),
     }
 }
 

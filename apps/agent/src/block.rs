@@ -27,7 +27,19 @@ pub(crate) struct KernelBlock {
     blocker: Option<Blocker>,
     cgroup2: Option<PathBuf>,
     reach: Mutex<Reach>,
-    blocked: Mutex<BTreeMap<Destination, (Reach, Option<Timestamp>)>>,
+    blocked: Mutex<BTreeMap<Destination, Cut>>,
+}
+
+/// One destination that is cut off.
+#[derive(Debug)]
+struct Cut {
+    /// Whose flows it is about.
+    reach: Reach,
+    /// The cgroups of the reach by the identity under which the kernel's table has them.
+    cgroups: BTreeMap<String, BlockScope>,
+    /// When it opens again, by the clock of the kernel's table and by that of people.
+    end: Option<u64>,
+    until: Option<Timestamp>,
 }
 
 impl KernelBlock {
@@ -44,21 +56,71 @@ impl KernelBlock {
     pub(crate) fn list(&self) -> Vec<String> {
         let now = clock::now();
         let mut blocked = lock(&self.blocked);
-        blocked.retain(|_, (_, until)| until.is_none_or(|t| t > now));
+        blocked.retain(|_, cut| cut.until.is_none_or(|t| t > now));
         blocked.keys().map(|d| format!("{}:{}", d.address, d.port)).collect()
     }
 
-    fn scopes(&self, reach: &Reach) -> Result<Vec<BlockScope>, String> {
-        let Reach::Cgroups(cgroups) = reach else { return Ok(vec![BlockScope::Host]) };
-        let mount = self.cgroup2.as_ref().ok_or("there is no cgroup v2 mount to scope by")?;
-        cgroups
-            .iter()
-            .map(|cgroup| {
-                let dir = mount.join(cgroup.trim_start_matches('/'));
-                davy_kernel::cgroup_id(&dir).map(BlockScope::Cgroup).map_err(|e| e.to_string())
-            })
-            .collect()
+    /// Goes on with a cut of an earlier agent. What the kernel still holds of it stays as it is; where it holds nothing,
+    /// after a boot or without pins, the destination is cut off for the reach that is set.
+    pub(crate) fn resume(&self, destination: Destination, seconds: u32) -> Result<(), String> {
+        let held = self.held(destination)?;
+        if held.is_empty() {
+            return self.block(destination, Some(seconds));
+        }
+        let reach = match lock(&self.reach).clone() {
+            _ if held.contains(&BlockScope::Host) => Reach::Host,
+            // It never becomes wider than it was.
+            Reach::Host => Reach::Cgroups(Vec::new()),
+            cgroups => cgroups,
+        };
+        let (end, until) = ends(Some(seconds));
+        let cut = Cut { reach, cgroups: BTreeMap::new(), end, until };
+        lock(&self.blocked).insert(destination, cut);
+        self.follow();
+        Ok(())
     }
+
+    /// Cuts off a cgroup of the reach that was not there before, or was made anew, as one is when its service restarts:
+    /// for the kernel it is another.
+    pub(crate) fn follow(&self) {
+        let Some(blocker) = self.blocker.as_ref() else { return };
+        for (destination, cut) in lock(&self.blocked).iter_mut() {
+            for (name, scope) in self.present(&cut.reach) {
+                if cut.cgroups.get(&name) == Some(&scope) {
+                    continue;
+                }
+                if let Err(e) = blocker.block(*destination, scope, cut.end) {
+                    tracing::error!("{name} is not cut off from {}: {e}", destination.address);
+                } else if let Some(gone) = cut.cgroups.insert(name, scope)
+                    && let Err(e) = blocker.unblock(*destination, gone)
+                {
+                    tracing::warn!("a cgroup that is gone stays in the kernel's table: {e}");
+                }
+            }
+        }
+    }
+
+    /// To whom the kernel has a destination closed.
+    fn held(&self, destination: Destination) -> Result<Vec<BlockScope>, String> {
+        let all = self.blocker.as_ref().map_or(Ok(Vec::new()), Blocker::list).map_err(|e| e.to_string())?;
+        Ok(all.iter().filter(|b| b.destination == destination).map(|block| block.scope).collect())
+    }
+
+    /// The cgroups of a reach that are there now.
+    fn present(&self, reach: &Reach) -> BTreeMap<String, BlockScope> {
+        let (Reach::Cgroups(names), Some(mount)) = (reach, &self.cgroup2) else { return BTreeMap::new() };
+        let of = |name: &String| {
+            let id = davy_kernel::cgroup_id(&mount.join(name.trim_start_matches('/'))).ok()?;
+            Some((name.clone(), BlockScope::Cgroup(id)))
+        };
+        names.iter().filter_map(of).collect()
+    }
+}
+
+/// When something that begins now ends, by the clock of the kernel's table and by that of people.
+fn ends(seconds: Option<u32>) -> (Option<u64>, Option<Timestamp>) {
+    let boot = |s| davy_kernel::boot_now().saturating_add(u64::from(s) * 1_000_000_000);
+    (seconds.map(boot), seconds.map(|s| clock::now().plus_secs(f64::from(s))))
 }
 
 impl Block for KernelBlock {
@@ -66,21 +128,26 @@ impl Block for KernelBlock {
         let blocker =
             self.blocker.as_ref().ok_or("this host's kernel lets Davy load no cgroup socket programs")?;
         let reach = lock(&self.reach).clone();
-        let end = seconds.map(|s| davy_kernel::boot_now().saturating_add(u64::from(s) * 1_000_000_000));
-        for scope in self.scopes(&reach)? {
+        if reach != Reach::Host && self.cgroup2.is_none() {
+            return Err("there is no cgroup v2 mount to scope by".to_owned());
+        }
+        let cgroups = self.present(&reach);
+        let mut scopes: Vec<_> = cgroups.values().copied().collect();
+        if reach == Reach::Host {
+            scopes.push(BlockScope::Host);
+        }
+        let (end, until) = ends(seconds);
+        for scope in scopes {
             blocker.block(destination, scope, end).map_err(|e| e.to_string())?;
         }
-        let until = seconds.map(|s| clock::now().plus_secs(f64::from(s)));
-        lock(&self.blocked).insert(destination, (reach, until));
+        lock(&self.blocked).insert(destination, Cut { reach, cgroups, end, until });
         Ok(())
     }
 
     fn unblock(&self, destination: Destination) -> Result<(), String> {
         let Some(blocker) = self.blocker.as_ref() else { return Ok(()) };
-        let known = lock(&self.blocked).remove(&destination);
-        let reach = known.map_or_else(|| lock(&self.reach).clone(), |(reach, _)| reach);
-        // A cgroup that is gone has taken its block with it.
-        for scope in self.scopes(&reach).unwrap_or_default() {
+        lock(&self.blocked).remove(&destination);
+        for scope in self.held(destination)? {
             blocker.unblock(destination, scope).map_err(|e| e.to_string())?;
         }
         Ok(())

@@ -102,6 +102,7 @@ fn a_cut_outlives_the_agent_and_ends_with_an_order_to_stop() {
     assert!(!reaches(&scope, port), "cut off while the agent is dead");
     let mut agent = start();
     assert!(!reaches(&scope, port), "and when it is back");
+    assert!(TcpStream::connect(pool.addr()).is_ok(), "and still nowhere else");
     agent.signal(Signal::TERM);
     agent.wait_end(Duration::from_secs(15)).unwrap();
     assert!(!reaches(&scope, port), "and after a restart's signal");
