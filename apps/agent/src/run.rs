@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use davy_detect::{Detector, Settings};
-use davy_model::{ActionState, Capability, Mode, Probe};
+use davy_model::{ActionState, Capability, Probe};
 use davy_policy::Policy;
 use davy_respond::{Responder, ResponderConfig};
 use davy_store::{Limits, Store};
@@ -118,7 +118,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     let eyes_config = EyesConfig {
         file_events: policy.sensors.file_events,
         cgroup2: facts.cgroup2.clone(),
-        pin: pin_folder(options, &policy, &probes),
+        pin: pin_folder(options, &probes),
     };
     let (captures, worker, inspector) = if works(&probes, Capability::CgroupBpf) {
         let (captures, worker, thread) = inspection::start(worker_recipe(&policy), intake.clone())?;
@@ -367,15 +367,15 @@ fn file_systems(eyes: &Eyes) -> Probe {
     Probe { capability: Capability::Fanotify, works, reason: reason.to_owned() }
 }
 
-/// Where enforcement is kept when the agent goes, so that a restart or an upgrade leaves no gap: only for a service, only
-/// when the policy enforces, and only where a BPF file system is mounted. Each base folder has its own.
-fn pin_folder(options: &AgentOptions, policy: &Policy, probes: &[Probe]) -> Option<PathBuf> {
+/// Where enforcement is kept when the agent goes, so that a restart or an upgrade leaves no gap: only for a service, and
+/// only where a BPF file system is mounted. Nothing is there before something is enforced, which a policy may want that is
+/// read later. Each base folder has its own.
+fn pin_folder(options: &AgentOptions, probes: &[Probe]) -> Option<PathBuf> {
     let mounted = probes.iter().any(|p| p.capability == Capability::BpfFs && p.works);
     let name = options.paths.base.as_ref().map_or("davy".to_owned(), |base| {
         format!("davy{}", base.display().to_string().replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
     });
-    (options.pin && policy.mining.mode == Mode::Enforce && mounted)
-        .then(|| Path::new("/sys/fs/bpf").join(name))
+    (options.pin && mounted).then(|| Path::new("/sys/fs/bpf").join(name))
 }
 
 fn limits(policy: &Policy) -> Limits {

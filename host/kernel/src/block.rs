@@ -43,8 +43,8 @@ pub struct Block {
 
 /// Closes destinations. New flows to them are refused with EPERM, and what living flows send is dropped.
 ///
-/// The programs are attached while there is something to block, or always when enforcement is pinned. Clones share
-/// one table.
+/// The programs are attached while there is something to block; when enforcement is pinned, from the first block on
+/// until [`Blocker::release`]. Clones share one table.
 #[derive(Clone)]
 pub struct Blocker(Arc<Mutex<Inner>>);
 
@@ -64,7 +64,7 @@ impl Blocker {
     /// Adopts what an earlier agent pinned, if anything; else nothing is loaded yet.
     pub(crate) fn new(cgroup2: Option<PathBuf>, pin: Option<PathBuf>, own: OwnPrograms) -> Result<Self> {
         let mut inner = Inner { cgroup2, pin, own, active: None, entries: Entries::new(), ended: false };
-        if inner.pin.is_some() {
+        if inner.pin.as_deref().is_some_and(crate::pin::is_there) {
             inner.activate()?;
         }
         Ok(Self(Arc::new(Mutex::new(inner))))

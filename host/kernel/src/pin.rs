@@ -131,6 +131,11 @@ pub(crate) fn on_bpf_file_system(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type == BPF_FS_MAGIC)
 }
 
+/// Whether an earlier agent pinned something here.
+pub(crate) fn is_there(folder: &Path) -> bool {
+    on_bpf_file_system(folder) && TABLES.iter().any(|table| folder.join(table).exists())
+}
+
 /// Detaches what is pinned, removes the pins, and the folder. Removing a pin alone would detach too, but at a time of
 /// the kernel's choosing.
 pub(crate) fn remove(folder: &Path) -> Result<()> {
