@@ -223,6 +223,13 @@ int BPF_PROG(guard_create, struct path *dir)
     return guard_change(guarded_dentry(BPF_CORE_READ(dir, dentry)));
 }
 
+/* A cgroup made below the agent's would be a way into it. */
+SEC("lsm/path_mkdir")
+int BPF_PROG(guard_mkdir, struct path *dir)
+{
+    return guard_change(guarded_dentry(BPF_CORE_READ(dir, dentry)));
+}
+
 SEC("lsm/path_rename")
 int BPF_PROG(guard_rename, struct path *old_dir, struct dentry *old, struct path *new_dir, struct dentry *new)
 {

@@ -147,7 +147,8 @@ impl Hooks {
     }
 }
 
-/// Files through which someone could join the agent's cgroup, or end or freeze it and those above it.
+/// The agent's cgroup, below which someone could make one, and files through which they could join it, or end or freeze it
+/// and those above it.
 fn control_files(cgroup: &Path, root: &Path) -> Result<Vec<FileId>> {
     let mut files = Vec::new();
     let mut add = |path: PathBuf| {
@@ -155,7 +156,7 @@ fn control_files(cgroup: &Path, root: &Path) -> Result<Vec<FileId>> {
             files.push(FileId { dev: found.st_dev, ino: found.st_ino });
         }
     };
-    for name in ["cgroup.procs", "cgroup.threads"] {
+    for name in ["", "cgroup.procs", "cgroup.threads"] {
         add(cgroup.join(name));
     }
     for above in cgroup.ancestors().take_while(|path| *path != root && path.starts_with(root)) {
