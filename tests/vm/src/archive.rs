@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How old an unpacked package may grow before the archive is asked for a newer one.
+/// How old what was made out of the archive may grow before the archive is asked for something newer.
 const FRESH: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Debian's key, without which nothing from the archive is trusted.
@@ -29,20 +29,11 @@ impl Unpacked<'_> {
     pub(crate) fn obtain(&self, choose: impl FnOnce(&Apt) -> Result<Vec<String>>) -> Result<PathBuf> {
         let folder = self.store.join(self.name);
         // dpkg-deb gives files the package's times, so a file of our own tells the age.
-        let fetched = fs::metadata(folder.join("fetched")).and_then(|m| m.modified()).ok();
-        let fresh = |at: SystemTime| at.elapsed().is_ok_and(|age| age < FRESH);
-        if fetched.is_some_and(fresh) {
-            return Ok(folder);
-        }
-        match self.download(&folder, choose) {
-            Ok(()) => Ok(folder),
-            Err(_) if fetched.is_some() => Ok(folder),
-            Err(error) => Err(error),
-        }
+        keep_fresh(&folder.join("fetched"), || self.download(&folder, choose))?;
+        Ok(folder)
     }
 
     fn download(&self, folder: &Path, choose: impl FnOnce(&Apt) -> Result<Vec<String>>) -> Result<()> {
-        ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing (package debian-archive-keyring)");
         let apt = Apt::prepare(&self.store.join("apt").join(self.name), self.suite)?;
         let packages = choose(&apt)?;
         let scratch = self.store.join(format!("{}.new", self.name));
@@ -65,6 +56,22 @@ impl Unpacked<'_> {
     }
 }
 
+/// A suite of Debian's archive as sources.list(5) has it.
+pub(crate) fn source(suite: &str) -> Result<String> {
+    ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing (package debian-archive-keyring)");
+    Ok(format!("deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main"))
+}
+
+/// Makes a file anew when it is missing or old. An old one serves when that fails.
+pub(crate) fn keep_fresh(file: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let made = fs::metadata(file).and_then(|m| m.modified()).ok();
+    let fresh = |at: SystemTime| at.elapsed().is_ok_and(|age| age < FRESH);
+    if made.is_some_and(fresh) {
+        return Ok(());
+    }
+    make().or_else(|error| if made.is_some() { Ok(()) } else { Err(error) })
+}
+
 /// apt with its own sources, lists and cache, so that the machine's stay as they are.
 pub(crate) struct Apt {
     options: Vec<String>,
@@ -77,10 +84,7 @@ impl Apt {
         }
         let folder = folder.canonicalize()?;
         let sources = folder.join("sources.list");
-        fs::write(
-            &sources,
-            format!("deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main\n"),
-        )?;
+        fs::write(&sources, format!("{}\n", source(suite)?))?;
         // With nothing installed, the newest version is the candidate; else an installed one would be, which the
         // archive may no longer have.
         let status = folder.join("status");

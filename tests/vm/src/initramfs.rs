@@ -119,19 +119,25 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Packs it all into `image`. Not compressed: an emulated CPU unpacks more slowly than it reads.
+    /// Packs it all into `image`.
     ///
     /// # Errors
     /// When cpio is missing or fails.
     pub fn pack(self, image: &Path) -> Result<()> {
-        // cpio(1) writes what the kernel reads (newc); the file names go in by a pipe.
-        let script =
-            "cd \"$1\" && find . -print0 | cpio --null --create --quiet --format=newc --owner=0:0 >\"$2\"";
-        let image = std::path::absolute(image)?;
-        run(Command::new("bash")
-            .args(["-eo", "pipefail", "-c", script, "pack"])
-            .arg(&self.folder)
-            .arg(image))?;
-        Ok(())
+        pack(&self.folder, image)
     }
+}
+
+/// Packs a folder into `image`, everything in it root's. Not compressed: an emulated CPU unpacks more slowly than it
+/// reads.
+///
+/// # Errors
+/// When cpio is missing or fails.
+pub fn pack(folder: &Path, image: &Path) -> Result<()> {
+    // cpio(1) writes what the kernel reads (newc); the file names go in by a pipe.
+    let script =
+        "cd \"$1\" && find . -print0 | cpio --null --create --quiet --format=newc --owner=0:0 >\"$2\"";
+    let image = std::path::absolute(image)?;
+    run(Command::new("bash").args(["-eo", "pipefail", "-c", script, "pack"]).arg(folder).arg(image))?;
+    Ok(())
 }

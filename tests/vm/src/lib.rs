@@ -4,19 +4,25 @@
 //! So the cases that need them run in a virtual machine without hardware support (TCG), which is slow and works
 //! everywhere: a kernel out of a Debian package, an initramfs with busybox and one static program, and a serial
 //! line on which that program says how each case went. `tests/debian.rs` makes ordinary test results of it.
+//!
+//! `tests/service.rs` boots the same kernel into a small Debian with systemd, and takes the package through its life
+//! there: installed, enforcing, upgraded, killed, stopped, purged.
 
 mod archive;
 pub mod cases;
 pub mod costs;
+mod debian_root;
 mod emulator;
 mod initramfs;
 mod kernel;
 mod machine;
 pub mod report;
+pub mod service_life;
 mod userland;
 
+pub use debian_root::DebianRoot;
 pub use emulator::Emulator;
-pub use initramfs::Initramfs;
+pub use initramfs::{Initramfs, pack};
 pub use kernel::{Kernel, Series};
 pub use machine::{Boot, Clock, Machine};
 pub use userland::Userland;

@@ -1,0 +1,79 @@
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::archive::{keep_fresh, run, source};
+
+/// The release whose systemd the package is tried on.
+const SUITE: &str = "bookworm";
+
+/// What `dpkg -i davy.deb` needs, and systemd as the first program; the rest of a Debian is left out.
+const PACKAGES: &str = "usr-is-merged,systemd,systemd-sysv";
+
+/// What a Debian has and the test never reads.
+const LEFT_OUT: [&str; 4] =
+    ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"];
+
+/// Run in the new root: the kernel starts `/init`; nothing asks on the console who this machine is; what mmdebstrap itself
+/// would take away after this goes, so that packages start their services and are unpacked whole; and so does the full
+/// perl, which is not the one that Debian's scripts run.
+const CUSTOMIZE: &str = r#"set -e
+cd "$1"
+ln -s lib/systemd/systemd init
+printf '%032x\n' 1 >etc/machine-id
+echo host >etc/hostname
+rm -f etc/dpkg/dpkg.cfg.d/99mmdebstrap usr/sbin/policy-rc.d
+rm -rf var/lib/apt var/cache/apt usr/share/perl usr/lib/x86_64-linux-gnu/perl usr/lib/x86_64-linux-gnu/gconv
+find . -xdev -print0 | cpio --null --create --quiet --format=newc >"$DAVY_IMAGE""#;
+
+/// A small Debian with systemd, as an initramfs.
+pub struct DebianRoot {
+    image: PathBuf,
+}
+
+impl DebianRoot {
+    /// The one in `store` when it is fresh, else made out of Debian's archive.
+    ///
+    /// # Errors
+    /// When there is none in `store` and mmdebstrap is missing, may not make one here, or does not reach the archive.
+    pub fn obtain(store: &Path) -> Result<Self> {
+        let image = std::path::absolute(store.join("debian_root.cpio"))?;
+        // One made by another recipe is not the one that is asked for.
+        let (recipe, recipe_file) =
+            (format!("{SUITE} {PACKAGES} {LEFT_OUT:?}\n{CUSTOMIZE}\n"), image.with_extension("recipe"));
+        if fs::read_to_string(&recipe_file).ok().as_deref() != Some(&recipe) {
+            let _ = fs::remove_file(&image);
+        }
+        keep_fresh(&image, || {
+            let installed = Command::new("mmdebstrap").arg("--version").output();
+            ensure!(installed.is_ok(), "mmdebstrap is missing (package mmdebstrap)");
+            let scratch = image.with_extension("new");
+            let mut command = Command::new("mmdebstrap");
+            command.args(["--quiet", "--variant=essential", "--format=null"]);
+            command.arg(format!("--include={PACKAGES}"));
+            command.args(LEFT_OUT.map(|left_out| format!("--dpkgopt=path-exclude={left_out}")));
+            command.arg(format!("--customize-hook={CUSTOMIZE}")).env("DAVY_IMAGE", &scratch);
+            run(command.args([SUITE, "-"]).arg(source(SUITE)?))?;
+            fs::rename(&scratch, &image).context("the root was not packed")?;
+            Ok(fs::write(&recipe_file, recipe)?)
+        })?;
+        Ok(Self { image })
+    }
+
+    /// Writes the root and an archive of more files, which go over it, as one initramfs.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn with(&self, more: &Path, image: &Path) -> Result<()> {
+        let mut whole = File::create(image).with_context(|| format!("making {}", image.display()))?;
+        // The kernel unpacks archives that follow one another in order.
+        for part in [&self.image, more] {
+            io::copy(&mut File::open(part)?, &mut whole)
+                .with_context(|| format!("adding {}", part.display()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Takes the Davy package through its life on a Debian with systemd, and says on the console how each step went.
+//!
+//! Called as `davy-vm-service service ...` it is a service that somebody breaks into, and as `davy-vm-service mine ...`
+//! what they leave there.
+
+mod attached;
+mod host;
+mod remains;
+mod steps;
+mod victim;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use davy_test_vm::report::{Line, Outcome};
+use davy_test_vm::service_life::STEPS;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["steps"] => go_through(),
+        ["service", pool, folder] => victim::serve(pool, folder.as_ref()),
+        ["mine", pool] => victim::mine(pool),
+        _ => {
+            eprintln!("this goes through the life of a package in a virtual machine");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn go_through() {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    say(&Line::Up { kernel: kernel.trim().to_owned() });
+    let mut life = steps::Life::default();
+    let mut broken: Option<&str> = None;
+    for name in STEPS.iter().copied() {
+        say(&Line::Begin { case: name.to_owned() });
+        let begin = Instant::now();
+        let outcome = match broken {
+            // Every step stands on those before it.
+            Some(broken) => Outcome::Failed(format!("not tried, because {broken} failed")),
+            None => match life.step(name) {
+                Ok(()) => Outcome::Passed,
+                Err(error) => Outcome::Failed(format!("{error:?}\n{}", host::recent_log())),
+            },
+        };
+        if matches!(outcome, Outcome::Failed(_)) {
+            broken.get_or_insert(name);
+        }
+        let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        say(&Line::End { case: name.to_owned(), outcome, ms });
+    }
+    say(&Line::Done);
+}
+
+/// One line on the console, begun on a line of its own.
+fn say(line: &Line) {
+    println!("\n{}", line.print());
+}

@@ -1,0 +1,311 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use davy_test_pool::{Algorithm, Pool, PoolConfig};
+use davy_test_vm::service_life::{PACKAGES, PROGRAM};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::attached::Attached;
+use crate::host::{davy, run, unit, wait_for};
+use crate::remains;
+use crate::victim::Try;
+
+const POOL: &str = "127.0.0.1:3333";
+
+/// Where the service that is broken into keeps its record, and where the miner is put.
+const VICTIM: &str = "/run/victim";
+
+const POLICY: &str = "\
+[scope]
+cgroups = [\"/system.slice/victim.service\"]
+
+[mining]
+mode = \"enforce\"
+actions = [\"cut\", \"kill\"]
+";
+
+const PINS: &str = "/sys/fs/bpf/davy";
+
+/// The worst exposure that systemd may see in the unit; from 10, all open, down to 0.
+const EXPOSURE: f64 = 5.0;
+
+/// Capabilities that the agent has no use for, by number: raw packets, modules, raw I/O, reboot, clock.
+const NOT_NEEDED: [u32; 5] = [13, 16, 17, 22, 25];
+
+/// What one step leaves for the next.
+#[derive(Default)]
+pub(crate) struct Life {
+    pool: Option<Pool>,
+    /// Files and BPF before the package came.
+    before: Option<(BTreeSet<PathBuf>, Attached)>,
+}
+
+impl Life {
+    pub(crate) fn step(&mut self, name: &str) -> Result<()> {
+        match name {
+            "package_installs_and_the_unit_starts" => self.install(),
+            "unit_is_hardened" => hardened(),
+            "pool_is_cut_off_in_one_service" => cut_off(),
+            "upgrade_leaves_no_gap" => self.without_a_gap(|| {
+                run("dpkg", &["--install", PACKAGES[1]])?;
+                let version = run("dpkg-query", &["--show", "--showformat=${Version}", "davy"])?;
+                ensure!(version.ends_with("-2"), "the package is still {version}");
+                Ok(())
+            }),
+            "signals_from_outside_are_refused" => signals_refused(),
+            "crash_leaves_no_gap" => self.without_a_gap(|| {
+                // The first process may do what the agent's own guard refuses to everybody else.
+                run("systemctl", &["kill", "--signal=KILL", "davy.service"])?;
+                wait_for("systemd starts it again", || Ok((unit("NRestarts")? == "1").then_some(())))
+            }),
+            "stop_by_systemd_keeps_what_is_cut_off" => self.stop_by_systemd(),
+            "order_to_stop_opens_and_stays_stopped" => self.order_to_stop(),
+            "restarted_service_stays_cut_off" => restarted_service(),
+            "purge_leaves_nothing" => self.purge(),
+            _ => bail!("there is no step {name}"),
+        }
+    }
+
+    fn install(&mut self) -> Result<()> {
+        let mut config = PoolConfig::new(Algorithm::RandomX);
+        config.listen = POOL.parse()?;
+        config.lifetime = Duration::from_secs(1200);
+        self.pool = Some(Pool::start(config)?);
+        let service = format!(
+            "[Service]\nType=exec\nExecStart={PROGRAM} service {POOL} {VICTIM}\nRuntimeDirectory=victim\n"
+        );
+        fs::write("/etc/systemd/system/victim.service", service)?;
+        run("systemctl", &["daemon-reload"])?;
+        run("systemctl", &["start", "victim.service"])?;
+        wait_for("the service reaches the pool", || all(Try::Reached, 5))?;
+        self.before = Some((remains::files(), Attached::now()?));
+
+        let said = run("dpkg", &["--install", PACKAGES[0]])?;
+        for property in ["is-active", "is-enabled"] {
+            run("systemctl", &[property, "davy.service"]).with_context(|| said.clone())?;
+        }
+        let status = wait_for("the agent answers", || davy(&["status"]).map(Some))?;
+        ensure!(status["tier"] == "lsm", "a stock kernel gives the lsm tier, not {}", status["tier"]);
+        ensure!(status["pid"] == agent()?, "another agent answers: {status}");
+        ensure!(fs::exists(PINS).is_ok_and(|there| !there), "an observing agent pins nothing");
+        all(Try::Reached, 5)?.context("an observing agent is in the way of a service")
+    }
+
+    /// Does something to a running agent that cuts off the service, and looks whether the service got through
+    /// meanwhile, whether the next agent holds the same, and whether anything is there twice.
+    fn without_a_gap(&self, disturb: impl FnOnce() -> Result<()>) -> Result<()> {
+        let connections = self.pool.as_ref().context("no pool")?.stats().connections;
+        let (attached, before, members) = (Attached::now()?, agent()?, processes()?);
+        let held = blocked()?;
+        let (start, watch) = (Instant::now(), Watch::begin()?);
+        disturb()?;
+        let status = wait_for("the new agent answers", || {
+            Ok(davy(&["status"]).ok().filter(|status| status["pid"] != before))
+        })?;
+        ensure!(status["pid"] == agent()?, "another agent answers: {status}");
+        wait_for("it holds what the old one held", || Ok((blocked()? == held).then_some(())))?;
+        let tries = watch.end()?;
+        let reached = self.pool.as_ref().context("no pool")?.stats().connections - connections;
+        println!("{} tries in {:.1} s", tries.len(), start.elapsed().as_secs_f64());
+        ensure!(tries.iter().all(|t| *t == Try::Refused), "{}", tally(&tries));
+        ensure!(reached == 0, "the pool took {reached} connections");
+        // A gap hides only where nobody tries.
+        ensure!(tries.len() as f64 >= start.elapsed().as_secs_f64() * 5.0, "only {} tries", tries.len());
+        ensure!(Try::now(POOL) == Try::Reached, "the pool is cut off outside of the scope too");
+        wait_for("nothing is there twice", || {
+            let now = (Attached::now()?, processes()?);
+            ensure!(now == (attached.clone(), members), "{now:?} and before it {attached:?}, {members}");
+            Ok(Some(()))
+        })
+    }
+
+    fn stop_by_systemd(&self) -> Result<()> {
+        let watch = Watch::begin()?;
+        run("systemctl", &["stop", "davy.service"])?;
+        ensure!(unit("ActiveState")? == "inactive", "the unit is {}", unit("ActiveState")?);
+        wait_for("the service tries without an agent", || all(Try::Refused, 20))?;
+        run("systemctl", &["start", "davy.service"])?;
+        wait_for("the agent holds it again", || Ok((blocked()? == serde_json::json!([POOL])).then_some(())))?;
+        let tries = watch.end()?;
+        ensure!(tries.iter().all(|t| *t == Try::Refused), "{}", tally(&tries));
+        ensure!(Try::now(POOL) == Try::Reached, "the pool is cut off outside of the scope too");
+        Ok(())
+    }
+
+    fn order_to_stop(&self) -> Result<()> {
+        davy(&["stop"])?;
+        wait_for("the unit has ended", || Ok((unit("ActiveState")? == "inactive").then_some(())))?;
+        wait_for("the service reaches the pool", || all(Try::Reached, 5))?;
+        ensure!(fs::exists(PINS).is_ok_and(|there| !there), "pins are left");
+        let (_, before) = self.before.as_ref().context("no state from before")?;
+        wait_for("every program is gone", || {
+            let now = Attached::now()?;
+            ensure!(now == *before, "{now:?} and before the package {before:?}");
+            Ok(Some(()))
+        })?;
+        // Longer than the unit waits before it starts an agent again that ended by itself.
+        std::thread::sleep(Duration::from_secs(3));
+        ensure!(unit("ActiveState")? == "inactive", "systemd started it again: {}", unit("ActiveState")?);
+        ensure!(unit("Result")? == "success", "systemd says {}", unit("Result")?);
+        Ok(())
+    }
+
+    /// From an agent that enforces, the hardest moment.
+    fn purge(&mut self) -> Result<()> {
+        run("systemctl", &["start", "davy.service"])?;
+        wait_for("what has time left is cut off again", || all(Try::Refused, 5))?;
+        run("dpkg", &["--purge", "davy"])?;
+        wait_for("the service reaches the pool", || all(Try::Reached, 5))?;
+        ensure!(run("systemctl", &["cat", "davy.service"]).is_err(), "there is still a unit");
+        let running = fs::read_dir("/proc")?
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+        ensure!(running.into_iter().all(|name| name.trim() != "davy"), "a davy still runs");
+        let (files, attached) = self.before.as_ref().context("no state from before")?;
+        let left: Vec<_> = remains::files().difference(files).cloned().collect();
+        ensure!(left.is_empty(), "left behind: {left:?}");
+        wait_for("every program is gone", || {
+            let now = Attached::now()?;
+            ensure!(now == *attached, "{now:?} and before the package {attached:?}");
+            Ok(Some(()))
+        })
+    }
+}
+
+/// What the unit says it takes away is taken away from the running agent too.
+fn hardened() -> Result<()> {
+    let report = run("systemd-analyze", &["security", "--no-pager", "davy.service"])?;
+    let level =
+        report.lines().find(|line| line.contains("Overall exposure level")).context("no overall exposure")?;
+    println!("{}", level.trim());
+    let number = level.split_once("davy.service:").and_then(|(_, rest)| rest.split_whitespace().next());
+    let exposure: f64 = number.context("no number")?.parse()?;
+    ensure!(exposure <= EXPOSURE, "more exposed than {EXPOSURE}:\n{report}");
+    let status = fs::read_to_string(format!("/proc/{}/status", agent()?))?;
+    let field = |name: &str| {
+        let of = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(":")?.trim().to_owned());
+        status.lines().find_map(of).with_context(|| format!("no {name} in\n{status}"))
+    };
+    ensure!(field("NoNewPrivs")? == "1" && field("Seccomp")? == "2", "{status}");
+    let bound = u64::from_str_radix(&field("CapBnd")?, 16)?;
+    let had: Vec<_> = NOT_NEEDED.into_iter().filter(|capability| bound & (1 << capability) != 0).collect();
+    ensure!(had.is_empty(), "it may have the capabilities {had:?}");
+    // What the unit forbids must not be what the workers lock themselves up with.
+    let status = davy(&["status"])?;
+    let workers = status["workers"].as_array().filter(|all| !all.is_empty()).context("no worker runs")?;
+    let confined = |worker: &Value| worker["confinement"]["missing"] == serde_json::json!([]);
+    ensure!(workers.iter().all(confined), "{}", status["workers"]);
+    Ok(())
+}
+
+/// The way of docs/guides/enforce-in-one-service.md, and a miner in the service.
+fn cut_off() -> Result<()> {
+    fs::write("/etc/davy/davy.toml", POLICY)?;
+    run("davy", &["policy", "check", "/etc/davy/davy.toml"])?;
+    run("davy", &["policy", "reload"])?;
+    let service = run("systemctl", &["show", "--value", "--property=MainPID", "victim.service"])?;
+    let miner = Path::new(VICTIM).join("miner");
+    fs::copy(PROGRAM, miner.with_extension("new"))?;
+    fs::rename(miner.with_extension("new"), &miner)?;
+    wait_for("the service is cut off", || {
+        all(Try::Refused, 5)?.with_context(|| format!("{:?}", davy(&["findings"]))).map(Some)
+    })?;
+    fs::remove_file(&miner)?;
+    wait_for("the miner is killed", || Ok(done("kill")?.then_some(())))?;
+    ensure!(done("cut")?, "no cut in the journal: {}", davy(&["actions"])?);
+    ensure!(Try::now(POOL) == Try::Reached, "the pool is cut off outside of the scope too");
+    let same = run("systemctl", &["show", "--value", "--property=MainPID", "victim.service"])?;
+    ensure!(same == service, "the service did not live through it");
+    ensure!(blocked()? == serde_json::json!([POOL]), "the agent does not say what it cut off");
+    ensure!(fs::exists(PINS)?, "what is cut off is not pinned");
+    Ok(())
+}
+
+/// A service that restarts is in another cgroup of the same name. What it may reach until the agent has seen that is in
+/// docs/concepts/limits.md.
+fn restarted_service() -> Result<()> {
+    run("systemctl", &["restart", "victim.service"])?;
+    wait_for("the service is cut off again", || all(Try::Refused, 5))?;
+    ensure!(Try::now(POOL) == Try::Reached, "the pool is cut off outside of the scope too");
+    Ok(())
+}
+
+fn signals_refused() -> Result<()> {
+    let before = agent()?;
+    let pid = Pid::from_raw(before).context("no agent")?;
+    for signal in [Signal::KILL, Signal::TERM, Signal::STOP] {
+        ensure!(kill_process(pid, signal) == Err(rustix::io::Errno::PERM), "{signal:?} is not refused");
+    }
+    let made = fs::create_dir("/sys/fs/cgroup/system.slice/davy.service/below").map_err(|error| error.kind());
+    ensure!(made == Err(std::io::ErrorKind::PermissionDenied), "a cgroup below the agent's: {made:?}");
+    wait_for("the attempt is found", || {
+        let findings = davy(&["findings"])?;
+        let told = |all: &Vec<Value>| all.iter().any(|finding| finding["kind"] == "tampering");
+        Ok(findings.as_array().is_some_and(told).then_some(()))
+    })?;
+    ensure!(agent()? == before, "the agent is another");
+    Ok(())
+}
+
+/// The pid of the agent that systemd runs.
+fn agent() -> Result<i32> {
+    Ok(unit("MainPID")?.parse()?)
+}
+
+/// How many processes the unit has: the agent and its workers.
+fn processes() -> Result<usize> {
+    let members = fs::read_to_string("/sys/fs/cgroup/system.slice/davy.service/cgroup.procs")?;
+    Ok(members.lines().count())
+}
+
+/// The service's tries from one moment to another.
+struct Watch(usize);
+
+impl Watch {
+    fn begin() -> Result<Self> {
+        Ok(Self(Try::read(&record(), 0)?.1))
+    }
+
+    fn end(self) -> Result<Vec<Try>> {
+        Ok(Try::read(&record(), self.0)?.0)
+    }
+}
+
+fn record() -> PathBuf {
+    Path::new(VICTIM).join("tries")
+}
+
+/// Whether the service's next tries all end like this.
+fn all(outcome: Try, number: usize) -> Result<Option<()>> {
+    let watch = Watch::begin()?;
+    std::thread::sleep(Duration::from_millis(30) * u32::try_from(number)?);
+    let tries = watch.end()?;
+    Ok((tries.len() * 2 >= number && tries.iter().all(|t| *t == outcome)).then_some(()))
+}
+
+fn tally(tries: &[Try]) -> String {
+    let of = |outcome| tries.iter().filter(|t| **t == outcome).count();
+    format!(
+        "{} got through, {} refused, {} failed otherwise",
+        of(Try::Reached),
+        of(Try::Refused),
+        of(Try::Failed)
+    )
+}
+
+/// What the agent says is blocked now.
+fn blocked() -> Result<Value> {
+    let top = davy(&["top", "--once"])?;
+    Ok(top["blocked"].clone())
+}
+
+/// Whether the journal has an action of this kind that was done.
+fn done(kind: &str) -> Result<bool> {
+    let actions = davy(&["actions"])?;
+    let is = |action: &Value| action["state"] == "done" && action["action"] == kind;
+    Ok(actions.as_array().is_some_and(|all| all.iter().any(is)))
+}

@@ -1,0 +1,37 @@
+//! The life of the package under systemd, as both sides of the serial line know it.
+
+/// Every step, in the order they run. Each goes on where the one before it ended.
+pub const STEPS: &[&str] = &[
+    "package_installs_and_the_unit_starts",
+    "unit_is_hardened",
+    "pool_is_cut_off_in_one_service",
+    "upgrade_leaves_no_gap",
+    "signals_from_outside_are_refused",
+    "crash_leaves_no_gap",
+    "restarted_service_stays_cut_off",
+    "stop_by_systemd_keeps_what_is_cut_off",
+    "order_to_stop_opens_and_stays_stopped",
+    "purge_leaves_nothing",
+];
+
+/// Where the package lies in the machine, by its version: the first, and the one it is upgraded to.
+pub const PACKAGES: [&str; 2] = ["/opt/first.deb", "/opt/second.deb"];
+
+/// The program that goes through the steps and acts in them, in the machine.
+pub const PROGRAM: &str = "/opt/davy-vm-service";
+
+/// Its unit.
+pub const UNIT: &str = "\
+[Unit]
+Description=Goes through the life of the Davy package
+
+[Service]
+Type=exec
+ExecStart=/opt/davy-vm-service steps
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/console
+
+[Install]
+WantedBy=multi-user.target
+";
