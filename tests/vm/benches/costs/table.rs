@@ -106,7 +106,11 @@ fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let high = *sorted.get(sorted.len() / 2)?;
-    Some(if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[sorted.len() / 2 - 1], high) } else { high })
+    Some(if sorted.len().is_multiple_of(2) {
+        f64::midpoint(sorted[sorted.len() / 2 - 1], high)
+    } else {
+        high
+    })
 }
 
 fn thousands(instructions: f64) -> String {
