@@ -81,9 +81,16 @@ fn try_boot(binary: &Path, emulator: &Emulator, kernel: &Kernel, root: &DebianRo
     // The console is the test's own; nobody logs in there.
     let options =
         "systemd.mask=serial-getty@ttyS0.service systemd.mask=getty.target systemd.show_status=false";
-    let boot =
-        Machine { emulator, kernel: &kernel.image, initramfs: &image, memory: MEMORY, options, limit: LIMIT }
-            .boot()?;
+    let boot = Machine {
+        emulator,
+        kernel: &kernel.image,
+        initramfs: &image,
+        memory: MEMORY,
+        options,
+        clock: Clock::Host,
+        limit: LIMIT,
+    }
+    .boot()?;
     println!("service: Linux {}, {} steps", boot.kernel, boot.outcomes.len());
     for line in &boot.console {
         println!("{line}");
