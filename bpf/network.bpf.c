@@ -32,10 +32,7 @@ struct way {
     u64 packets;
 };
 
-/*
- * TCP flows get one when they are opened or first told, so that a connection that is accepted, carries nothing and is
- * only counted costs no memory. UDP flows begin with a payload. Accepted TCP flows have no process.
- */
+/* Flows get one with their first payload. Accepted TCP flows have no process. */
 struct flow {
     u64 start;
     u32 pid;
@@ -56,6 +53,23 @@ struct {
     __type(key, int);
     __type(value, struct flow);
 } flows SEC(".maps");
+
+/*
+ * TCP flows that carried nothing yet, by the address of their socket: making storage for each would cost a connection
+ * that carries nothing more than all else. Taken out when the socket is closed. When full, flows get storage at once.
+ */
+struct young {
+    u64 start;
+    u32 pid;
+    u32 told;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, u64);
+    __type(value, struct young);
+} young_flows SEC(".maps");
 
 static __always_inline void own(struct flow *flow)
 {
@@ -112,7 +126,7 @@ static __always_inline void read_socket(struct flow_record *record, struct sock 
 static __always_inline void read_key(struct aggregate_key *key, struct sock *sk, struct flow *owner)
 {
     key->udp = 0;
-    if (owner && owner->pid) {
+    if (owner->pid) {
         key->start = owner->start;
         key->owner = owner->pid;
         key->accepted = 0;
@@ -133,7 +147,7 @@ static __always_inline void read_key(struct aggregate_key *key, struct sock *sk,
 /* Accepted flows are bounded by the port they come to. */
 static __always_inline u32 bucket_of(struct flow *owner, u16 port)
 {
-    return owner && owner->pid ? owner->pid : 0x80000000 | port;
+    return owner->pid ? owner->pid : 0x80000000 | port;
 }
 
 static __always_inline bool tell_tcp(struct sock *sk, struct flow *owner, u64 cookie, u64 now)
@@ -147,38 +161,48 @@ static __always_inline bool tell_tcp(struct sock *sk, struct flow *owner, u64 co
     begin_flow(&record->head, RECORD_FLOW_OPEN, now, owner);
     record->cookie = cookie;
     read_socket(record, sk);
-    record->accepted = !owner || !owner->pid;
+    record->accepted = !owner->pid;
     bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     return true;
 }
 
-/* A connection begins in the context of the process that wants it. */
-static __always_inline void tell_connect(struct sock *sk)
+/* Tells of a TCP flow that begins, or remembers it for when it carries something. Without an owner it is accepted. */
+static __always_inline void begin_tcp(struct sock *sk, struct flow *owner)
 {
-    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    u64 now = bpf_ktime_get_boot_ns();
+    u64 place = (u64)sk;
     struct aggregate_key key;
 
-    if (!flow)
+    read_key(&key, sk, owner);
+    if (tell_singly(&key, bucket_of(owner, key.port), now))
+        owner->told = tell_tcp(sk, owner, bpf_get_socket_cookie(sk), now);
+    else if (!owner->pid)
         return;
-    own(flow);
-    u64 now = bpf_ktime_get_boot_ns();
-    read_key(&key, sk, flow);
-    if (tell_singly(&key, flow->pid, now))
-        flow->told = tell_tcp(sk, flow, bpf_get_socket_cookie(sk), now);
+    struct young young = {.start = owner->start, .pid = owner->pid, .told = owner->told};
+    if (!bpf_map_update_elem(&young_flows, &place, &young, BPF_ANY))
+        return;
+    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (flow) {
+        flow->pid = owner->pid;
+        flow->start = owner->start;
+        flow->told = owner->told;
+    }
 }
 
-/* A connection is accepted in anyone's context. */
+/* A connection begins in the context of the process that wants it, and is accepted in anyone's. */
+static __always_inline void tell_connect(struct sock *sk)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct flow owner = {.pid = task->tgid, .start = task->group_leader->start_boottime};
+
+    begin_tcp(sk, &owner);
+}
+
 static __always_inline void tell_accept(struct sock *sk)
 {
-    u64 now = bpf_ktime_get_boot_ns();
-    struct aggregate_key key;
+    struct flow owner = {};
 
-    read_key(&key, sk, 0);
-    if (!tell_singly(&key, bucket_of(0, key.port), now))
-        return;
-    struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (flow)
-        flow->told = tell_tcp(sk, flow, bpf_get_socket_cookie(sk), now);
+    begin_tcp(sk, &owner);
 }
 
 static __always_inline void tell_listen(struct sock *sk)
@@ -205,7 +229,21 @@ static __always_inline void tell_tcp_close(struct sock *sk, int before)
 {
     struct flow *flow = bpf_sk_storage_get(&flows, sk, 0, 0);
     struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+    struct flow owner = {};
+    u64 place = (u64)sk;
+    struct young *young = bpf_map_lookup_elem(&young_flows, &place);
 
+    if (young) {
+        owner.start = young->start;
+        owner.pid = young->pid;
+        owner.told = young->told;
+        bpf_map_delete_elem(&young_flows, &place);
+    }
+    if (flow) {
+        owner.start = flow->start;
+        owner.pid = flow->pid;
+        owner.told = flow->told;
+    }
     if (!tcp)
         return;
     struct volume volume = {
@@ -218,19 +256,25 @@ static __always_inline void tell_tcp_close(struct sock *sk, int before)
     if (volume.received_bytes && (before == STATE_FIN_WAIT2 || before == STATE_TIME_WAIT ||
                                   before == STATE_CLOSE_WAIT || before == STATE_LAST_ACK || before == STATE_CLOSING))
         volume.received_bytes--;
-    u64 now = bpf_ktime_get_boot_ns();
-    if (!flow || !flow->told) {
+    u64 now = 0;
+    if (!owner.told) {
         struct aggregate_key key;
 
-        read_key(&key, sk, flow);
+        read_key(&key, sk, &owner);
+        if (!(volume.sent_packets | volume.received_packets)) {
+            count_flow(&key, &volume);
+            return;
+        }
+        now = bpf_ktime_get_boot_ns();
         /* What carried something is told even at its end; packets are not seen where there is no cgroup v2. */
-        if (!(volume.sent_packets | volume.received_packets) ||
-            !admit_process(bucket_of(flow, key.port), BUCKET_FLOW, now, PER_SECOND(5000), 10000) ||
-            !tell_tcp(sk, flow, bpf_get_socket_cookie(sk), now)) {
-            count_flow(&key, &volume, now);
+        if (!admit_process(bucket_of(&owner, key.port), BUCKET_FLOW, now, PER_SECOND(5000), 10000) ||
+            !tell_tcp(sk, &owner, bpf_get_socket_cookie(sk), now)) {
+            count_flow(&key, &volume);
             return;
         }
     }
+    if (!now)
+        now = bpf_ktime_get_boot_ns();
     struct flow_close_record *record = bpf_ringbuf_reserve(&bulk_lane, sizeof(*record), 0);
     if (!record) {
         count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
@@ -398,7 +442,7 @@ static __always_inline bool follow_peer(struct packet *packet, struct flow *flow
 
 /*
  * A TCP flow that was not told when it began is told before its first payload is. Without an owner it is one that was
- * accepted: those that are opened have theirs from the start.
+ * accepted: those that are opened are among the young ones or have their own.
  */
 static __always_inline void tell_late(struct __sk_buff *skb, struct bpf_sock *sk, struct flow *flow, u64 cookie,
                                       u64 now)
@@ -409,6 +453,19 @@ static __always_inline void tell_late(struct __sk_buff *skb, struct bpf_sock *sk
         return;
     if (admit_process(bucket_of(flow, whole->__sk_common.skc_num), BUCKET_FLOW, now, PER_SECOND(5000), 10000))
         flow->told = tell_tcp(whole, flow, cookie, now);
+}
+
+/* A flow's first payload: whose it is and whether it was told goes into its storage. */
+static __always_inline void grow_up(struct bpf_sock *sk, struct flow *flow)
+{
+    u64 place = (u64)sk;
+    struct young *young = bpf_map_lookup_elem(&young_flows, &place);
+
+    if (!young)
+        return;
+    flow->start = young->start;
+    flow->pid = young->pid;
+    flow->told = young->told;
 }
 
 static __always_inline int on_packet(struct __sk_buff *skb, bool received)
@@ -444,6 +501,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool received)
             way->skip--;
             return ALLOW;
         }
+        if (!flow->ways[0].begun && !flow->ways[1].begun && !flow->told)
+            grow_up(sk, flow);
         if (!way->begun) {
             way->begun = 1;
             way->first = way->next = packet.sequence;
@@ -567,14 +626,13 @@ int on_release(struct bpf_sock *sk)
         .sent_packets = flow->ways[0].packets,
         .received_packets = flow->ways[1].packets,
     };
-    u64 now = bpf_ktime_get_boot_ns();
     if (!flow->told) {
         struct aggregate_key key;
 
         if (!volume.sent_packets)
             return ALLOW;
         udp_key(&key, flow);
-        count_flow(&key, &volume, now);
+        count_flow(&key, &volume);
         return ALLOW;
     }
     flow->told = 0;
@@ -583,7 +641,7 @@ int on_release(struct bpf_sock *sk)
         count_loss(RECORD_FLOW_CLOSE, LOSS_FULL);
         return ALLOW;
     }
-    begin_flow(&record->head, RECORD_FLOW_CLOSE, now, flow);
+    begin_flow(&record->head, RECORD_FLOW_CLOSE, bpf_ktime_get_boot_ns(), flow);
     record->cookie = bpf_get_socket_cookie(sk);
     record->volume = volume;
     bpf_ringbuf_submit(record, WAKE_IF_IDLE);

@@ -171,7 +171,7 @@ struct aggregate_key {
     u8 accepted;
 };
 
-/* Counts only grow. Times in nanoseconds of the boot-time clock. */
+/* Counts only grow. `touched` is when a flow last began. Times in nanoseconds of the boot-time clock. */
 struct aggregate {
     u64 arrival;
     u64 touched;

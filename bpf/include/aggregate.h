@@ -21,14 +21,15 @@ struct {
     __type(value, struct aggregate);
 } aggregates SEC(".maps");
 
+/* The entry of a key, made if there is none. The clock is read for a new one only, when the caller did not. */
 static __always_inline struct aggregate *aggregate_of(struct aggregate_key *key, u64 now)
 {
     struct aggregate *known = bpf_map_lookup_elem(&aggregates, key);
 
-    if (known) {
-        known->touched = now;
+    if (known)
         return known;
-    }
+    if (!now)
+        now = bpf_ktime_get_boot_ns();
     struct aggregate fresh = {.touched = now};
     bpf_map_update_elem(&aggregates, key, &fresh, BPF_NOEXIST);
     return bpf_map_lookup_elem(&aggregates, key);
@@ -39,15 +40,17 @@ static __always_inline bool tell_singly(struct aggregate_key *key, u32 bucket, u
 {
     struct aggregate *known = aggregate_of(key, now);
 
+    if (known)
+        known->touched = now;
     if (known && !admit(&known->arrival, now, PER_SECOND(SINGLES_PER_SECOND), SINGLE_BURST))
         return false;
     return admit_process(bucket, BUCKET_FLOW, now, PER_SECOND(5000), 10000);
 }
 
 /* Counts a flow that ended without having been told. */
-static __always_inline void count_flow(struct aggregate_key *key, struct volume *volume, u64 now)
+static __always_inline void count_flow(struct aggregate_key *key, struct volume *volume)
 {
-    struct aggregate *known = aggregate_of(key, now);
+    struct aggregate *known = aggregate_of(key, 0);
 
     if (!known) {
         count_loss(RECORD_FLOW_OPEN, LOSS_THROTTLED);

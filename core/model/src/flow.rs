@@ -78,8 +78,8 @@ pub struct FlowClose {
 }
 
 /// Flows that ended without being told one by one: a process opened many to one destination, or many were accepted at
-/// one port, and these carried nothing, or over UDP no more than a question and an answer. The event's time is the latest
-/// of them; each event counts what ended since the one before.
+/// one port, and these carried nothing, or over UDP no more than a question and an answer. The event's time is when
+/// the latest of them began; each event counts what ended since the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowAggregate {
     /// TCP or UDP.
