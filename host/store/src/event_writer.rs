@@ -32,8 +32,11 @@ use crate::{
 
 /// Events of one transaction.
 const BATCH: usize = 4_096;
-/// How long a few events wait for more before they are written.
-const LINGER: Duration = Duration::from_millis(200);
+/// How long a few events wait for more before they are written: each transaction has its price, on a quiet host too.
+const LINGER: Duration = Duration::from_millis(500);
+/// How often the size is looked at, and after how many events anyway: about a megabyte.
+const CHECK: Duration = Duration::from_secs(10);
+const CHECK_EVENTS: u64 = 8_192;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -64,6 +67,8 @@ pub(crate) struct EventWriter {
     retry: Duration,
     due: Option<Instant>,
     checked: Option<Instant>,
+    /// Events written since then.
+    unchecked: u64,
 }
 
 impl EventWriter {
@@ -89,6 +94,7 @@ impl EventWriter {
             retry: FIRST_RETRY,
             due: None,
             checked: None,
+            unchecked: 0,
         }
     }
 
@@ -196,9 +202,11 @@ impl EventWriter {
             self.append(day, run).await?;
             self.waiting.drain(..run);
             self.queued.fetch_sub(run, Ordering::Relaxed);
+            self.unchecked += run as u64;
         }
-        if self.checked.is_none_or(|checked| checked.elapsed() > Duration::from_secs(1)) {
+        if self.unchecked >= CHECK_EVENTS || self.checked.is_none_or(|checked| checked.elapsed() > CHECK) {
             self.checked = Some(Instant::now());
+            self.unchecked = 0;
             self.keep_bounds(None, false).await?;
         }
         Ok(())
