@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use davy_model::{Event, EventKind, Finding, FindingId, Incident, IncidentId, ProcessKey};
 use davy_store::Store;
+use tokio::sync::Notify;
 
 use crate::shared::lock;
 
 /// The most findings and incidents that wait; beyond it the oldest number goes, counted by the log.
 const MAX_WAITING: usize = 10_000;
 
-/// How often what waits is written.
+/// How long what waits gathers before it is written.
 const PERIOD: Duration = Duration::from_millis(300);
 
 /// The engine's side of the keeper.
@@ -24,6 +25,8 @@ const PERIOD: Duration = Duration::from_millis(300);
 pub(crate) struct Keeper {
     store: Store,
     waiting: Arc<Mutex<Waiting>>,
+    /// Told when something waits, so that nothing wakes while nothing does.
+    some: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -34,7 +37,7 @@ struct Waiting {
 
 impl Keeper {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, waiting: Arc::default() }
+        Self { store, waiting: Arc::default(), some: Arc::default() }
     }
 
     /// Hands over what is worth recording of these events.
@@ -53,6 +56,7 @@ impl Keeper {
             waiting.findings.pop_first();
             tracing::error!("a finding is lost: the store has not taken any for too long");
         }
+        self.some.notify_one();
     }
 
     /// Hands over the newest text of an incident.
@@ -63,11 +67,13 @@ impl Keeper {
             waiting.incidents.pop_first();
             tracing::error!("an incident is lost: the store has not taken any for too long");
         }
+        self.some.notify_one();
     }
 
     /// Writes what waits, for ever.
     pub(crate) async fn keep(self) {
         loop {
+            self.some.notified().await;
             tokio::time::sleep(PERIOD).await;
             self.flush().await;
         }
@@ -80,12 +86,14 @@ impl Keeper {
             if let Err(e) = self.store.put_finding(&finding).await {
                 tracing::warn!("finding {} could not be written yet: {e}", id.0);
                 lock(&self.waiting).findings.entry(id).or_insert(finding);
+                self.some.notify_one();
             }
         }
         for (id, incident) in incidents {
             if let Err(e) = self.store.put_incident(&incident).await {
                 tracing::warn!("incident {} could not be written yet: {e}", id.0);
                 lock(&self.waiting).incidents.entry(id).or_insert(incident);
+                self.some.notify_one();
             }
         }
     }
