@@ -15,6 +15,7 @@ pub(crate) struct Watch {
     pub(crate) sensors: Sensors,
     incoming: Receiver<Event>,
     captures: Receiver<Vec<Capture>>,
+    captured: RefCell<Vec<Capture>>,
     seen: RefCell<Vec<Event>>,
 }
 
@@ -38,27 +39,32 @@ impl Watch {
         if let Some(fault) = sensors.faults().first() {
             bail!("a class of sensors did not start: {fault}");
         }
-        Ok(Self { sensors, incoming, captures, seen: RefCell::default() })
+        Ok(Self { sensors, incoming, captures, captured: RefCell::default(), seen: RefCell::default() })
     }
 
     /// Waits until what was captured of a flow holds a text.
     pub(crate) fn expect_bytes(&self, wanted: FlowKey, way: Direction, text: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let mut whole = Vec::new();
-        while !String::from_utf8_lossy(&whole).contains(text) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(batch) = self.captures.recv_timeout(left) else {
-                bail!("{text:?} was not captured of the flow; {} bytes were", whole.len());
-            };
-            for capture in batch {
-                if let Captured::Flow { flow, direction, bytes, .. } = capture.content
-                    && (flow, direction) == (wanted, way)
-                {
-                    whole.extend(bytes);
-                }
+        let mut captured = self.captured.borrow_mut();
+        loop {
+            let whole: Vec<u8> = captured
+                .iter()
+                .filter_map(|capture| match &capture.content {
+                    Captured::Flow { flow, direction, bytes, .. } if (*flow, *direction) == (wanted, way) => {
+                        Some(bytes.as_slice())
+                    }
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+                .concat();
+            if String::from_utf8_lossy(&whole).contains(text) {
+                return Ok(());
+            }
+            match self.captures.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(batch) => captured.extend(batch),
+                Err(_) => bail!("{text:?} was not captured of the flow; {} bytes were", whole.len()),
             }
         }
-        Ok(())
     }
 
     /// Waits for an event of `pid` that `wanted` takes.
