@@ -1,8 +1,8 @@
 //! What Davy costs a host: everyday loads with and without it, its own use at rest, and how many process events it
 //! takes in without loss.
 //!
-//! Only ratios within one run are reported. A machine's speed drifts, so each round measures first nothing and then
-//! Davy, and rounds follow each other (A B A B); the ratio is taken within the round.
+//! Only ratios within one run are reported. A machine's speed drifts, so nothing and Davy take turns at going first
+//! (A B, B A), and the ratio is taken within the round.
 
 mod agent;
 mod flood;
@@ -86,10 +86,16 @@ fn rounds<T>(workshop: &Workshop, rounds: u32, start: impl Fn() -> Result<T>) ->
     let mut ratios = vec![Vec::new(); LOADS.len()];
     // The first round warms caches and is not counted.
     for round in 0..=rounds {
-        let alone = LOADS.iter().map(|load| (load.run)(workshop)).collect::<Result<Vec<_>>>()?;
-        let running = start()?;
-        let with = LOADS.iter().map(|load| (load.run)(workshop)).collect::<Result<Vec<_>>>()?;
-        drop(running);
+        let run = || LOADS.iter().map(|load| (load.run)(workshop)).collect::<Result<Vec<_>>>();
+        let watched = || start().and_then(|_running| run());
+        // Turns are taken, so that a machine that slows down or speeds up favours neither.
+        let (alone, with) = if round % 2 == 0 {
+            let alone = run()?;
+            (alone, watched()?)
+        } else {
+            let with = watched()?;
+            (run()?, with)
+        };
         if round > 0 {
             for (load, (alone, with)) in alone.iter().zip(&with).enumerate() {
                 ratios[load].push(with.as_secs_f64() / alone.as_secs_f64());
