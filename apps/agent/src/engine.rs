@@ -150,6 +150,10 @@ impl Engine {
                     for input in inputs.try_iter().take(BATCH) {
                         go_on &= self.take(input);
                     }
+                    if !go_on {
+                        // What still waits for its writer is judged as it is, rather than forgotten.
+                        self.release(0);
+                    }
                     self.hand_over();
                     if !go_on {
                         return;
