@@ -47,9 +47,9 @@ impl Aggregates {
         }
         for key in stale {
             // Between the look and now another flow may have ended.
-            if let Ok(Some(last)) = table.lookup_and_delete(key.as_bytes())
-                && let Ok(last) = Aggregate::read_from_bytes(&last)
-            {
+            // What could not be taken out keeps its memory here too, or all of it would be told again.
+            let Ok(taken) = table.lookup_and_delete(key.as_bytes()) else { continue };
+            if let Some(last) = taken.and_then(|last| Aggregate::read_from_bytes(&last).ok()) {
                 tell(&mut self.told, &key, last, decoder, out);
             }
             self.told.remove(key.as_bytes());
