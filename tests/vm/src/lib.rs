@@ -27,12 +27,26 @@ pub use kernel::{Kernel, Series};
 pub use machine::{Boot, Clock, Machine};
 pub use userland::Userland;
 
+use std::fs::{self, File};
 use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 
 /// Where kernels and images are kept between runs: `vm` in the workspace's target folder.
 #[must_use]
 pub fn store() -> PathBuf {
     target().join("vm")
+}
+
+/// Waits until no other run packs its machines into the files in [`store`], and keeps others out while it is held.
+///
+/// # Errors
+/// When the folder or the lock in it cannot be made.
+pub fn turn() -> Result<File> {
+    let (store, lock) = (store(), store().join("lock"));
+    let locked =
+        fs::create_dir_all(&store).and_then(|()| File::create(lock)).and_then(|f| f.lock().map(|()| f));
+    locked.with_context(|| format!("{} cannot be locked", store.display()))
 }
 
 /// The release binary to take into the machine, when one has been built: `DAVY_BIN`, or `target/release/davy`.

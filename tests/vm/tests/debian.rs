@@ -1,14 +1,13 @@
 //! Every case of the guest on every kernel, as one test result each.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use davy_test_vm::report::Outcome;
-use davy_test_vm::{Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, cases, davy, store};
+use davy_test_vm::{Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, cases, davy, store, turn};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// All cases of one kernel, with an emulated CPU on a busy machine.
@@ -40,13 +39,9 @@ fn main() -> ExitCode {
             }));
         }
     }
-    // Another run of this program would pack its machines into the same files.
-    let turn = fs::create_dir_all(store()).and_then(|()| File::create(store().join("lock")));
-    if !arguments.list
-        && let Err(error) =
-            turn.as_ref().map_err(ToString::to_string).and_then(|lock| lock.lock().map_err(|e| e.to_string()))
-    {
-        eprintln!("{} cannot be locked: {error}", store().display());
+    let turn = (!arguments.list).then(turn).transpose();
+    if let Err(error) = &turn {
+        eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
     libtest_mimic::run(&arguments, trials).exit_code()

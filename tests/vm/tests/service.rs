@@ -1,6 +1,6 @@
 //! The package's life under systemd, each step as one test result.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use davy_test_vm::report::Outcome;
 use davy_test_vm::service_life::{PACKAGES, PROGRAM, STEPS, UNIT};
-use davy_test_vm::{Boot, Clock, DebianRoot, Emulator, Kernel, Machine, Series, davy, pack, store};
+use davy_test_vm::{Boot, Clock, DebianRoot, Emulator, Kernel, Machine, Series, davy, pack, store, turn};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// The boot and all steps, with an emulated CPU on a busy machine.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// In MiB: the root, twice while it is unpacked, and what runs in it.
 const MEMORY: u32 = 1024;
@@ -30,13 +30,9 @@ enum Unbooted {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    // Another run would pack its machine into the same files.
-    let turn = fs::create_dir_all(store()).and_then(|()| File::create(store().join("lock")));
-    if !arguments.list
-        && let Err(error) =
-            turn.as_ref().map_err(ToString::to_string).and_then(|lock| lock.lock().map_err(|e| e.to_string()))
-    {
-        eprintln!("{} cannot be locked: {error}", store().display());
+    let turn = (!arguments.list).then(turn).transpose();
+    if let Err(error) = &turn {
+        eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
     let once: Arc<OnceLock<Result<Boot, Unbooted>>> = Arc::default();
