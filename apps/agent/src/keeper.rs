@@ -79,23 +79,36 @@ impl Keeper {
         }
     }
 
-    /// Writes what waits now. What the store refuses waits on.
+    /// Writes what waits now. What the store refuses waits on, and so does what was not reached when this is given up in the
+    /// middle: nothing goes before the store has it.
     pub(crate) async fn flush(&self) {
-        let Waiting { findings, incidents } = std::mem::take(&mut *lock(&self.waiting));
-        for (id, finding) in findings {
+        let ids: Vec<_> = lock(&self.waiting).findings.keys().copied().collect();
+        for id in ids {
+            let Some(finding) = lock(&self.waiting).findings.get(&id).cloned() else { continue };
             if let Err(e) = self.store.put_finding(&finding).await {
                 tracing::warn!("finding {} could not be written yet: {e}", id.0);
-                lock(&self.waiting).findings.entry(id).or_insert(finding);
                 self.some.notify_one();
+            } else {
+                written(&mut lock(&self.waiting).findings, &id, &finding);
             }
         }
-        for (id, incident) in incidents {
+        let ids: Vec<_> = lock(&self.waiting).incidents.keys().copied().collect();
+        for id in ids {
+            let Some(incident) = lock(&self.waiting).incidents.get(&id).cloned() else { continue };
             if let Err(e) = self.store.put_incident(&incident).await {
                 tracing::warn!("incident {} could not be written yet: {e}", id.0);
-                lock(&self.waiting).incidents.entry(id).or_insert(incident);
                 self.some.notify_one();
+            } else {
+                written(&mut lock(&self.waiting).incidents, &id, &incident);
             }
         }
+    }
+}
+
+/// What was written waits no longer, unless there is newer text of it by now.
+fn written<K: Ord, V: PartialEq>(waiting: &mut BTreeMap<K, V>, id: &K, text: &V) {
+    if waiting.get(id) == Some(text) {
+        waiting.remove(id);
     }
 }
 
@@ -125,6 +138,25 @@ mod tests {
     use davy_model::{Exit, ProcessInfo, Timestamp};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_flush_that_is_given_up_in_the_middle_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), davy_store::Limits::default()).await.unwrap();
+        let keeper = Keeper::new(store.clone());
+        for id in 1..=50 {
+            let finding = serde_json::json!({
+                "id": id, "kind": "mining", "first": 1, "time": 1, "severity": "low", "confidence": 0.5,
+                "subject": null, "processes": [], "summary": "x", "evidence": [], "techniques": []
+            });
+            keeper.finding(serde_json::from_value(finding).unwrap());
+        }
+        // As a signal ends the agent while the keeper writes.
+        assert!(tokio::time::timeout(Duration::ZERO, keeper.flush()).await.is_err());
+        keeper.flush().await;
+        assert_eq!(store.findings(None, 100).await.unwrap().len(), 50);
+        assert!(lock(&keeper.waiting).findings.is_empty());
+    }
 
     #[test]
     fn a_birth_is_recorded_unless_the_program_that_follows_names_the_parent() {
