@@ -1,30 +1,13 @@
 //! What the readers make of the real thing, of anything near it, and of anything at all.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod wire;
+
 use davy_inspect::stratum::listen;
 use davy_inspect::{Bounds, Inspector, frames, server_name, unwrap};
 use davy_model::{Captured, Direction, FlowKey, Said};
 use proptest::prelude::*;
-
-const LOGIN: &str = r#"{"id":1,"jsonrpc":"2.0","method":"login","params":{"login":"48edf","pass":"x","agent":"XMRig/6.21","algo":["rx/0","cn/2"]}}
-"#;
-const JOB: &str = r#"{"id":1,"jsonrpc":"2.0","error":null,"result":{"id":"9","job":{"blob":"1010","job_id":"7","target":"b88d0600","algo":"rx/0","height":1,"seed_hash":"ab"},"status":"OK"}}
-"#;
-
-fn frame(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    let mut bytes = vec![0x81];
-    let bit = if mask.is_some() { 0x80 } else { 0 };
-    if payload.len() < 126 {
-        bytes.push(bit | payload.len() as u8);
-    } else {
-        bytes.push(bit | 126);
-        bytes.extend((payload.len() as u16).to_be_bytes());
-    }
-    bytes.extend(mask.into_iter().flatten());
-    let mask = mask.unwrap_or_default();
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(b, k)| b ^ k));
-    bytes
-}
+use wire::{JOB, LOGIN, frame};
 
 /// A ClientHello of TLS 1.2 with one name in it (RFC 8446, 4.1.2; RFC 6066, 3).
 fn client_hello(name: &str) -> Vec<u8> {
