@@ -11,9 +11,11 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 DENY_VERSION := 0.20.2
 DENY := target/tools/bin/cargo-deny
+FUZZ_VERSION := 0.13.2
+FUZZ := target/tools/bin/cargo-fuzz
 DAVY := target/release/davy
 
-.PHONY: help run build test lint tidy deny fmt bench deb clean ready ready-test
+.PHONY: help run build test lint tidy deny fmt fuzz bench deb clean ready ready-test
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -57,6 +59,13 @@ deny: $(DENY) ## licences, sources and advisories of every dependency
 # A debug build: the tool runs for seconds, its optimised build for minutes.
 $(DENY):
 	cargo install --quiet --locked --debug --version $(DENY_VERSION) --root target/tools cargo-deny
+	@touch $@
+
+fuzz: ready-test $(FUZZ) ## every reader of hostile bytes under a fuzzer, a minute each
+	@tests/fuzz.sh
+
+$(FUZZ):
+	cargo install --quiet --locked --debug --version $(FUZZ_VERSION) --root target/tools cargo-fuzz
 	@touch $@
 
 bench: build ## ratios with and without Davy and, in virtual machines, its peers; the full exam
