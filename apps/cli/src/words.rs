@@ -58,6 +58,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Persistence => "persistence",
         FindingKind::Campaign => "campaign",
         FindingKind::Tampering => "tampering",
+        FindingKind::Unproven => "unproven",
     }
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::Persistence => "persistence",
         Signal::Preparation => "preparation",
         Signal::CommandLine => "command line",
+        Signal::Canary => "canary",
     }
 }
 

@@ -278,6 +278,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Persistence => signal == Signal::Persistence,
         FindingKind::Campaign => matches!(signal, Signal::Campaign | Signal::Preparation),
         FindingKind::Tampering => signal == Signal::Campaign,
+        FindingKind::Unproven => signal == Signal::Canary,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

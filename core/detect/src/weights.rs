@@ -56,7 +56,8 @@ impl Class {
             Signal::ComputeShape | Signal::Gpu => Class::Computation,
             Signal::Stratum | Signal::PoolShape | Signal::PoolList => Class::Network,
             Signal::Masquerade | Signal::OddParent | Signal::Fileless => Class::Disguise,
-            Signal::Campaign | Signal::Persistence | Signal::Preparation => Class::Campaign,
+            // The agent's own; it says nothing of any process, so the detector never weighs it.
+            Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => Class::Campaign,
             Signal::CommandLine => Class::Words,
         }
     }
@@ -72,7 +73,7 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         Signal::PoolShape => (300.0, 300.0),
         Signal::Stratum | Signal::PoolList => (1800.0, 1800.0),
         Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::CommandLine => (86_400.0, 3600.0),
-        Signal::Campaign | Signal::Persistence | Signal::Preparation => (3600.0, 3600.0),
+        Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => (3600.0, 3600.0),
     }
 }
 

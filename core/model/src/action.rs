@@ -111,3 +111,11 @@ pub struct ActionRecord {
     /// What undo needs, as the responder wrote it (JSON); empty when there is nothing.
     pub undo: String,
 }
+
+impl ActionRecord {
+    /// Whether it was done to a process of Davy's own, to see whether it is done: everything else is done for a finding.
+    #[must_use]
+    pub const fn is_canary(&self) -> bool {
+        self.finding.is_none() && self.incident.is_none()
+    }
+}

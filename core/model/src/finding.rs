@@ -41,6 +41,8 @@ pub enum Signal {
     Preparation,
     /// Words of its own command line or environment that only miners use.
     CommandLine,
+    /// What became of a process of Davy's own that Davy acted on, to see whether its acts do what they say.
+    Canary,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -82,6 +84,8 @@ pub enum FindingKind {
     Campaign,
     /// Someone reached for Davy itself.
     Tampering,
+    /// What Davy enforces is not enforced: its own canary was not stopped.
+    Unproven,
 }
 
 /// How bad a finding is.

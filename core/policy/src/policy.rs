@@ -184,7 +184,8 @@ impl Default for Failsafe {
 /// Drills by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drill {
-    /// How often the agent drills itself; `None` means only when asked.
+    /// How often the agent repeats its canary acts; `None` means that it makes them at start only, and when a policy
+    /// begins to enforce.
     pub every: Option<Duration>,
 }
 
@@ -277,7 +278,7 @@ impl Policy {
             FindingKind::Fileless => "fileless",
             FindingKind::Persistence => "persistence",
             FindingKind::Campaign => "campaign",
-            FindingKind::Tampering => "tampering",
+            FindingKind::Tampering | FindingKind::Unproven => "tampering",
         }
     }
 
@@ -290,7 +291,7 @@ impl Policy {
             FindingKind::Fileless => self.fileless.mode,
             FindingKind::Persistence => self.persistence.mode,
             FindingKind::Campaign => self.campaign.mode,
-            FindingKind::Tampering => self.tampering.mode,
+            FindingKind::Tampering | FindingKind::Unproven => self.tampering.mode,
         }
     }
 }

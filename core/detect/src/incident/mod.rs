@@ -101,6 +101,7 @@ impl IncidentCase {
                 FindingKind::Mining if f.severity >= Severity::Critical => (0, "mining"),
                 FindingKind::Mining => (1, "mining suspected"),
                 FindingKind::Tampering => (2, "reach for Davy"),
+                FindingKind::Unproven => (2, "not enforced"),
                 FindingKind::PoolContact => (3, "contact with a pool"),
                 FindingKind::Fileless => (4, "code without a file"),
                 FindingKind::Campaign => (5, "acts of an intrusion"),
