@@ -9,15 +9,17 @@ use std::time::Duration;
 use davy_model::{ActionRecord, ActionState, IncidentId, Tier};
 use davy_policy::ActionKind;
 use davy_store::{EventFilter, Store};
-use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Query, Reply};
+use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use crate::arbiter::Order;
+use crate::canary::Poke;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
 use crate::engine::Live;
 use crate::inspection;
 use crate::protections::{self, Notes};
+use crate::reload::reload;
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 
 /// How long an answer of the engine or the arbiter is waited for. A kill has its own, shorter deadline.
@@ -39,6 +41,7 @@ pub(crate) struct Desk {
     pub(crate) live: Live,
     pub(crate) stop: Arc<Notify>,
     pub(crate) facts: davy_proc::HostFacts,
+    pub(crate) canary: Poke,
     /// The worker that reads captures, where the sensors give any.
     pub(crate) worker: Option<inspection::Standing>,
     /// What could not be opened at start.
@@ -125,10 +128,16 @@ impl Answer for Desk {
             }
             Command::Arm => {
                 lock(&self.shared.standing).arm();
+                self.canary.now();
                 Ok("armed: the policy holds again".to_owned())
             }
             Command::Rehearse { cgroup, seconds } => self.rehearse(&cgroup, seconds),
-            Command::Reload => lock(&self.shared.rulebook).reload(clock::now()),
+            Command::Reload => reload(&self.shared, &self.canary),
+            Command::Drilled(tally) => {
+                let proof = Proof { time: clock::now(), tally: tally.bounded() };
+                *lock(&self.shared.last_drill) = Some(proof);
+                Ok("noted for `davy status`".to_owned())
+            }
             Command::Stop => {
                 self.stop.notify_one();
                 Ok("stopping: what enforces is taken away".to_owned())
@@ -247,6 +256,8 @@ impl Desk {
             flows: counters.flows.load(Ordering::Relaxed),
             workers: self.worker.iter().map(|worker| lock(worker).clone()).collect(),
             dashboard: None,
+            last_canary: lock(&self.shared.last_canary).clone(),
+            last_drill: lock(&self.shared.last_drill).clone(),
         }
     }
 }

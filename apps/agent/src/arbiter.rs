@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::block::{KernelBlock, Reach};
 use crate::clock;
-use crate::deed::{fingerprint, in_order, outcome_words, record, settle, timed};
+use crate::deed::{self, fingerprint, in_order, outcome_words, record, said, settle, timed};
 use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
 
@@ -47,6 +47,8 @@ pub(crate) enum Order {
     Act(IncidentId, Vec<ActionKind>, oneshot::Sender<Result<String, String>>),
     /// An administrator wants these actions undone.
     Undo(Vec<ActionRecord>, oneshot::Sender<Result<String, String>>),
+    /// The agent's own canary is to be acted on, whatever the policy says; a cut is for this cgroup alone.
+    Prove(Action, Option<String>, oneshot::Sender<ActionRecord>),
     /// Time to go; what is timed is left to the kernel and the next agent.
     Stop,
 }
@@ -100,6 +102,10 @@ impl Arbiter {
     pub(crate) fn take_over(&mut self, journal: Vec<ActionRecord>) {
         self.block.set_reach(reach(&lock(&self.shared.rulebook).policy()));
         for mut record in journal {
+            if record.is_canary() {
+                self.release(record);
+                continue;
+            }
             if record.state == ActionState::Undone {
                 self.leave_alone(&record.action);
                 continue;
@@ -131,6 +137,11 @@ impl Arbiter {
                 }
                 Ok(Order::Undo(records, reply)) => {
                     let _ = reply.send(self.undo(records));
+                }
+                Ok(Order::Prove(action, cgroup, reply)) => {
+                    // Of a canary without a cgroup nothing is cut; what comes here all the same is cut for nobody.
+                    self.block.set_reach(Reach::Cgroups(cgroup.into_iter().collect()));
+                    let _ = reply.send(self.carry_out(deed::canary(action)));
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -179,18 +190,17 @@ impl Arbiter {
                 );
                 return;
             }
-            self.carry_out(&case, action, &decision.why);
+            self.carry_out(intended(&case, action, &decision.why));
         }
     }
 
     /// Writes down, does, writes down.
-    fn carry_out(&mut self, case: &Case, action: Action, why: &str) -> ActionRecord {
-        let mut record = record(case.incident, case.finding.id, action, ActionState::Intended, why);
+    fn carry_out(&mut self, mut record: ActionRecord) -> ActionRecord {
         let prepared = match self.responder.prepare(&record.action) {
             Ok(prepared) => prepared,
             Err(refusal) => {
                 record.state = ActionState::Refused;
-                record.note = refusal.to_string();
+                record.note = said(&record, refusal.to_string());
                 self.write(&mut record);
                 return record;
             }
@@ -225,7 +235,7 @@ impl Arbiter {
             for proposal in in_order(&case.proposals, actions) {
                 let action = timed(proposal.action.clone(), &policy);
                 if seen.insert(fingerprint(&action)) {
-                    let record = self.carry_out(case, action, "by order of an administrator");
+                    let record = self.carry_out(intended(case, action, "by order of an administrator"));
                     done |= record.state == ActionState::Done;
                     lines.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
                 }
@@ -257,18 +267,32 @@ impl Arbiter {
             failed |= outcome.state != ActionState::Undone;
             if outcome.state == ActionState::Undone {
                 undone += 1;
-                self.leave_alone(&record.action);
+                if !record.is_canary() {
+                    self.leave_alone(&record.action);
+                }
             }
             record.changed = clock::now();
             record.state =
                 if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
-            record.note.clone_from(&outcome.note);
+            record.note = said(&record, outcome.note);
             record.undoable &= record.state != ActionState::Undone;
             lines.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
             self.timed.retain(|t| t.id != record.id);
             self.change(&record);
         }
         if failed || undone == 0 { Err(lines.join("\n")) } else { Ok(lines.join("\n")) }
+    }
+
+    /// Lets go of the canary of an agent that died. It ends by itself then, because nobody asks it any more.
+    fn release(&self, mut record: ActionRecord) {
+        if matches!(record.state, ActionState::Intended | ActionState::Done) {
+            let outcome = self.responder.undo(&record);
+            record.note = said(&record, outcome.note);
+            record.changed = clock::now();
+            record.state = ActionState::Undone;
+            record.undoable = false;
+            self.change(&record);
+        }
     }
 
     /// Remembers what was undone. A destination is left out: another miner may dial it tomorrow.
@@ -293,7 +317,12 @@ impl Arbiter {
             self.change(&record);
         }
         self.block.follow();
-        *lock(&self.shared.blocked) = self.block.list();
+        // A canary's port is nobody's destination.
+        let own =
+            self.timed.iter().filter(|r| r.is_canary()).map(|r| fingerprint(&r.action)).collect::<Vec<_>>();
+        let mut blocked = self.block.list();
+        blocked.retain(|place| !own.contains(&format!("cut {place}")));
+        *lock(&self.shared.blocked) = blocked;
     }
 
     /// What the policy wants to know of a process. The program's content is read only when the policy names any, because
@@ -344,6 +373,10 @@ impl Arbiter {
         }
         self.intake.must(Input::Acted(Box::new(record.clone())));
     }
+}
+
+fn intended(case: &Case, action: Action, why: &str) -> ActionRecord {
+    record(case.incident, case.finding.id, action, ActionState::Intended, why)
 }
 
 /// Whose flows the policy lets cut.

@@ -29,11 +29,28 @@ pub(crate) fn record(
     }
 }
 
+/// A new line of the journal about the agent's own canary.
+pub(crate) fn canary(action: Action) -> ActionRecord {
+    let mut record = record(None, FindingId(0), action, ActionState::Intended, "");
+    record.finding = None;
+    record.note = said(&record, String::new());
+    record
+}
+
+/// What the journal says of an action: it tells people apart what was done to a canary.
+pub(crate) fn said(record: &ActionRecord, note: String) -> String {
+    match (record.is_canary(), note.is_empty()) {
+        (false, _) => note,
+        (true, true) => "Davy's own canary".to_owned(),
+        (true, false) => format!("Davy's own canary: {note}"),
+    }
+}
+
 /// Writes into a line of the journal what became of the action.
 pub(crate) fn settle(record: &mut ActionRecord, outcome: Outcome) {
     record.changed = clock::now();
     record.state = outcome.state;
-    record.note = outcome.note;
+    record.note = said(record, outcome.note);
     record.undoable = outcome.undoable;
     record.undo = outcome.undo;
 }

@@ -12,9 +12,10 @@ use davy_model::{
     Proposal,
 };
 use davy_store::Store;
-use davy_wire::{BusyTree, Reply, TopView, TreeFlow};
+use davy_wire::{BusyTree, Proof, Reply, TopView, TreeFlow};
 use tokio::sync::broadcast;
 
+use crate::alarm::Alarm;
 use crate::arbiter::{Case, Order};
 use crate::clock;
 use crate::eyes::{Every, Eyes};
@@ -83,6 +84,8 @@ pub(crate) struct Engine {
     /// Which incident a finding belongs to, as last concluded.
     pub(crate) incident_of: BTreeMap<FindingId, IncidentId>,
     pub(crate) users: davy_proc::Users,
+    /// What is told of the agent's own canaries.
+    pub(crate) alarm: Alarm,
 }
 
 /// When the engine does what.
@@ -176,6 +179,7 @@ impl Engine {
             Input::Ask(Ask::Top(reply)) => drop(reply.send(self.top())),
             Input::Ask(Ask::Process(pid, reply)) => drop(reply.send(self.process(pid))),
             Input::Acted(record) => self.detector.record_action(&record),
+            Input::Proven(proof) => self.hear(&proof),
             Input::Stop => return false,
         }
         true
@@ -316,6 +320,18 @@ impl Engine {
             let who = processes.get(&refused.process).map_or("a process", |p| p.comm.as_str()).to_owned();
             let finding = own::finding(self.store.new_finding_id(), refused, &who);
             tracing::error!("{}", finding.summary);
+            self.publish_finding(finding, Vec::new());
+        }
+    }
+
+    /// Makes an incident of a canary that was not stopped.
+    fn hear(&mut self, proof: &Proof) {
+        let store = &self.store;
+        let new = || (store.new_finding_id(), store.new_incident_id());
+        let Some(incident) = self.alarm.hear(proof, new) else { return };
+        let findings = incident.findings.clone();
+        self.publish_incident(incident);
+        for finding in findings {
             self.publish_finding(finding, Vec::new());
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Guards and the detector propose; only the [arbiter] acts, and it is the one place that may.
 
+mod alarm;
 mod answer;
 mod arbiter;
 mod banner;
 mod block;
+mod canary;
 mod clock;
 mod control;
 mod deed;
@@ -17,13 +19,16 @@ mod keeper;
 mod lists;
 mod own;
 mod paths;
+mod probing;
 mod protections;
 mod recent;
+mod reload;
 mod rulebook;
 mod run;
 mod service;
 mod shared;
 mod standing;
+mod stops;
 
 pub use paths::Paths;
 pub use run::{AgentOptions, Ending, run};

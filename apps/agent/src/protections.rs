@@ -87,6 +87,11 @@ const PROTECTIONS: &[Protection] = &[
     },
 ];
 
+/// The sections of a policy that enforce, in its scope or everywhere.
+pub(crate) fn enforcing(policy: &Policy) -> impl Iterator<Item = &'static str> {
+    PROTECTIONS.iter().filter(|p| policy.mode_of(p.kind) == Mode::Enforce).map(|p| p.name)
+}
+
 /// All protections as they stand.
 pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<ProtectionStatus> {
     let works = |c: &Capability| probes.iter().any(|p| p.capability == *c && p.works);
@@ -158,6 +163,14 @@ mod tests {
         assert_eq!(mining.proven, None);
         let tampering = all.iter().find(|p| p.name == "tampering").unwrap();
         assert_eq!((tampering.tier, tampering.mode), (None, Mode::Off));
+    }
+
+    #[test]
+    fn only_what_is_to_enforce_enforces() {
+        let policy = |text| Policy::parse("p.toml", text).unwrap();
+        assert_eq!(enforcing(&Policy::default()).count(), 0);
+        let scoped = policy("[scope]\ncgroups = [\"/a\"]\n[mining]\nmode = \"enforce\"\n");
+        assert_eq!(enforcing(&scoped).collect::<Vec<_>>(), ["mining"]);
     }
 
     #[test]

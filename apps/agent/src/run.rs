@@ -13,13 +13,14 @@ use davy_model::{ActionState, Capability, Probe};
 use davy_policy::Policy;
 use davy_respond::{Responder, ResponderConfig};
 use davy_store::{Limits, Store};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::alarm::Alarm;
 use crate::answer::Desk;
 use crate::arbiter::{Arbiter, Order};
 use crate::banner;
 use crate::block::{KernelBlock, Shareable};
+use crate::canary::Prover;
 use crate::clock;
 use crate::control::Sockets;
 use crate::engine::{Engine, Live, Rhythm};
@@ -27,9 +28,11 @@ use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
+use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
 use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
+use crate::stops::Stops;
 use crate::{Paths, inspection, own, protections, service};
 
 /// How many orders may wait for the arbiter.
@@ -108,6 +111,8 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         blocked: Mutex::default(),
         recent: Recent::default(),
         running: Mutex::default(),
+        last_canary: Mutex::default(),
+        last_drill: Mutex::default(),
     });
     let (inputs, waiting) = sync_channel(QUEUE);
     let intake = Intake::new(inputs, Arc::clone(&shared));
@@ -165,6 +170,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         held: std::collections::VecDeque::new(),
         incident_of: std::collections::BTreeMap::new(),
         users: davy_proc::Users::new(),
+        alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };
     let mut arbiter = Arbiter::new(
         Arc::clone(&shared),
@@ -187,6 +193,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
             arbiter.run(&ordered);
         })?,
         inspector,
+        prover: Prover::start(Arc::clone(&shared), orders.clone(), intake.clone())?,
         intake: intake.clone(),
         orders: orders.clone(),
     };
@@ -198,6 +205,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         intake,
         arbiter: orders,
         live,
+        canary: threads.prover.poke(),
         stop: Arc::clone(&stop),
         facts,
         worker,
@@ -207,9 +215,10 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     if options.foreground_banner {
         banner::print(paths, &protections::all(&policy, &probes, &notes), &probes);
     }
+    let canary = threads.prover.poke();
     let mut ending = Ending::Signal;
     tokio::select! {
-        () = stops.wait(&shared) => {}
+        () = stops.wait(&shared, &canary) => {}
         () = stop.notified() => ending = Ending::Ordered,
         () = sockets.serve(desk) => {}
         () = keeper.clone().keep() => {}
@@ -244,13 +253,15 @@ struct Threads {
     engine: JoinHandle<()>,
     arbiter: JoinHandle<()>,
     inspector: Option<JoinHandle<()>>,
+    prover: Prover,
     intake: Intake,
     orders: SyncSender<Order>,
 }
 
 impl Threads {
-    /// Ends the arbiter first, so that nothing acts any more, and then the engine, which lets go of the sensors.
+    /// Ends the arbiter first, and before it who waits for it, so that nothing acts any more, and then the engine, which lets go of the sensors.
     fn stop(self) {
+        self.prover.stop();
         let _ = self.orders.send(Order::Stop);
         // The arbiter may be telling the engine what it did, so the engine runs until the arbiter is gone.
         if self.arbiter.join().is_err() {
@@ -267,38 +278,6 @@ impl Threads {
     }
 }
 
-/// The signals that end the agent or have it read its policy again.
-struct Stops {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Stops {
-    /// Listens from the very start, so that a Ctrl-C during a slow start is not lost.
-    fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn wait(&mut self, shared: &Shared) {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return,
-                _ = self.terminate.recv() => return,
-                _ = self.hang_up.recv() => match lock(&shared.rulebook).reload(clock::now()) {
-                    Ok(sentence) => tracing::info!("{sentence}"),
-                    Err(faults) => tracing::error!("the new policy is refused, the running one stays:\n{faults}"),
-                },
-            }
-        }
-    }
-}
-
 /// Keeps the store within its bounds, for ever.
 async fn maintain(store: &Store) {
     loop {
@@ -310,61 +289,6 @@ async fn maintain(store: &Store) {
             tracing::warn!("the store could not be looked after: {e}");
         }
     }
-}
-
-/// Performs the probes' canary acts again and again, for ever: what worked at start may have been taken away since.
-async fn prove(shared: &Arc<Shared>, context: &davy_kernel::ProbeContext) {
-    loop {
-        let policy = lock(&shared.rulebook).policy();
-        let Some(every) = policy.drill.every else {
-            tokio::time::sleep(MAINTAIN).await;
-            continue;
-        };
-        tokio::time::sleep(every).await;
-        let again = context.clone();
-        let Ok(mut probes) = tokio::task::spawn_blocking(move || probe(&again)).await else { continue };
-        let mut current = lock(&shared.probes);
-        // The file watcher is not probed apart: that it runs is its proof, and it was opened once.
-        probes.extend(current.iter().filter(|p| p.capability == Capability::Fanotify).cloned());
-        let before = std::mem::replace(&mut *current, probes.clone());
-        drop(current);
-        for lost in probes
-            .iter()
-            .filter(|p| !p.works && before.iter().any(|b| b.capability == p.capability && b.works))
-        {
-            tracing::error!("{:?} worked before and does not now: {}", lost.capability, lost.reason);
-        }
-    }
-}
-
-/// What the kernel room and the process room can do here.
-fn probe(context: &davy_kernel::ProbeContext) -> Vec<Probe> {
-    let mut probes = davy_kernel::probe(context);
-    let mut add = |capability, works: bool, yes: &str, no: String| {
-        if !probes.iter().any(|p: &Probe| p.capability == capability) {
-            probes.push(Probe { capability, works, reason: if works { yes.to_owned() } else { no } });
-        }
-    };
-    let root = rustix::process::geteuid().is_root();
-    add(Capability::Root, root, "running as root", "not running as root: start it with sudo".to_owned());
-    let sockets = davy_proc::sockets::probe_list();
-    let refused = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    add(Capability::SockDiag, sockets.is_ok(), "sockets are listed", refused);
-    probes
-}
-
-fn works(probes: &[Probe], capability: Capability) -> bool {
-    probes.iter().any(|p| p.capability == capability && p.works)
-}
-
-fn file_systems(eyes: &Eyes) -> Probe {
-    let works = eyes.sees_file_systems();
-    let reason = if works {
-        "file systems are marked"
-    } else {
-        "file systems cannot be marked; that needs CAP_SYS_ADMIN"
-    };
-    Probe { capability: Capability::Fanotify, works, reason: reason.to_owned() }
 }
 
 /// Where enforcement is kept when the agent goes, so that a restart or an upgrade leaves no gap: only for a service, and

@@ -5,7 +5,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use davy_model::{ActionRecord, Event, Probe, ProcessInfo, Timestamp};
-use davy_wire::TopView;
+use davy_wire::{Proof, TopView};
 use tokio::sync::oneshot;
 
 use crate::recent::Recent;
@@ -25,6 +25,8 @@ pub(crate) enum Input {
     Ask(Ask),
     /// The arbiter did something, or wrote down that it would have.
     Acted(Box<ActionRecord>),
+    /// What came of the agent's own canary.
+    Proven(Proof),
     /// Time to go.
     Stop,
 }
@@ -78,6 +80,10 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent,
     /// Incidents that still run.
     pub(crate) running: Mutex<Vec<davy_model::IncidentId>>,
+    /// The last time that the agent proved its own enforcement.
+    pub(crate) last_canary: Mutex<Option<Proof>>,
+    /// The last drill that it was told of.
+    pub(crate) last_drill: Mutex<Option<Proof>>,
 }
 
 /// Locks a mutex whose holder may have panicked: the values here are replaced whole, so they are never half written.

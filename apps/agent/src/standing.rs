@@ -36,6 +36,12 @@ impl Standing {
         }
     }
 
+    /// Whether a protection only observes now, whatever the policy says.
+    pub(crate) fn holds_back(&mut self, protection: &str, now: Timestamp) -> bool {
+        self.expire(now);
+        self.disarmed_until.is_some() || self.fallen_back.contains_key(protection)
+    }
+
     /// Counts one enforced act and says whether it was one too many within a minute, so that the protection now
     /// only observes. Acts inside a rehearsal are ordered and do not count.
     pub(crate) fn acted(&mut self, protection: &str, limit: Limit, now: Timestamp) -> bool {
@@ -129,6 +135,7 @@ mod tests {
         let later = NOW.plus_secs(6.0);
         assert!(standing.circumstances("mining", "/", later).fallen_back.is_some());
         assert!(standing.circumstances("fileless", "/", later).fallen_back.is_none());
+        assert!(standing.holds_back("mining", later) && !standing.holds_back("fileless", later));
         assert_eq!(standing.fallen_back(NOW.plus_secs(599.0)).len(), 1);
         assert_eq!(standing.fallen_back(NOW.plus_secs(604.0)).len(), 0);
         assert!((0..4).any(|_| standing.acted("mining", LIMIT, NOW)));
@@ -146,6 +153,8 @@ mod tests {
     fn break_glass_and_rehearsals_end_by_themselves() {
         let mut standing = Standing::default();
         assert!(standing.rehearse("/drill", NOW.plus_secs(60.0), NOW));
+        standing.disarm(NOW.plus_secs(10.0));
+        assert!(standing.holds_back("mining", NOW) && !standing.holds_back("mining", NOW.plus_secs(10.0)));
         standing.disarm(NOW.plus_secs(10.0));
         assert!(standing.circumstances("mining", "/drill/a", NOW).disarmed_until.is_some());
         let later = NOW.plus_secs(10.0);

@@ -47,7 +47,7 @@ pub(crate) fn table(records: &[ActionRecord], answering: &Answering) -> Table {
         let cause = match (record.incident, record.finding) {
             (Some(incident), _) => incident.0.to_string(),
             (None, Some(finding)) => format!("f{}", finding.0),
-            (None, None) => "-".to_owned(),
+            (None, None) => "canary".to_owned(),
         };
         table.row(vec![
             Line::in_role(Role::Strong, format!("a{}", record.id.0)),

@@ -20,6 +20,7 @@ mod findings;
 mod incidents;
 mod page;
 mod policy;
+mod proof;
 mod shell;
 mod status;
 mod story;

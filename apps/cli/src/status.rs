@@ -1,7 +1,7 @@
 //! `davy status`: one sentence, the protections, what is lost, and what is missing.
 
 use davy_model::{Mode, Probe, ProtectionStatus, Tier};
-use davy_wire::{AgentStatus, Query, Reply, WorkerStatus};
+use davy_wire::{AgentStatus, Query, Reply, Tally, WorkerStatus};
 
 use crate::answer::Answering;
 use crate::client::{Client, unexpected};
@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::page::{Line, Page, Role};
 use crate::table::{Column, Table};
-use crate::{amount, document, words};
+use crate::{amount, document, proof, words};
 
 /// Asks for the state and shows it.
 pub(crate) fn run(client: &Client, answering: &Answering) -> Result<(), Failure> {
@@ -82,15 +82,31 @@ fn verdict(status: &AgentStatus, clock: &Clock) -> Line {
     }
     let rest = rest.iter().map(|r| format!(", {r}")).collect::<String>();
     let s = if all == 1 { "protection" } else { "protections" };
-    if enforcing > 0 {
+    if let Some(proof) = proof::broken(status).filter(|_| enforcing > 0) {
+        let Tally { held, of, .. } = proof.tally;
+        let verb = if enforcing == 1 { "is" } else { "are" };
+        Line::in_role(Role::Alarm, "NOT PROVEN.").and(
+            Role::Strong,
+            format!(
+                " Davy's own canary was not stopped at {}: {held} of {of} held. {enforcing} of {all} {s} {verb} to \
+                 enforce{rest}.",
+                clock.moment(proof.time)
+            ),
+        )
+    } else if enforcing > 0 {
         let verb = if enforcing == 1 { "enforces" } else { "enforce" };
-        Line::in_role(Role::Good, "Protected.")
-            .and(Role::Strong, format!(" {enforcing} of {all} {s} {verb}{rest}."))
+        Line::in_role(Role::Good, "Protected.").and(
+            Role::Strong,
+            format!(" {enforcing} of {all} {s} {verb}{rest}.{}", proof::sentences(status, clock)),
+        )
     } else if observing > 0 {
         let verb = if observing == 1 { "observes" } else { "observe" };
         Line::in_role(Role::Warning, "Watching.").and(
             Role::Strong,
-            format!(" {observing} of {all} {s} {verb}{rest}; Davy tells and does not act."),
+            format!(
+                " {observing} of {all} {s} {verb}{rest}; Davy tells and does not act.{}",
+                proof::sentences(status, clock)
+            ),
         )
     } else {
         Line::in_role(Role::Alarm, "NOT PROTECTED.")
@@ -102,6 +118,7 @@ fn verdict(status: &AgentStatus, clock: &Clock) -> Line {
 fn alarms(status: &AgentStatus) -> Vec<String> {
     let mut alarms: Vec<String> =
         status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")).collect();
+    alarms.extend(proof::alarms(status));
     for p in &status.protections {
         if p.proven == Some(false) && p.mode != Mode::Off {
             alarms.push(format!("{} is loaded but not proven: its last canary act went unnoticed", p.name));

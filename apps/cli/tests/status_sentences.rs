@@ -6,7 +6,7 @@ mod canned;
 mod fake_agent;
 
 use davy_model::{Mode, Timestamp};
-use davy_wire::{AgentStatus, DropCount, Reply};
+use davy_wire::{AgentStatus, DropCount, Proof, Reply, Tally};
 use fake_agent::FakeAgent;
 
 fn said(change: impl Fn(&mut AgentStatus)) -> String {
@@ -24,12 +24,16 @@ fn first(out: &str) -> &str {
 
 #[test]
 fn says_how_many_enforce() {
-    assert_eq!(first(&said(|_| {})), "Protected. 1 of 4 protections enforces, 2 observe, 1 is off.");
+    let out = said(|s| (s.last_canary, s.last_drill) = (None, None));
+    assert_eq!(first(&out), "Protected. 1 of 4 protections enforces, 2 observe, 1 is off.");
 }
 
 #[test]
 fn does_not_claim_protection_that_only_watches() {
-    let out = said(|s| s.protections[0].mode = Mode::Observe);
+    let out = said(|s| {
+        s.protections[0].mode = Mode::Observe;
+        (s.last_canary, s.last_drill) = (None, None);
+    });
     assert_eq!(first(&out), "Watching. 3 of 4 protections observe, 1 is off; Davy tells and does not act.");
 }
 
@@ -93,4 +97,49 @@ fn says_what_went_wrong_under_the_sentence() {
     ] {
         assert!(out.replace("!  ", "! ").contains(alarm), "{alarm}\n{out}");
     }
+}
+
+#[test]
+fn says_what_the_last_canary_and_the_last_drill_came_to() {
+    let out = said(|s| {
+        s.last_canary = Some(proof(5, &[]));
+        s.last_drill = Some(proof(13, &[]));
+    });
+    let said = out.lines().take(2).collect::<Vec<_>>().join(" ");
+    assert!(said.contains("1 is off. Last canary 2026-02-03 03:12:41: 5 of 5 held. Last drill"), "{out}");
+    assert!(said.contains(": 13 of 13 held."), "{out}");
+}
+
+#[test]
+fn says_loudly_that_a_canary_was_not_stopped() {
+    let broken = |s: &mut AgentStatus| {
+        s.last_canary = Some(proof(3, &["freeze: it runs on", "kill: it runs on"]));
+    };
+    let out = said(broken);
+    assert!(
+        first(&out).starts_with(
+            "NOT PROVEN. Davy's own canary was not stopped at 2026-02-03 03:12:41: 3 of 5 held."
+        ),
+        "{out}"
+    );
+    let out = out.replace("!  ", "! ");
+    assert!(out.contains("! The last canary was not stopped: freeze: it runs on"), "{out}");
+    assert!(
+        out.contains("! The last canary was not stopped: kill: it runs on") && !out.contains("Protected.")
+    );
+    let out = said(|s| s.last_canary = Some(proof(0, &[])));
+    assert!(first(&out).starts_with("NOT PROVEN."), "nothing tried is nothing proven\n{out}");
+    let out = said(|s| {
+        broken(s);
+        s.protections[0].mode = Mode::Observe;
+    });
+    assert!(first(&out).starts_with("Watching."), "it does not claim that anything is to be stopped\n{out}");
+    let out = said(|s| s.last_drill = Some(proof(12, &["respond/cut"])));
+    assert!(out.replace("!  ", "! ").contains("! The last drill failed: respond/cut"), "{out}");
+}
+
+fn proof(held: u32, failed: &[&str]) -> Proof {
+    let of = held + u32::try_from(failed.len()).unwrap();
+    let failed = failed.iter().map(|f| (*f).to_owned()).collect();
+    Proof { time: canned::BEGAN, tally: Tally { held, of, failed } }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use davy_model::{ActionId, ActionRecord, Finding, Incident, IncidentId, Timestamp};
-use davy_wire::{AgentStatus, Command, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
+use davy_wire::{
+    AgentStatus, Command, DrillResult, MAX_LINE, Query, Reply, Request, RequestBody, Tally, VERSION,
+};
 
 /// How long the agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,6 +83,11 @@ impl Agent {
     /// Freezes what an incident is about.
     pub(crate) fn freeze(&self, id: IncidentId) -> anyhow::Result<String> {
         self.command(Command::Act { id, actions: vec!["freeze".to_owned()] })
+    }
+
+    /// Tells the agent what came of the drills.
+    pub(crate) fn drilled(&self, results: &[DrillResult]) -> anyhow::Result<String> {
+        self.command(Command::Drilled(Tally::of(results)))
     }
 
     /// Whether commands can be given at all.

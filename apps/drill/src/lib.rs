@@ -9,6 +9,7 @@
 mod actor;
 mod acts;
 mod agent;
+mod canary;
 mod drill;
 mod link;
 mod namespace;
@@ -22,5 +23,6 @@ mod stage;
 mod watch;
 
 pub use acts::{ACT_LIMIT, act};
+pub use canary::Canary;
 pub use drill::{Drill, list};
 pub use runner::{DrillOptions, DrillProgress, run};

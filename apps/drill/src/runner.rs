@@ -92,6 +92,8 @@ pub fn run(
             );
         }
     }
+    // An older agent does not know what to do with it; the results stand all the same.
+    let _ = agent.drilled(&results);
     Ok(results)
 }
 

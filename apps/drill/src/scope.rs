@@ -32,10 +32,15 @@ impl Scope {
 
     /// Removes what a drill left that was ended before it could clean up: cgroups named after a pid that is no more.
     pub(crate) fn sweep(prefix: &str) {
+        Self::sweep_if(|name| is_orphan(name, prefix));
+    }
+
+    /// Removes the cgroups right below the mount whose names are like this, with everything in them.
+    pub(crate) fn sweep_if(is_orphan: impl Fn(&str) -> bool) {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let Some((mount, _)) = cgroup2_mount(&mountinfo) else { return };
         for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
-            if is_orphan(&entry.file_name().to_string_lossy(), prefix) {
+            if is_orphan(&entry.file_name().to_string_lossy()) {
                 drop(Self { directory: entry.path(), path: String::new() });
             }
         }

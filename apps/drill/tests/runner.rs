@@ -7,7 +7,7 @@ mod fake;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use davy_drill::{DrillOptions, DrillProgress};
+use davy_drill::{Canary, DrillOptions, DrillProgress};
 use davy_model::{Capability, Mode};
 use davy_wire::{DrillOutcome, DrillResult};
 use fake::{Fake, Manners};
@@ -46,6 +46,8 @@ fn main() {
         ("ctrl_c_cleans_up", ctrl_c),
         ("what_a_killed_drill_left_is_swept", killed),
         ("cut_that_does_not_cut_fails", cut_liar),
+        ("a_canary_stands_still_runs_on_and_ends", canary),
+        ("what_a_killed_canary_s_agent_left_is_swept", canary_left),
     ];
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
@@ -79,6 +81,7 @@ fn drill(fake: &Fake, name: &str, seconds: u64) -> DrillResult {
     ));
     assert_eq!(results.len(), 1);
     println!("{:?}", results[0]);
+    assert_eq!(fake.told(), Some(davy_wire::Tally::of(&results)), "the agent is told");
     results[0].clone()
 }
 
@@ -277,4 +280,49 @@ fn cut_liar() {
         assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
         assert!(result.evidence.contains("could still be reached"), "{result:?}");
     }
+}
+
+fn canary() {
+    if !can_stop() {
+        return;
+    }
+    let mut canary = Canary::start(&std::env::current_exe().unwrap()).unwrap();
+    let cgroup = fake::cgroup2().unwrap().join(canary.cgroup().unwrap().trim_start_matches('/'));
+    assert_eq!(std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap(), format!("{}\n", canary.pid()));
+    assert!(canary.answers(None).unwrap());
+    std::fs::write(cgroup.join("cgroup.freeze"), "1").unwrap();
+    assert!(!canary.answers(Some(Duration::from_millis(300))).unwrap(), "it stands still");
+    std::fs::write(cgroup.join("cgroup.freeze"), "0").unwrap();
+    assert!(canary.answers(None).unwrap(), "it runs on");
+    let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = open.local_addr().unwrap();
+    assert_eq!(canary.connect(address).unwrap(), "connected");
+    drop(open);
+    assert!(canary.connect(address).unwrap().starts_with("refused "));
+    std::fs::write(cgroup.join("cgroup.kill"), "1").unwrap();
+    assert!(canary.ends() && canary.answers(None).is_err());
+    drop(canary);
+    assert!(!cgroup.exists());
+    // One that stands still goes with its value too.
+    let canary = Canary::start(&std::env::current_exe().unwrap()).unwrap();
+    let pid = canary.pid();
+    let cgroup = fake::cgroup2().unwrap().join(canary.cgroup().unwrap().trim_start_matches('/'));
+    std::fs::write(cgroup.join("cgroup.freeze"), "1").unwrap();
+    drop(canary);
+    assert!(!cgroup.exists() && !fake::is_alive(pid));
+}
+
+fn canary_left() {
+    if !can_stop() {
+        return;
+    }
+    // As an agent left it that had this pid before and was killed while its canary stood still.
+    let cgroup = fake::cgroup2().unwrap().join(format!("davy-canary-{}-1-1", std::process::id()));
+    std::fs::create_dir(&cgroup).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    std::fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+    std::fs::write(cgroup.join("cgroup.freeze"), "1").unwrap();
+    Canary::sweep();
+    assert!(!child.wait().unwrap().success());
+    assert!(!cgroup.exists());
 }

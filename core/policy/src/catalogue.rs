@@ -224,8 +224,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     ),
     table(
         "drill",
-        "Proof by the clock: the sensors' canary acts, repeated.",
-        &[key("every", Kind::Duration { min: 600, max: 365 * DAY, off: true }, "How often, or \"off\".")],
+        "Proof by the clock: the canary acts of the sensors and of what enforces, repeated.",
+        &[key(
+            "every",
+            Kind::Duration { min: 600, max: 365 * DAY, off: true },
+            "How often, or \"off\": only at start, and when a policy begins to enforce.",
+        )],
     ),
     tables(
         "test",

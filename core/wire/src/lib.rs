@@ -10,6 +10,6 @@ pub mod worker;
 
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
 pub use status::{
-    AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, PolicySummary, StoreStatus, TopView,
-    TreeFlow, WorkerStatus,
+    AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, PolicySummary, Proof, StoreStatus, Tally,
+    TopView, TreeFlow, WorkerStatus,
 };

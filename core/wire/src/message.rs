@@ -3,7 +3,7 @@ use davy_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentStatus, TopView};
+use crate::{AgentStatus, Tally, TopView};
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
 pub const VERSION: u32 = 1;
@@ -126,6 +126,8 @@ pub enum Command {
         /// For how many seconds; zero ends it now.
         seconds: u32,
     },
+    /// What came of a drill, for `davy status`; longer lists and texts than an agent keeps are cut.
+    Drilled(Tally),
     /// Read the policy again.
     Reload,
     /// Stop the agent and take its enforcement away.

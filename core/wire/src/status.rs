@@ -50,6 +50,79 @@ pub struct AgentStatus {
     pub workers: Vec<WorkerStatus>,
     /// Where the dashboard listens.
     pub dashboard: Option<String>,
+    /// The last time that the agent proved its own enforcement.
+    #[serde(default)]
+    pub last_canary: Option<Proof>,
+    /// The last `davy drill` that this agent was told of.
+    #[serde(default)]
+    pub last_drill: Option<Proof>,
+}
+
+/// What came of the last drill or canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// When it was over.
+    pub time: Timestamp,
+    /// What came of it.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// How many of several trials held.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many held.
+    pub held: u32,
+    /// How many there were.
+    pub of: u32,
+    /// Those that failed, in plain words.
+    pub failed: Vec<String>,
+}
+
+impl Tally {
+    /// The most failures that are named, and the most bytes of one.
+    const MAX_FAILED: usize = 64;
+    const MAX_WORDS: usize = 256;
+
+    /// What drills came to. One that this host cannot play, or whose protection is off, is none of them.
+    #[must_use]
+    pub fn of(results: &[DrillResult]) -> Self {
+        let mut tally = Self::default();
+        for result in results {
+            match result.outcome {
+                DrillOutcome::Held => tally.count(&result.name, Ok(())),
+                DrillOutcome::Failed => tally.count(&result.name, Err(String::new())),
+                DrillOutcome::Unsupported | DrillOutcome::Off => {}
+            }
+        }
+        tally.bounded()
+    }
+
+    /// Counts one more trial, and why it failed if it did.
+    pub fn count(&mut self, name: &str, outcome: Result<(), String>) {
+        self.of += 1;
+        match outcome {
+            Ok(()) => self.held += 1,
+            Err(why) if why.is_empty() => self.failed.push(name.to_owned()),
+            Err(why) => self.failed.push(format!("{name}: {why}")),
+        }
+    }
+
+    /// Whether there were any, and all of them held.
+    #[must_use]
+    pub const fn all_held(&self) -> bool {
+        self.of > 0 && self.held == self.of
+    }
+
+    /// The same, no larger than an agent keeps.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.failed.truncate(Self::MAX_FAILED);
+        for words in &mut self.failed {
+            words.truncate(words.floor_char_boundary(Self::MAX_WORDS));
+        }
+        self
+    }
 }
 
 /// A worker process.
@@ -201,5 +274,49 @@ impl AgentStatus {
     #[must_use]
     pub fn mode_of(&self, name: &str) -> Option<Mode> {
         self.protections.iter().find(|p| p.name == name).map(|p| p.mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drill(name: &str, outcome: DrillOutcome) -> DrillResult {
+        DrillResult {
+            name: name.to_owned(),
+            phase: "runtime".to_owned(),
+            technique: "T1496".to_owned(),
+            expected: String::new(),
+            outcome,
+            tier: None,
+            detect_ms: None,
+            stop_ms: None,
+            evidence: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_was_tried_counts() {
+        let results = [
+            drill("a/held", DrillOutcome::Held),
+            drill("a/failed", DrillOutcome::Failed),
+            drill("a/unsupported", DrillOutcome::Unsupported),
+            drill("a/off", DrillOutcome::Off),
+        ];
+        let tally = Tally::of(&results);
+        assert_eq!(
+            (tally.held, tally.of, tally.failed.as_slice()),
+            (1, 2, ["a/failed".to_owned()].as_slice())
+        );
+        assert!(!tally.all_held() && Tally::of(&results[..1]).all_held());
+        assert!(!Tally::of(&results[2..]).all_held(), "nothing tried is nothing proven");
+    }
+
+    #[test]
+    fn what_a_client_says_is_kept_within_bounds() {
+        let failed = vec!["ä".repeat(500); 1000];
+        let tally = Tally { held: 1, of: 1001, failed }.bounded();
+        assert_eq!(tally.failed.len(), Tally::MAX_FAILED);
+        assert!(tally.failed.iter().all(|words| words.len() <= Tally::MAX_WORDS && words.starts_with('ä')));
     }
 }

@@ -388,6 +388,14 @@ pub fn status() -> AgentStatus {
             ..WorkerStatus::default()
         }],
         dashboard: None,
+        last_canary: Some(Proof {
+            time: BEGAN.plus_secs(-600.0),
+            tally: Tally { held: 5, of: 5, failed: vec![] },
+        }),
+        last_drill: Some(Proof {
+            time: BEGAN.plus_secs(-90_000.0),
+            tally: Tally { held: 13, of: 13, failed: vec![] },
+        }),
     }
 }
 

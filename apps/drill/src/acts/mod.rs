@@ -6,6 +6,7 @@
 pub(crate) use enter::NOBODY;
 pub(crate) use pool::resolver_beside;
 
+mod canary;
 mod compute;
 mod enter;
 mod lines;
@@ -36,9 +37,12 @@ pub(crate) const MAX_THREADS: usize = 2;
 /// An act that there is not, arguments that make no sense, or an act that cannot be played here. The reason is told
 /// on standard output too, for the runner.
 pub fn act(name: &str, args: &[String]) -> anyhow::Result<()> {
-    // A change of user clears it, so every step of an act sets it again.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("tie the act to its parent")?;
+    // A change of user clears it, so every step of an act sets it again. The canary is left behind on purpose, and ends
+    // when what it reads from does.
+    if name != "canary-sits" {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context("tie the act to its parent")?;
+    }
     let until = Instant::now() + ACT_LIMIT;
     std::thread::Builder::new().name("davy-drill-end".to_owned()).spawn(move || {
         std::thread::sleep(ACT_LIMIT + Duration::from_millis(500));
@@ -56,6 +60,8 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("enter", [cgroup, network, program, argv0, act @ ..]) => {
             enter::enter(cgroup, network, program, argv0, act)
         }
+        ("canary", [cgroup]) => canary::leave(cgroup),
+        ("canary-sits", []) => canary::sit(),
         ("compute", [threads]) => compute::run(threads.parse()?, until),
         ("renamed", [comm]) => compute::renamed(comm, until),
         ("memfd", []) => nameless::memfd(),

@@ -15,7 +15,7 @@ use davy_model::{
     Severity, Signal, Tier, Timestamp,
 };
 use davy_wire::{
-    AgentStatus, Command, ErrorCode, PolicySummary, Query, Reply, Request, RequestBody, StoreStatus,
+    AgentStatus, Command, ErrorCode, PolicySummary, Query, Reply, Request, RequestBody, StoreStatus, Tally,
 };
 use rustix::process::{Pid, kill_process};
 
@@ -39,6 +39,7 @@ pub(crate) struct Manners {
 /// A running fake.
 pub(crate) struct Fake {
     folder: tempfile::TempDir,
+    told: Arc<Mutex<Option<Tally>>>,
 }
 
 struct State {
@@ -46,13 +47,17 @@ struct State {
     attic: PathBuf,
     rehearsed: Option<String>,
     journal: Vec<ActionRecord>,
+    told: Arc<Mutex<Option<Tally>>>,
 }
 
 impl Fake {
     pub(crate) fn start(manners: Manners) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let attic = folder.path().join("attic");
-        let state = Arc::new(Mutex::new(State { manners, attic, rehearsed: None, journal: Vec::new() }));
+        let told = Arc::default();
+        let journal = Vec::new();
+        let state =
+            Arc::new(Mutex::new(State { manners, attic, rehearsed: None, journal, told: Arc::clone(&told) }));
         for name in ["read.sock", "control.sock"] {
             let listener = UnixListener::bind(folder.path().join(name)).unwrap();
             let state = Arc::clone(&state);
@@ -63,11 +68,16 @@ impl Fake {
                 }
             });
         }
-        Self { folder }
+        Self { folder, told }
     }
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What it was last told of a drill.
+    pub(crate) fn told(&self) -> Option<Tally> {
+        self.told.lock().unwrap().clone()
     }
 }
 
@@ -123,6 +133,10 @@ impl State {
                 Reply::Done("undone".to_owned())
             }
             Command::UndoAction { id } => self.undo(id),
+            Command::Drilled(tally) => {
+                *self.told.lock().unwrap() = Some(tally);
+                Reply::Done("noted".to_owned())
+            }
             _ => failed("not known here"),
         }
     }
@@ -382,5 +396,7 @@ fn status(manners: Manners) -> AgentStatus {
         flows: 0,
         workers: Vec::new(),
         dashboard: None,
+        last_canary: None,
+        last_drill: None,
     }
 }

@@ -1,0 +1,41 @@
+//! The signals that end the agent, or have it read its policy again.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::canary::Poke;
+use crate::reload::reload;
+use crate::shared::Shared;
+
+/// The signals that end the agent or have it read its policy again.
+pub(crate) struct Stops {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Stops {
+    /// Listens from the very start, so that a Ctrl-C during a slow start is not lost.
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one that ends it.
+    pub(crate) async fn wait(&mut self, shared: &Shared, canary: &Poke) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => match reload(shared, canary) {
+                    Ok(sentence) => tracing::info!("{sentence}"),
+                    Err(faults) => tracing::error!("the new policy is refused, the running one stays:\n{faults}"),
+                },
+            }
+        }
+    }
+}
