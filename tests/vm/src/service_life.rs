@@ -5,6 +5,7 @@ pub const STEPS: &[&str] = &[
     "package_installs_and_the_unit_starts",
     "unit_is_hardened",
     "pool_is_cut_off_in_one_service",
+    "canary_is_stopped_in_the_units_sandbox",
     "upgrade_leaves_no_gap",
     "signals_from_outside_are_refused",
     "crash_leaves_no_gap",

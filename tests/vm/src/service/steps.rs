@@ -50,6 +50,7 @@ impl Life {
             "package_installs_and_the_unit_starts" => self.install(),
             "unit_is_hardened" => hardened(),
             "pool_is_cut_off_in_one_service" => cut_off(),
+            "canary_is_stopped_in_the_units_sandbox" => canary_stopped(),
             "upgrade_leaves_no_gap" => self.without_a_gap(|| {
                 run("dpkg", &["--install", PACKAGES[1]])?;
                 let version = run("dpkg-query", &["--show", "--showformat=${Version}", "davy"])?;
@@ -225,6 +226,21 @@ fn cut_off() -> Result<()> {
     Ok(())
 }
 
+/// The policy that began to enforce had the agent act on a process of its own, past seccomp, capabilities and its own guard.
+fn canary_stopped() -> Result<()> {
+    let proof = wait_for("a canary", || {
+        let proof = davy(&["status"])?["last_canary"].clone();
+        Ok((!proof.is_null()).then_some(proof))
+    })?;
+    ensure!(proof["held"] == 5 && proof["of"] == 5, "{proof}");
+    wait_for("the canary's cgroup is gone", || {
+        let left = fs::read_dir("/sys/fs/cgroup")?
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("davy-canary-"));
+        Ok((!left).then_some(()))
+    })
+}
+
 /// A service that restarts is in another cgroup of the same name. What it may reach until the agent has seen that is in
 /// docs/concepts/limits.md.
 fn restarted_service() -> Result<()> {
@@ -306,6 +322,9 @@ fn blocked() -> Result<Value> {
 /// Whether the journal has an action of this kind that was done.
 fn done(kind: &str) -> Result<bool> {
     let actions = davy(&["actions"])?;
-    let is = |action: &Value| action["state"] == "done" && action["action"] == kind;
+    // What is done for no finding is done to the agent's own canary.
+    let is = |action: &Value| {
+        action["state"] == "done" && action["action"] == kind && !action["finding"].is_null()
+    };
     Ok(actions.as_array().is_some_and(|all| all.iter().any(is)))
 }
