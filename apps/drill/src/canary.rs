@@ -20,7 +20,10 @@ use crate::scope::Scope;
 /// What every canary's cgroup begins with.
 const NAME: &str = "davy-canary-";
 
-/// How long the canary may take to be there, and to answer while it may.
+/// How long the canary may take to be there: its program may have to be read from a slow disk.
+const START: Duration = Duration::from_secs(10);
+
+/// How long it may take to answer while it may.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many canaries this process has had.
@@ -71,7 +74,7 @@ impl Canary {
             }
         })?;
         let mut canary = Self { pid: 0, held: None, first, questions, asked: 0, answers, scope };
-        let told = canary.line(PATIENCE)?.context("the canary did not start in time")?;
+        let told = canary.line(START)?.context("the canary did not start in time")?;
         let pid = told.strip_prefix("ready ").and_then(|pid| pid.parse().ok());
         canary.pid = pid.with_context(|| format!("the canary says {told:?}"))?;
         // It holds the other end of the pipes, so it lives, and nobody else has its pid.

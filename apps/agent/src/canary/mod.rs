@@ -25,6 +25,10 @@ use crate::protections;
 use crate::shared::{Input, Intake, Shared, lock};
 use play::{Acts, play};
 
+/// When a canary that was not stopped is followed by another: on a busy host, or while somebody repairs what was broken, a
+/// day is long.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// How often it is looked whether the policy wants canaries more often than it did.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -94,12 +98,10 @@ impl Proving {
         // Also where nothing enforces now: the agent before this one may have.
         Canary::sweep();
         loop {
-            if self.is_wanted() {
-                self.prove();
-            }
+            let held = !self.is_wanted() || self.prove();
             let proven = Instant::now();
             loop {
-                let every = lock(&self.shared.rulebook).policy().drill.every;
+                let every = pause(lock(&self.shared.rulebook).policy().drill.every, held);
                 let left = every.map_or(LOOK, |every| every.saturating_sub(proven.elapsed()));
                 match words.recv_timeout(left.min(LOOK)) {
                     Ok(Word::Now) => break,
@@ -122,12 +124,13 @@ impl Proving {
         protections::enforcing(&policy).any(|section| !standing.holds_back(section, now))
     }
 
-    fn prove(&self) {
+    /// Says whether it held, or could not be tried at all.
+    fn prove(&self) -> bool {
         if std::process::id() == 1 {
             tracing::warn!(
                 "no canary: every orphan is a child of the first process, whose children are spared"
             );
-            return;
+            return true;
         }
         let mut tally = Tally::default();
         let outcome = self.start().and_then(|mut canary| {
@@ -136,20 +139,22 @@ impl Proving {
             play(&mut canary, key, scope.as_deref(), &self.arbiter, &mut tally)
         });
         if self.arbiter.is_stopping() {
-            return;
+            return true;
         }
         if let Err(why) = outcome {
             // Not a protection that failed, but none that was proven either.
             tally.count("the canary could not be played", Err(format!("{why:#}")));
         }
         let tally = tally.bounded();
-        match tally.all_held() {
+        let held = tally.all_held();
+        match held {
             true => tracing::info!("canary: {} of {} held", tally.held, tally.of),
             false => tracing::error!("Davy's own canary was not stopped: {}", tally.failed.join("; ")),
         }
         let proof = Proof { time: clock::now(), tally };
         *lock(&self.shared.last_canary) = Some(proof.clone());
         self.intake.must(Input::Proven(proof));
+        held
     }
 
     fn start(&self) -> Result<Canary> {
@@ -159,6 +164,11 @@ impl Proving {
     fn can_cut(&self) -> bool {
         lock(&self.shared.probes).iter().any(|p| p.capability == Capability::CgroupBpf && p.works)
     }
+}
+
+/// How long until the next canary, by the policy and by what came of the last; `None` means until something changes.
+fn pause(every: Option<Duration>, held: bool) -> Option<Duration> {
+    if held { every } else { Some(every.map_or(AGAIN, |every| every.min(AGAIN))) }
 }
 
 /// Has the arbiter act.
@@ -196,4 +206,16 @@ fn program() -> Result<PathBuf> {
     let path = std::env::current_exe().context("find the agent's program")?;
     let text = path.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or(path.clone(), PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_not_stopped_is_soon_followed_by_another() {
+        let day = Some(Duration::from_secs(86_400));
+        assert_eq!((pause(day, true), pause(None, true)), (day, None));
+        assert_eq!((pause(day, false), pause(None, false)), (Some(AGAIN), Some(AGAIN)));
+    }
 }
