@@ -13,10 +13,22 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* x86-64 */
 #define CALL_MPROTECT 10
 #define CALL_PKEY_MPROTECT 329
+#define CALL_BPF 321
+/* The same by the way of 32-bit programs; no 64-bit call has this number. */
+#define CALL_BPF_32 357
+/* A number of the x32 way in, which is otherwise the same. */
+#define CALL_X32 0x40000000
 #define SIGCHLD 17
 #define SIGCONT 18
 #define SIGURG 23
 #define SIGWINCH 28
+#define CAP_DAC_OVERRIDE 1
+#define CAP_DAC_READ_SEARCH 2
+/* Of ioctl(2), as 64-bit and 32-bit programs call them. */
+#define SET_FLAGS 0x40086602
+#define SET_FLAGS_32 0x40046602
+#define SET_FLAGS_XFS 0x401c5820
+#define ENABLE_VERITY 0x40806685
 
 /* The cgroup whose members may; zero while nothing is protected. */
 struct {
@@ -32,6 +44,10 @@ struct {
     __type(key, u32);
     __type(value, u32);
 } guarded_processes SEC(".maps");
+
+/* What a guarded file is: itself, or a folder whose files are not written either, those of later included. */
+#define GUARD_ITSELF 1
+#define GUARD_CONTENTS 2
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -113,18 +129,37 @@ static __always_inline struct file_key key_of(struct inode *inode)
     return key;
 }
 
-static __always_inline bool guarded_inode(struct inode *inode)
+/* Zero for what is not guarded. */
+static __always_inline u32 guard_of(struct inode *inode)
 {
     if (!inode)
-        return false;
+        return 0;
     struct file_key key = key_of(inode);
+    u32 *guard = bpf_map_lookup_elem(&guarded_files, &key);
 
-    return bpf_map_lookup_elem(&guarded_files, &key) != 0;
+    return guard ? *guard : 0;
 }
 
 static __always_inline bool guarded_dentry(struct dentry *dentry)
 {
-    return guarded_inode(BPF_CORE_READ(dentry, d_inode));
+    return guard_of(BPF_CORE_READ(dentry, d_inode)) != 0;
+}
+
+static __always_inline u32 guard_of_folder(struct dentry *dentry)
+{
+    return guard_of(BPF_CORE_READ(dentry, d_parent, d_inode));
+}
+
+/* Whether the bytes are guarded: of the file itself, or of whatever lies in its folder. */
+static __always_inline bool guarded_bytes(struct dentry *dentry)
+{
+    return guarded_dentry(dentry) || guard_of_folder(dentry) == GUARD_CONTENTS;
+}
+
+/* Whether owner, mode, times and the like are: also of whatever lies in a guarded folder, such as a socket. */
+static __always_inline bool guarded_attributes(struct dentry *dentry)
+{
+    return guarded_dentry(dentry) || guard_of_folder(dentry);
 }
 
 /* Told at once, and not throttled away by whoever tries often: sixteen tries a second each. */
@@ -184,25 +219,75 @@ int BPF_PROG(guard_open, struct file *file)
 {
     if (!(file->f_mode & FMODE_WRITE))
         return 0;
-    return guard_change(guarded_inode(BPF_CORE_READ(file, f_inode)));
+    return guard_change(guarded_bytes(BPF_CORE_READ(file, f_path.dentry)));
 }
 
 SEC("lsm/path_truncate")
 int BPF_PROG(guard_truncate, struct path *path)
 {
-    return guard_change(guarded_dentry(BPF_CORE_READ(path, dentry)));
+    return guard_change(guarded_bytes(BPF_CORE_READ(path, dentry)));
 }
 
-SEC("lsm/path_chmod")
-int BPF_PROG(guard_chmod, struct path *path)
+/*
+ * Owner, mode and times. Until 6.8 the hook has the file first; since, what maps its owners comes before. One of the
+ * two is loaded.
+ */
+SEC("lsm/inode_setattr")
+int BPF_PROG(guard_setattr, void *owners, struct dentry *dentry)
 {
-    return guard_change(guarded_dentry(BPF_CORE_READ(path, dentry)));
+    return guard_change(guarded_attributes(dentry));
 }
 
-SEC("lsm/path_chown")
-int BPF_PROG(guard_chown, struct path *path)
+SEC("lsm/inode_setattr")
+int BPF_PROG(guard_setattr_before_6_9, struct dentry *dentry)
 {
-    return guard_change(guarded_dentry(BPF_CORE_READ(path, dentry)));
+    return guard_change(guarded_attributes(dentry));
+}
+
+SEC("lsm/inode_setxattr")
+int BPF_PROG(guard_setxattr, void *owners, struct dentry *dentry)
+{
+    return guard_change(guarded_attributes(dentry));
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(guard_removexattr, void *owners, struct dentry *dentry)
+{
+    return guard_change(guarded_attributes(dentry));
+}
+
+/* Since 6.2 access control lists are no longer extended attributes to the kernel. */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(guard_set_acl, void *owners, struct dentry *dentry)
+{
+    return guard_change(guarded_attributes(dentry));
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(guard_remove_acl, void *owners, struct dentry *dentry)
+{
+    return guard_change(guarded_attributes(dentry));
+}
+
+static __always_inline int guard_flags(struct file *file, unsigned int command)
+{
+    if (command != SET_FLAGS && command != SET_FLAGS_32 && command != SET_FLAGS_XFS && command != ENABLE_VERITY)
+        return 0;
+    return guard_change(guarded_attributes(BPF_CORE_READ(file, f_path.dentry)));
+}
+
+/* chattr +i would stop the agent's own writing. It needs no more than a file open for reading. */
+SEC("lsm/file_ioctl")
+int BPF_PROG(guard_ioctl, struct file *file, unsigned int command)
+{
+    return guard_flags(file, command);
+}
+
+/* Since 6.8 the calls of 32-bit programs have a hook of their own. */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(guard_ioctl_compat, struct file *file, unsigned int command)
+{
+    return guard_flags(file, command);
 }
 
 SEC("lsm/path_unlink")
@@ -221,6 +306,19 @@ SEC("lsm/path_mknod")
 int BPF_PROG(guard_create, struct path *dir)
 {
     return guard_change(guarded_dentry(BPF_CORE_READ(dir, dentry)));
+}
+
+SEC("lsm/path_symlink")
+int BPF_PROG(guard_symlink, struct path *dir)
+{
+    return guard_change(guarded_dentry(BPF_CORE_READ(dir, dentry)));
+}
+
+/* Into a guarded folder, or of a guarded file to anywhere. */
+SEC("lsm/path_link")
+int BPF_PROG(guard_hard_link, struct dentry *old, struct path *dir)
+{
+    return guard_change(guarded_bytes(old) || guarded_dentry(BPF_CORE_READ(dir, dentry)));
 }
 
 /* A cgroup made below the agent's would be a way into it. */
@@ -261,7 +359,10 @@ int BPF_PROG(guard_program, struct bpf_prog *prog)
     return guard_object(OBJECT_PROGRAM | BPF_CORE_READ(prog, aux, id));
 }
 
-/* Links have no hook of their own; taking hold of one by its id is a command. */
+/*
+ * Links have no hook of their own. Taking hold of one by its id is a command, which this sees; by its pin it is the
+ * opening of a file, for which see guard_pin.
+ */
 SEC("lsm/bpf")
 int BPF_PROG(guard_link, int cmd, union bpf_attr *attr)
 {
@@ -271,6 +372,38 @@ int BPF_PROG(guard_link, int cmd, union bpf_attr *attr)
         return 0;
     bpf_probe_read_kernel(&id, sizeof(id), attr);
     return guard_object(OBJECT_LINK | id);
+}
+
+/* Whether the running system call is bpf(BPF_OBJ_GET). Its registers are the kernel's copy. */
+static __always_inline bool opens_pin(void)
+{
+#if defined(__TARGET_ARCH_x86)
+    struct pt_regs *registers = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+    u64 call = BPF_CORE_READ(registers, orig_ax);
+
+    if (call == CALL_BPF_32)
+        return (u32)BPF_CORE_READ(registers, bx) == BPF_OBJ_GET;
+    if ((call & ~(u64)CALL_X32) == CALL_BPF)
+        return (u32)BPF_CORE_READ(registers, di) == BPF_OBJ_GET;
+#endif
+    return false;
+}
+
+/*
+ * The pin of a link. No hook sees which file BPF_OBJ_GET opens but inode_permission, which every step of every path
+ * would pay for. So the pins' mode lets nobody open them, root neither, without overriding it; and within that command
+ * overriding is refused to outsiders. Asked for last is the right to override for reading and writing: it is told once.
+ */
+SEC("lsm/capable")
+int BPF_PROG(guard_pin, const struct cred *cred, struct user_namespace *owner, int capability)
+{
+    if (capability != CAP_DAC_OVERRIDE && capability != CAP_DAC_READ_SEARCH)
+        return 0;
+    if (!opens_pin() || may())
+        return 0;
+    if (capability == CAP_DAC_OVERRIDE)
+        tell_denied(DENIED_BPF, 0, 0);
+    return refuse();
 }
 
 /* What only these hooks see. Always allowed. */

@@ -248,6 +248,7 @@ struct task_struct {
 
 /* The registers of x86-64 that carry a system call's number and first arguments. */
 struct pt_regs {
+    unsigned long bx;
     unsigned long orig_ax;
     unsigned long di;
     unsigned long si;

@@ -11,17 +11,15 @@ use crate::Paths;
 /// The agent's processes, cgroup and files, as they are now. The configuration and the program are left out: an
 /// administrator edits the one, and the package manager replaces the other.
 pub(crate) fn guard(paths: &Paths, cgroup2: &Path) -> SelfGuard {
-    let places = [
-        paths.state.clone(),
-        paths.state.join("store"),
-        paths.state.join("store/main.db"),
-        paths.state.join("quarantine"),
-        paths.run.clone(),
-    ];
+    let state = &paths.state;
+    let folders = [state.clone(), state.join("store"), state.join("quarantine")];
+    let files = [state.join("store/main.db"), paths.run.clone()];
+    let identities = |places: &[PathBuf]| places.iter().filter_map(|path| identity(path)).collect();
     SelfGuard {
         processes: vec![std::process::id()],
         cgroup: own_cgroup(cgroup2),
-        files: places.iter().filter_map(|p| identity(p)).collect(),
+        files: identities(&files),
+        folders: identities(&folders),
     }
 }
 

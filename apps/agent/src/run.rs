@@ -139,12 +139,6 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     for (protection, note) in &notes {
         tracing::warn!("{protection}: {note}");
     }
-    let lsm = works(&probes, Capability::LsmBpf);
-    if let (true, Some(cgroup2)) = (lsm, &facts.cgroup2)
-        && let Err(e) = eyes.guard(&own::guard(paths, cgroup2))
-    {
-        notes.push(("tampering", format!("the agent does not protect itself: {e}")));
-    }
     let blocker = eyes.blocker();
     let block = KernelBlock::new(blocker.clone(), facts.cgroup2.clone());
     let responder = Responder::new(
@@ -152,6 +146,13 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         Some(Box::new(Shareable(Arc::clone(&block)))),
     )
     .context("cannot open the quarantine")?;
+    // Its folders are all there by now.
+    let lsm = works(&probes, Capability::LsmBpf);
+    if let (true, Some(cgroup2)) = (lsm, &facts.cgroup2)
+        && let Err(e) = eyes.guard(&own::guard(paths, cgroup2))
+    {
+        notes.push(("tampering", format!("the agent does not protect itself: {e}")));
+    }
 
     let mut detector = Detector::new(settings(&policy), lists::load(&policy, &paths.config));
     if let Some(own) = davy_proc::key(std::process::id()) {

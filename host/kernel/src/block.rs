@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::abi::{BlockEntry, BlockKey, ScopedBlockKey};
 use crate::boot_now;
 use crate::error::{During, Error, Result};
+use crate::guard::Hooks;
 use crate::pin::Enforcement;
 use crate::program_loads::OwnPrograms;
 
@@ -53,6 +54,8 @@ struct Inner {
     pin: Option<PathBuf>,
     own: OwnPrograms,
     active: Option<Enforcement>,
+    /// Told what is to be guarded whenever that changes. Locked after this, never before.
+    hooks: Option<Arc<Mutex<Hooks>>>,
     /// What the kernel's tables hold, with the end of each.
     entries: Entries,
     ended: bool,
@@ -63,7 +66,8 @@ type Entries = BTreeMap<(Destination, BlockScope), u64>;
 impl Blocker {
     /// Adopts what an earlier agent pinned, if anything; else nothing is loaded yet.
     pub(crate) fn new(cgroup2: Option<PathBuf>, pin: Option<PathBuf>, own: OwnPrograms) -> Result<Self> {
-        let mut inner = Inner { cgroup2, pin, own, active: None, entries: Entries::new(), ended: false };
+        let mut inner =
+            Inner { cgroup2, pin, own, active: None, hooks: None, entries: Entries::new(), ended: false };
         if inner.pin.as_deref().is_some_and(crate::pin::is_there) {
             inner.activate()?;
         }
@@ -136,16 +140,19 @@ impl Blocker {
         pin.map_or(Ok(()), |folder| crate::pin::remove(&folder))
     }
 
-    /// Ends with the sensors: what is not pinned is detached, and clones can block nothing more.
+    /// Ends with the sensors: what is not pinned is detached and no longer guarded, and clones can block nothing more.
     pub(crate) fn end(&self) {
         let mut inner = self.lock();
         inner.active = None;
+        inner.hooks = None;
         inner.ended = true;
     }
 
-    /// Ids of the programs, maps and links that enforce.
-    pub(crate) fn ids(&self) -> crate::guard::ObjectIds {
-        self.lock().active.as_ref().map(Enforcement::ids).unwrap_or_default()
+    /// Has what enforces guarded, now and whenever it changes.
+    pub(crate) fn guard_with(&self, hooks: Arc<Mutex<Hooks>>) -> Result<()> {
+        let mut inner = self.lock();
+        inner.hooks = Some(hooks);
+        inner.guard()
     }
 
     /// Forgets what has expired, and detaches when nothing is left and nothing is pinned.
@@ -171,8 +178,23 @@ impl Inner {
             let active = Enforcement::start(root, self.pin.as_deref(), &self.own)?;
             self.entries = active.entries()?;
             self.active = Some(active);
+            // What is not guarded blocks all the same.
+            if let Err(error) = self.guard() {
+                tracing::error!(%error, "what blocks is not guarded");
+            }
         }
         Ok(())
+    }
+
+    fn guard(&self) -> Result<()> {
+        let Some(hooks) = &self.hooks else { return Ok(()) };
+        let active = self.active.as_ref();
+        let ids = active.map(Enforcement::ids).unwrap_or_default();
+        let pins = match (active, &self.pin) {
+            (Some(_), Some(folder)) => crate::pin::files(folder),
+            _ => Vec::new(),
+        };
+        hooks.lock().unwrap_or_else(PoisonError::into_inner).guard_enforcing(ids, pins)
     }
 
     fn expire(&mut self) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use davy_model::{FileId, ProcessKey, Timestamp};
+use libbpf_rs::btf::ReferencesType as _;
+use libbpf_rs::btf::types::{Func, FuncProto};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
 use rustix::fs::stat;
 use zerocopy::IntoBytes;
@@ -18,8 +20,10 @@ pub struct SelfGuard {
     pub processes: Vec<u32>,
     /// The agent's cgroup v2 directory. Its members, those of cgroups below it, and the first process are let through.
     pub cgroup: PathBuf,
-    /// Files not to be changed, and folders in which nothing is to be made, renamed or removed.
+    /// Files not to be changed, and folders in which nothing is to be made, renamed, removed, or given other attributes.
     pub files: Vec<FileId>,
+    /// Folders of which, beyond that, no file is to be written, those that are made later included.
+    pub folders: Vec<FileId>,
 }
 
 /// An act that was refused because it was aimed at Davy.
@@ -75,11 +79,37 @@ const SENSORS: [&str; 2] = ["on_trace", "on_protect"];
 /// The probe's own program.
 const CANARY: &str = "canary_open";
 
+/// Guards pins, and costs every question for a capability a little: attached while something is pinned.
+const PINS: &str = "guard_pin";
+
+/// Programs for hooks that kernels have in several forms, or not at all: the hook, and with how many arguments.
+const BY_FORM: [(&str, &str, usize); 7] = [
+    ("guard_setattr", "inode_setattr", 3),
+    ("guard_setattr_before_6_9", "inode_setattr", 2),
+    ("guard_setxattr", "inode_setxattr", 6),
+    ("guard_removexattr", "inode_removexattr", 3),
+    ("guard_set_acl", "inode_set_acl", 4),
+    ("guard_remove_acl", "inode_remove_acl", 3),
+    ("guard_ioctl_compat", "file_ioctl_compat", 3),
+];
+
+/// Values of the kernel's table of files; the kernel's side has the same.
+const ITSELF: u32 = 1;
+const CONTENTS: u32 = 2;
+
 /// The security programs: watching from the start, guarding once told what.
 pub(crate) struct Hooks {
     object: Object,
     sensors: Vec<Link>,
     guards: Vec<Link>,
+    pins: Option<Link>,
+    /// What is guarded now.
+    guard: Option<SelfGuard>,
+    /// The enforcing programs, and the files that pin them.
+    enforcing: (ObjectIds, Vec<FileId>),
+    /// Everything else of Davy's.
+    sensing: ObjectIds,
+    cgroup2: PathBuf,
 }
 
 impl Hooks {
@@ -88,14 +118,24 @@ impl Hooks {
         let mut object = objects::PROTECT.open()?;
         objects::configure(&mut object, settings)?;
         objects::share(&mut object, shared)?;
-        objects::select(&mut object, |name| name != CANARY);
+        let unfit = unfit();
+        objects::select(&mut object, |name| name != CANARY && !unfit.contains(&name));
         let object = objects::load(object, "security")?;
         let sensors = objects::attach_named(&object, |name| SENSORS.contains(&name))?;
-        Ok(Self { object, sensors, guards: Vec::new() })
+        Ok(Self {
+            object,
+            sensors,
+            guards: Vec::new(),
+            pins: None,
+            guard: None,
+            enforcing: Default::default(),
+            sensing: ObjectIds::default(),
+            cgroup2: PathBuf::new(),
+        })
     }
 
-    pub(crate) fn ids(&self) -> ObjectIds {
-        let links = self.sensors.iter().chain(&self.guards);
+    fn ids(&self) -> ObjectIds {
+        let links = self.sensors.iter().chain(&self.guards).chain(&self.pins);
         ObjectIds {
             programs: crate::program_loads::program_ids(&self.object),
             maps: crate::program_loads::map_ids(&self.object),
@@ -104,7 +144,7 @@ impl Hooks {
     }
 
     /// Fills the tables first and switches the guard on last.
-    pub(crate) fn guard(&mut self, guard: &SelfGuard, ids: &ObjectIds, cgroup2: &Path) -> Result<()> {
+    pub(crate) fn guard(&mut self, guard: &SelfGuard, sensing: ObjectIds, cgroup2: &Path) -> Result<()> {
         if stat(&guard.cgroup).during(|| format!("looking at {}", guard.cgroup.display()))?.st_ino
             == stat(cgroup2).during(|| format!("looking at {}", cgroup2.display()))?.st_ino
         {
@@ -113,14 +153,38 @@ impl Hooks {
                     .to_owned(),
             ));
         }
+        self.guard = Some(guard.clone());
+        self.sensing = sensing;
+        self.cgroup2 = cgroup2.to_owned();
+        self.fill()
+    }
+
+    /// Guards these enforcing programs instead of those before, and the files that pin them.
+    pub(crate) fn guard_enforcing(&mut self, ids: ObjectIds, pins: Vec<FileId>) -> Result<()> {
+        self.enforcing = (ids, pins);
+        self.fill()
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        let Some(guard) = self.guard.clone() else { return Ok(()) };
         self.put("guarded_processes", guard.processes.iter().map(|pid| (pid.to_ne_bytes().to_vec(), 1)))?;
-        let files = guard.files.iter().copied().chain(control_files(&guard.cgroup, cgroup2)?);
-        self.put("guarded_files", files.map(|file| (file_key(file).as_bytes().to_vec(), 1)))?;
+        let files = guard.files.iter().copied().chain(control_files(&guard.cgroup, &self.cgroup2)?);
+        let files = files.chain(self.enforcing.1.iter().copied()).map(|file| (file, ITSELF));
+        let folders = guard.folders.iter().map(|folder| (*folder, CONTENTS));
+        let entry = |(file, guard): (FileId, u32)| (file_key(file).as_bytes().to_vec(), guard);
+        self.put("guarded_files", files.chain(folders).map(entry))?;
         if self.guards.is_empty() {
-            self.guards =
-                objects::attach_named(&self.object, |name| !SENSORS.contains(&name) && name != CANARY)?;
+            self.guards = objects::attach_named(&self.object, |name| {
+                !SENSORS.contains(&name) && name != CANARY && name != PINS
+            })?;
         }
-        let mut ids = ids.clone();
+        if self.enforcing.1.is_empty() {
+            self.pins = None;
+        } else if self.pins.is_none() {
+            self.pins = objects::attach_named(&self.object, |name| name == PINS)?.pop();
+        }
+        let mut ids = self.sensing.clone();
+        ids.extend(self.enforcing.0.clone());
         ids.extend(self.ids());
         self.put("guarded_objects", ids.keys().map(|key| (key.to_ne_bytes().to_vec(), 1)))?;
         let cgroup = crate::cgroup_id(&guard.cgroup)?;
@@ -145,6 +209,17 @@ impl Hooks {
         }
         Ok(())
     }
+}
+
+/// The programs whose hook the running kernel does not have in their form.
+fn unfit() -> Vec<&'static str> {
+    let kernel = libbpf_rs::btf::Btf::from_vmlinux();
+    let arguments = |hook: &str| {
+        let function = kernel.as_ref().ok()?.type_by_name::<Func<'_>>(&format!("bpf_lsm_{hook}"))?;
+        Some(FuncProto::try_from(function.referenced_type()).ok()?.len())
+    };
+    let unfit = BY_FORM.iter().filter(|(_, hook, wanted)| arguments(hook) != Some(*wanted));
+    unfit.map(|(program, ..)| *program).collect()
 }
 
 /// The agent's cgroup, below which someone could make one, and files through which they could join it, or end or freeze it

@@ -4,9 +4,12 @@
 //! as they are and puts its own programs in place of the old ones, link by link, each in one step: at no moment is a
 //! destination open that was closed.
 
+use std::fs::Permissions;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
+use davy_model::FileId;
 use libbpf_rs::{Link, MapCore, MapHandle, Object};
 
 use crate::error::{During, Error, Result};
@@ -19,6 +22,9 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The two tables; pinned under their own names.
 const TABLES: [&str; 2] = ["blocked", "blocked_in_scope"];
+
+/// How the names of pinned links begin.
+const LINK: &str = "link_";
 
 /// Loaded and attached enforcement.
 pub(crate) struct Enforcement {
@@ -40,6 +46,9 @@ impl Enforcement {
             None => objects::attach_cgroup(&object, root)?,
             Some(folder) => attach_pinned(&object, root, folder)?,
         };
+        if let Some(folder) = folder {
+            close_pins(folder)?;
+        }
         let blocked = objects::map(&object, TABLES[0])?;
         let scoped = objects::map(&object, TABLES[1])?;
         Ok(Self { object, links, blocked, scoped })
@@ -83,7 +92,7 @@ fn attach_pinned(object: &Object, root: &Path, folder: &Path) -> Result<Vec<Link
     let mut links = Vec::new();
     for program in object.progs() {
         let name = program.name().to_string_lossy().into_owned();
-        let path = folder.join(format!("link_{name}"));
+        let path = folder.join(format!("{LINK}{name}"));
         let adopted = Link::open(&path).ok().and_then(|mut link| {
             let replaced = link.update_prog(&program);
             replaced
@@ -107,6 +116,35 @@ fn attach_pinned(object: &Object, root: &Path, folder: &Path) -> Result<Vec<Link
         });
     }
     Ok(links)
+}
+
+/// Takes every right from the pins. Whoever opens one has to override that, root too, which is what the agent's guard can
+/// refuse; the agents that come later override it.
+fn close_pins(folder: &Path) -> Result<()> {
+    for path in pins(folder) {
+        std::fs::set_permissions(&path, Permissions::from_mode(0o000))
+            .during(|| format!("closing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The paths of what is pinned in a folder.
+fn pins(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        TABLES.contains(&name.as_str()) || name.starts_with(LINK)
+    };
+    entries.map(|entry| entry.path()).filter(ours).collect()
+}
+
+/// The folder and what is pinned in it, as files.
+pub(crate) fn files(folder: &Path) -> Vec<FileId> {
+    let identity = |path: &PathBuf| {
+        let found = std::fs::metadata(path).ok()?;
+        Some(FileId { dev: found.dev(), ino: found.ino() })
+    };
+    pins(folder).iter().chain([&folder.to_owned()]).filter_map(identity).collect()
 }
 
 /// Makes the folder, inside a BPF file system; one is mounted on `/sys/fs/bpf` when that is where it should lie.
@@ -142,17 +180,14 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
     if !on_bpf_file_system(folder) {
         return Ok(());
     }
-    let entries = std::fs::read_dir(folder).during(|| format!("reading {}", folder.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("link_")
+    for path in pins(folder) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(LINK)
             && let Ok(link) = Link::open(&path)
         {
             link.detach().during(|| format!("detaching {}", path.display()))?;
         }
-        if TABLES.contains(&name.as_str()) || name.starts_with("link_") {
-            std::fs::remove_file(&path).during(|| format!("removing {}", path.display()))?;
-        }
+        std::fs::remove_file(&path).during(|| format!("removing {}", path.display()))?;
     }
     let _ = std::fs::remove_dir(folder);
     Ok(())

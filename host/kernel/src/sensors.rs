@@ -59,7 +59,7 @@ pub struct Sensors {
     windows: Sender<(ProcessKey, Duration)>,
     losses: MapHandle,
     sampler: Option<Mutex<Sampler>>,
-    hooks: Option<Mutex<Hooks>>,
+    hooks: Option<Arc<Mutex<Hooks>>>,
     blocker: Option<Blocker>,
     cgroup2: Option<PathBuf>,
     faults: Vec<String>,
@@ -122,6 +122,7 @@ impl Sensors {
             sampler.and_then(|loaded| loaded.map_err(|error| keep("the task iterator", error)).ok());
         let hooks = works(Capability::LsmBpf).then(|| Hooks::start(&settings, &shared_maps));
         let hooks = hooks.and_then(|loaded| loaded.map_err(|error| keep("the security hooks", error)).ok());
+        let hooks = hooks.map(|hooks| Arc::new(Mutex::new(hooks)));
 
         let own = OwnPrograms::default();
         let blocker = root.map(|root| Blocker::new(Some(root.to_owned()), config.pin.clone(), own.clone()));
@@ -151,7 +152,7 @@ impl Sensors {
             windows,
             losses,
             sampler: sampler.map(Mutex::new),
-            hooks: hooks.map(Mutex::new),
+            hooks,
             blocker,
             cgroup2,
             faults,
@@ -196,7 +197,7 @@ impl Sensors {
         let hooks = self.hooks.as_ref().ok_or_else(unsupported)?;
         let cgroup2 = self.cgroup2.as_deref();
         let cgroup2 = cgroup2.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))?;
-        let mut ids = ObjectIds {
+        let sensing = ObjectIds {
             programs: self.attached.objects.iter().flat_map(program_ids).collect(),
             maps: self.attached.objects.iter().flat_map(map_ids).collect(),
             links: self
@@ -206,10 +207,8 @@ impl Sensors {
                 .filter_map(|link| link.info().ok().map(|info| info.id))
                 .collect(),
         };
-        if let Some(blocker) = &self.blocker {
-            ids.extend(blocker.ids());
-        }
-        hooks.lock().unwrap_or_else(PoisonError::into_inner).guard(guard, &ids, cgroup2)
+        hooks.lock().unwrap_or_else(PoisonError::into_inner).guard(guard, sensing, cgroup2)?;
+        self.blocker.as_ref().map_or(Ok(()), |blocker| blocker.guard_with(Arc::clone(hooks)))
     }
 
     /// Acts against Davy that were refused since the last call, oldest first; at most 1,024 are kept.

@@ -13,6 +13,8 @@ pub const NAMES: &[&str] = &[
     "guarded_process_is_not_killed",
     "guarded_process_is_not_traced",
     "guarded_files_are_not_changed",
+    "guarded_attributes_are_not_changed",
+    "guarded_pins_are_not_taken",
     "guard_ends_with_the_sensors",
     "destination_is_closed_for_one_cgroup",
     "pinned_block_outlives_the_agent",

@@ -43,6 +43,8 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
         "guarded_process_is_not_killed" => guarding::guarded_process_is_not_killed,
         "guarded_process_is_not_traced" => guarding::guarded_process_is_not_traced,
         "guarded_files_are_not_changed" => guarding::guarded_files_are_not_changed,
+        "guarded_attributes_are_not_changed" => guarding::guarded_attributes_are_not_changed,
+        "guarded_pins_are_not_taken" => guarding::guarded_pins_are_not_taken,
         "guard_ends_with_the_sensors" => guarding::guard_ends_with_the_sensors,
         "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
         "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,

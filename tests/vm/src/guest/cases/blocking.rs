@@ -13,7 +13,7 @@ fn connect(from: &Cell, to: SocketAddr) -> Result<Output> {
     from.shell(&format!("exec {SELF} act connect {to}"))
 }
 
-fn reaches(from: &Cell, to: SocketAddr, should: bool) -> Result<()> {
+pub(super) fn reaches(from: &Cell, to: SocketAddr, should: bool) -> Result<()> {
     let output = connect(from, to)?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() == should, "connecting to {to} from {}: {said}", from.0.display());
@@ -21,7 +21,7 @@ fn reaches(from: &Cell, to: SocketAddr, should: bool) -> Result<()> {
     Ok(())
 }
 
-fn blocker(watch: &Watch) -> Result<Blocker> {
+pub(super) fn blocker(watch: &Watch) -> Result<Blocker> {
     watch.sensors.blocker().context("no blocker here")
 }
 
