@@ -9,7 +9,7 @@ use std::time::Duration;
 use davy_model::{ActionRecord, ActionState, IncidentId, Tier};
 use davy_policy::ActionKind;
 use davy_store::{EventFilter, Store};
-use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply};
+use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply, StoreStatus};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use crate::arbiter::Order;
@@ -46,6 +46,8 @@ pub(crate) struct Desk {
     pub(crate) worker: Option<inspection::Standing>,
     /// What could not be opened at start.
     pub(crate) notes: Notes,
+    /// Why the state lies in memory, where it does.
+    pub(crate) temporary: Option<String>,
 }
 
 impl Answer for Desk {
@@ -248,7 +250,7 @@ impl Desk {
             policy: summary,
             events: counters.events.load(Ordering::Relaxed),
             drops,
-            store: self.store.status(),
+            store: StoreStatus { temporary: self.temporary.clone(), ..self.store.status() },
             running_incidents,
             resident,
             cpu_ns,

@@ -9,8 +9,20 @@ use crate::Paths;
 
 /// Says what is watched, by which tier, what is missing, and how to look. Written in one go; a terminal that is gone
 /// is no reason to stop.
-pub(crate) fn print(paths: &Paths, protections: &[ProtectionStatus], probes: &[Probe]) {
-    let _ = std::io::stdout().lock().write_all(text(paths, protections, probes).as_bytes());
+pub(crate) fn print(
+    paths: &Paths,
+    protections: &[ProtectionStatus],
+    probes: &[Probe],
+    temporary: Option<&str>,
+) {
+    let mut text = text(paths, protections, probes);
+    if let Some(why) = temporary {
+        text.insert_str(
+            0,
+            &format!("Nothing outlives a reboot, and no file is taken into quarantine: {why}\n\n"),
+        );
+    }
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Says that it is over.

@@ -1,6 +1,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -14,19 +15,15 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Makes the agent's folders and takes its lock.
+    /// Makes the agent's folders, but for its state's, and takes its lock.
     ///
     /// # Errors
     /// When a folder cannot be made, or another agent holds the lock; the message names its pid.
     pub(crate) fn claim(paths: &Paths) -> Result<Self> {
-        for (dir, mode) in [(&paths.config, 0o755), (&paths.state, 0o700), (&paths.run, 0o755)] {
-            DirBuilder::new().recursive(true).mode(mode).create(dir).with_context(|| {
-                format!(
-                    "cannot make the folder {}; where this user may not write or the disk is read-only, \
-                         keep everything elsewhere with --base-dir DIR, such as a folder under /run",
-                    dir.display()
-                )
-            })?;
+        make(&paths.run)?;
+        // An installed agent on a disk that takes nothing watches by the policy that is built in.
+        if let (Err(error), Some(_)) = (make(&paths.config), &paths.base) {
+            return Err(error);
         }
         let path = paths.run.join("agent.lock");
         let mut lock = OpenOptions::new()
@@ -51,6 +48,20 @@ impl Instance {
         writeln!(lock, "{}", std::process::id())?;
         Ok(Self { lock })
     }
+}
+
+fn make(folder: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    made.with_context(|| unwritable(folder))
+}
+
+/// What cannot be done, and what to do instead.
+pub(crate) fn unwritable(path: &Path) -> String {
+    format!(
+        "cannot write {}; where this user may not write or the disk is read-only or full, keep everything elsewhere with \
+         --base-dir DIR, such as a folder under /run",
+        path.display()
+    )
 }
 
 impl Drop for Instance {

@@ -28,6 +28,7 @@ mod run;
 mod service;
 mod shared;
 mod standing;
+mod state;
 mod stops;
 
 pub use paths::Paths;

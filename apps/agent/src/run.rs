@@ -32,6 +32,7 @@ use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
 use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
+use crate::state::{self, State};
 use crate::stops::Stops;
 use crate::{Paths, inspection, own, protections, service};
 
@@ -88,13 +89,14 @@ pub fn run(options: AgentOptions) -> Result<Ending> {
 }
 
 async fn live(options: &AgentOptions) -> Result<Ending> {
-    let paths = &options.paths;
     let mut stops = Stops::listen()?;
+    let State { folder, temporary } = State::take(&options.paths)?;
+    let paths = &Paths { state: folder, ..options.paths.clone() };
     let started = clock::now();
     let rulebook = Rulebook::open(paths, started);
     let policy = rulebook.policy();
-    let store =
-        Store::open(&paths.state.join("store"), limits(&policy)).await.context("cannot open the store")?;
+    let limits = limits(&policy, temporary.is_some());
+    let store = Store::open(&paths.state.join("store"), limits).await.context("cannot open the store")?;
     let facts = davy_proc::HostFacts::gather();
     let run = store.begin_run(facts.boot, env!("CARGO_PKG_VERSION")).await.ok();
     let context =
@@ -142,7 +144,12 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     let blocker = eyes.blocker();
     let block = KernelBlock::new(blocker.clone(), facts.cgroup2.clone());
     let responder = Responder::new(
-        ResponderConfig::new(paths.state.clone(), facts.cgroup2.clone()),
+        ResponderConfig {
+            no_quarantine: temporary.as_ref().map(|why| {
+                format!("{why}, so the file would be lost at the next reboot; it stays where it is")
+            }),
+            ..ResponderConfig::new(paths.state.clone(), facts.cgroup2.clone())
+        },
         Some(Box::new(Shareable(Arc::clone(&block)))),
     )
     .context("cannot open the quarantine")?;
@@ -211,10 +218,11 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         facts,
         worker,
         notes: notes.clone(),
+        temporary: temporary.clone(),
     });
     service::ready();
     if options.foreground_banner {
-        banner::print(paths, &protections::all(&policy, &probes, &notes), &probes);
+        banner::print(paths, &protections::all(&policy, &probes, &notes), &probes, temporary.as_deref());
     }
     let canary = threads.prover.poke();
     let mut ending = Ending::Signal;
@@ -303,13 +311,14 @@ fn pin_folder(options: &AgentOptions, probes: &[Probe]) -> Option<PathBuf> {
     (options.pin && mounted).then(|| Path::new("/sys/fs/bpf").join(name))
 }
 
-fn limits(policy: &Policy) -> Limits {
-    Limits {
+fn limits(policy: &Policy, in_memory: bool) -> Limits {
+    let usual = Limits {
         max_bytes: policy.store.max_size,
         queue_events: QUEUE,
         max_age_days: u32::try_from(policy.store.max_age.as_secs() / 86_400).unwrap_or(u32::MAX).max(1),
         ..Limits::default()
-    }
+    };
+    if in_memory { state::in_memory(usual) } else { usual }
 }
 
 fn settings(policy: &Policy) -> Settings {
@@ -338,7 +347,7 @@ mod tests {
         assert_eq!((engine.max_processes, engine.max_flows), (5000, 6000));
         let recipe = worker_recipe(&policy);
         assert_eq!((recipe.head_bytes, recipe.flows), (512, 6000));
-        let store = limits(&policy);
+        let store = limits(&policy, false);
         assert_eq!((store.max_bytes, store.max_age_days), (64 << 20, 3));
     }
 }

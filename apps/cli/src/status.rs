@@ -116,8 +116,14 @@ fn verdict(status: &AgentStatus, clock: &Clock) -> Line {
 
 /// What needs someone's attention, a sentence each.
 fn alarms(status: &AgentStatus) -> Vec<String> {
-    let mut alarms: Vec<String> =
-        status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")).collect();
+    let mut alarms = Vec::new();
+    if let Some(why) = &status.store.temporary {
+        alarms.push(format!(
+            "History and journal lie in memory and do not outlive a reboot or a stop, and no file is taken into quarantine: \
+             {why}. Make it writable and start the agent again"
+        ));
+    }
+    alarms.extend(status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")));
     alarms.extend(proof::alarms(status));
     for p in &status.protections {
         if p.proven == Some(false) && p.mode != Mode::Off {
@@ -264,8 +270,9 @@ fn facts(status: &AgentStatus, clock: &Clock) -> Table {
     fact(
         "store",
         format!(
-            "{}, {} of {}, {}{lost}",
+            "{}{}, {} of {}, {}{lost}",
             store.path,
+            if store.temporary.is_some() { " (in memory)" } else { "" },
             amount::bytes(store.bytes),
             amount::bytes(store.max_bytes),
             amount::of(store.events, "event", "events")

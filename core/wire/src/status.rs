@@ -177,6 +177,9 @@ pub struct StoreStatus {
     pub lost: u64,
     /// Why writing fails now; `None` when it does not.
     pub failing: Option<String>,
+    /// Why it lies in memory, and nothing in it outlives a reboot; `None` when it lies where it should.
+    #[serde(default)]
+    pub temporary: Option<String>,
 }
 
 /// What `davy top` shows.

@@ -18,6 +18,8 @@ pub struct ResponderConfig {
     pub spare_children: bool,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,
+    /// Why nothing is taken into quarantine, where what lies there would be lost; the refusal says it.
+    pub no_quarantine: Option<String>,
 }
 
 impl ResponderConfig {
@@ -30,6 +32,7 @@ impl ResponderConfig {
             protected: Box::new(|_| None),
             spare_children: true,
             quarantine: QuarantineLimits::default(),
+            no_quarantine: None,
         }
     }
 }

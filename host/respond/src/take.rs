@@ -17,6 +17,9 @@ impl Responder {
         file: FileId,
         process: Option<&ProcessKey>,
     ) -> Result<Undo, Refusal> {
+        if let Some(why) = &self.config.no_quarantine {
+            return Err(Refusal::new(why.clone()));
+        }
         if let Some(owner) = owner_of(file) {
             return Err(Refusal::new(format!("the program is the system's own ({owner}); not taken away")));
         }

@@ -217,7 +217,7 @@ impl Store {
         self.write(Write::Policy(Box::new(policy.clone()))).await.map(drop)
     }
 
-    /// How the store stands.
+    /// How the store stands. Whether its folder is where it should be is the caller's to know.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
         let Shared { folder, limits, health, .. } = &*self.shared;
@@ -228,6 +228,7 @@ impl Store {
             events: health.events(),
             lost: health.lost(),
             failing: health.fault(),
+            temporary: None,
         }
     }
 

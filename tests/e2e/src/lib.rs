@@ -59,6 +59,8 @@ pub fn root_or_skip() -> bool {
 pub struct Agent {
     child: Child,
     base: PathBuf,
+    /// Where its sockets are.
+    run: PathBuf,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -84,18 +86,30 @@ impl Agent {
         if !policy.is_empty() {
             std::fs::write(base.join("etc/davy.toml"), policy)?;
         }
+        command.arg("--base-dir").arg(base).arg("agent").args(flags);
+        Self::wait_for_answer(command, base, |_| base.join("run"))
+    }
+
+    /// Starts an agent as an installed one is, with the system's own folders, by a command that ends in the `davy` of a
+    /// mount namespace that the test made. Its log goes to `folder`.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_installed(folder: &Path, mut command: Command) -> Result<Self> {
+        command.arg("agent");
+        Self::wait_for_answer(command, folder, |pid| format!("/proc/{pid}/root/run/davy").into())
+    }
+
+    fn wait_for_answer(mut command: Command, base: &Path, run: impl FnOnce(u32) -> PathBuf) -> Result<Self> {
         let log = std::fs::File::options().create(true).append(true).open(base.join("log"))?;
         let child = command
-            .arg("--base-dir")
-            .arg(base)
-            .arg("agent")
-            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("the agent did not start")?;
-        let mut agent = Self { child, base: base.to_owned(), _folder: None };
+        let run = run(child.id());
+        let mut agent = Self { child, base: base.to_owned(), run, _folder: None };
         let limit = Instant::now() + Duration::from_secs(30);
         while agent.status().is_err() {
             if let Some(status) = agent.child.try_wait()? {
@@ -133,10 +147,10 @@ impl Agent {
     /// When the agent does not answer within 20 s or refuses.
     pub fn ask(&self, body: RequestBody) -> Result<Vec<Reply>> {
         let socket = match body {
-            RequestBody::Query(_) => "run/read.sock",
-            RequestBody::Command(_) => "run/control.sock",
+            RequestBody::Query(_) => "read.sock",
+            RequestBody::Command(_) => "control.sock",
         };
-        let mut stream = UnixStream::connect(self.base.join(socket))?;
+        let mut stream = UnixStream::connect(self.run.join(socket))?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         let mut line = serde_json::to_vec(&Request { version: VERSION, body })?;
         line.push(b'\n');

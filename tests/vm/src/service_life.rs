@@ -12,6 +12,7 @@ pub const STEPS: &[&str] = &[
     "restarted_service_stays_cut_off",
     "stop_by_systemd_keeps_what_is_cut_off",
     "order_to_stop_opens_and_stays_stopped",
+    "read_only_disk_leaves_protection_on",
     "purge_leaves_nothing",
 ];
 

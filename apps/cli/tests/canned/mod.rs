@@ -369,6 +369,7 @@ pub fn status() -> AgentStatus {
             events: 912_000,
             lost: 0,
             failing: None,
+            temporary: None,
         },
         running_incidents: vec![],
         resident: 41 << 20,

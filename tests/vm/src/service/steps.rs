@@ -65,6 +65,7 @@ impl Life {
             }),
             "stop_by_systemd_keeps_what_is_cut_off" => self.stop_by_systemd(),
             "order_to_stop_opens_and_stays_stopped" => self.order_to_stop(),
+            "read_only_disk_leaves_protection_on" => read_only_disk(),
             "restarted_service_stays_cut_off" => restarted_service(),
             "purge_leaves_nothing" => self.purge(),
             _ => bail!("there is no step {name}"),
@@ -248,6 +249,25 @@ fn restarted_service() -> Result<()> {
     wait_for("the service is cut off again", || all(Try::Refused, 5))?;
     ensure!(Try::now(POOL) == Try::Reached, "the pool is cut off outside of the scope too");
     Ok(())
+}
+
+/// The unit starts on a disk that takes nothing, without the folder that it would make there.
+fn read_only_disk() -> Result<()> {
+    let (state, away) = ("/var/lib/davy", "/var/lib/davy.away");
+    fs::rename(state, away)?;
+    run("mount", &["--bind", "/var/lib", "/var/lib"])?;
+    run("mount", &["--options", "remount,bind,ro", "/var/lib"])?;
+    run("systemctl", &["start", "davy.service"])?;
+    let status = wait_for("the agent answers", || davy(&["status"]).map(Some))?;
+    ensure!(status["tier"] == "lsm", "the tier is {}", status["tier"]);
+    ensure!(status["store"]["path"] == "/run/davy/state/store", "{}", status["store"]);
+    let why = status["store"]["temporary"].as_str().unwrap_or_default();
+    ensure!(why.contains("Read-only file system"), "{why}");
+    davy(&["stop"])?;
+    wait_for("the unit has ended", || Ok((unit("ActiveState")? == "inactive").then_some(())))?;
+    run("umount", &["/var/lib"])?;
+    ensure!(fs::exists(state).is_ok_and(|there| !there), "something was written to the disk");
+    Ok(fs::rename(away, state)?)
 }
 
 fn signals_refused() -> Result<()> {
