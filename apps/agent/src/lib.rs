@@ -16,6 +16,7 @@ mod eyes;
 mod inspection;
 mod instance;
 mod keeper;
+mod left;
 mod lists;
 mod own;
 mod paths;

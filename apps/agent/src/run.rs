@@ -34,7 +34,7 @@ use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
-use crate::{Paths, inspection, own, protections, service};
+use crate::{Paths, inspection, left, own, protections, service};
 
 /// How many orders may wait for the arbiter.
 const ORDERS: usize = 1024;
@@ -97,6 +97,9 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     let policy = rulebook.policy();
     let limits = limits(&policy, temporary.is_some());
     let store = Store::open(&paths.state.join("store"), limits).await.context("cannot open the store")?;
+    if let Err(e) = left::end(&store, started).await {
+        tracing::warn!("incidents of an earlier agent still stand as running: {e}");
+    }
     let facts = davy_proc::HostFacts::gather();
     let run = store.begin_run(facts.boot, env!("CARGO_PKG_VERSION")).await.ok();
     let context =
