@@ -26,6 +26,25 @@ const ENDINGS: [&str; 37] = [
 /// Endings that a kernel module may have behind `.ko`.
 const PACKED: [&str; 3] = ["gz", "xz", "zst"];
 
+/// Endings of what is data by any account: text, pictures, compiled messages, headers, static libraries.
+const DATA: [&str; 40] = [
+    "gz", "html", "htm", "h", "hpp", "hh", "hxx", "tcc", "mo", "po", "pot", "png", "svg", "svgz", "jpg",
+    "jpeg", "gif", "ico", "xpm", "ttf", "otf", "pfb", "afm", "woff", "woff2", "txt", "md", "rst", "tex",
+    "pdf", "json", "xml", "xsl", "css", "yaml", "yml", "conf", "desktop", "a", "page",
+];
+
+/// Whether the file's name says that it is data and its mode does not say otherwise. It need not be opened then, which
+/// on a cold disk is a seek for each of tens of thousands of files. What hides as such a file and is loaded all the same
+/// is code that nothing vouches for.
+pub fn is_named_as_data(path: &[u8], mode: u32) -> bool {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+    let ending = name.rsplit(|b| *b == b'.').next().unwrap_or(name);
+    mode & 0o111 == 0
+        && ending.len() < name.len()
+        && DATA.iter().any(|e| ending.eq_ignore_ascii_case(e.as_bytes()))
+        && !has_name_of_code(path)
+}
+
 /// Why the file can be code, or `None` for data. `mode` is `st_mode`, `head` the first [`HEAD_BYTES`] of its content, or
 /// fewer where it is shorter.
 pub fn code_kind(path: &[u8], mode: u32, head: &[u8]) -> Option<CodeKind> {
@@ -88,6 +107,21 @@ mod tests {
             ("", 0, b"", None),
         ] {
             assert_eq!(code_kind(path.as_bytes(), mode, head), kind, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_what_neither_name_nor_mode_call_code_is_left_unopened() {
+        for (path, mode, data) in [
+            ("/usr/share/man/man1/ls.1.gz", 0o100644, true),
+            ("/usr/share/man/man1/ls.1.gz", 0o100755, false),
+            ("/lib/modules/6.1/a.ko.gz", 0o100644, false),
+            ("/usr/share/x/LOGO.PNG", 0o100644, true),
+            ("/usr/share/x/png", 0o100644, false),
+            ("/usr/lib/bpf/x.o", 0o100644, false),
+            ("/usr/lib/x.py", 0o100644, false),
+        ] {
+            assert_eq!(is_named_as_data(path.as_bytes(), mode), data, "{path}");
         }
     }
 }
