@@ -118,6 +118,12 @@ impl Answer for Desk {
                 Ok(kinds) => self.arbitrate(|reply| Order::Act(id, kinds, reply)).await,
                 Err(unknown) => return error(ErrorCode::Invalid, unknown),
             },
+            Command::Quarantine { path, .. } if !Path::new(&path).is_absolute() => {
+                return error(ErrorCode::Invalid, format!("{path} is not absolute"));
+            }
+            Command::Quarantine { path, file, reason } => {
+                self.arbitrate(|reply| Order::Quarantine { path, file, reason, reply }).await
+            }
             Command::Disarm { seconds } if seconds == 0 || seconds > MAX_DISARM => {
                 return error(ErrorCode::Invalid, format!("disarm for 1 to {MAX_DISARM} seconds"));
             }

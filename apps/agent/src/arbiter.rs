@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use davy_model::{
-    Action, ActionRecord, ActionState, Finding, FindingId, IncidentId, Mode, ProcessInfo, Proposal,
+    Action, ActionRecord, ActionState, FileId, Finding, FindingId, IncidentId, Mode, ProcessInfo, Proposal,
 };
 use davy_policy::{ActionKind, AllowedBy, Digest, Policy, Subject};
 use davy_proc::Users;
@@ -45,6 +45,8 @@ pub(crate) enum Order {
     Judge(Box<Case>),
     /// An administrator wants this done, whatever the policy says.
     Act(IncidentId, Vec<ActionKind>, oneshot::Sender<Result<String, String>>),
+    /// An administrator wants a file taken away.
+    Quarantine { path: String, file: FileId, reason: String, reply: oneshot::Sender<Result<String, String>> },
     /// An administrator wants these actions undone.
     Undo(Vec<ActionRecord>, oneshot::Sender<Result<String, String>>),
     /// The agent's own canary is to be acted on, whatever the policy says; a cut is for this cgroup alone.
@@ -135,6 +137,9 @@ impl Arbiter {
                 Ok(Order::Act(incident, actions, reply)) => {
                     let _ = reply.send(self.act(incident, &actions));
                 }
+                Ok(Order::Quarantine { path, file, reason, reply }) => {
+                    let _ = reply.send(self.quarantine(path, file, &reason));
+                }
                 Ok(Order::Undo(records, reply)) => {
                     let _ = reply.send(self.undo(records));
                 }
@@ -217,7 +222,7 @@ impl Arbiter {
     }
 
     fn note(&self, case: &Case, action: Action, state: ActionState, why: &str) {
-        let mut record = record(case.incident, case.finding.id, action, state, why);
+        let mut record = record(case.incident, Some(case.finding.id), action, state, why);
         self.write(&mut record);
     }
 
@@ -246,6 +251,15 @@ impl Arbiter {
             (true, false) => Ok(lines.join("\n")),
             (false, false) => Err(lines.join("\n")),
         }
+    }
+
+    /// Takes a file away that is no incident's. The responder's failsafes hold as for any other.
+    fn quarantine(&mut self, path: String, file: FileId, reason: &str) -> Result<String, String> {
+        let action = Action::Quarantine { path, file, process: None };
+        let why = format!("by order of an administrator: {reason}");
+        let record = self.carry_out(record(None, None, action, ActionState::Intended, &why));
+        let words = format!("action {}: {}", record.id.0, outcome_words(&record));
+        if record.state == ActionState::Done { Ok(words) } else { Err(words) }
     }
 
     fn undo(&mut self, mut records: Vec<ActionRecord>) -> Result<String, String> {
@@ -376,7 +390,7 @@ impl Arbiter {
 }
 
 fn intended(case: &Case, action: Action, why: &str) -> ActionRecord {
-    record(case.incident, case.finding.id, action, ActionState::Intended, why)
+    record(case.incident, Some(case.finding.id), action, ActionState::Intended, why)
 }
 
 /// Whose flows the policy lets cut.

@@ -6,10 +6,10 @@ use davy_respond::Outcome;
 
 use crate::clock;
 
-/// A new line of the journal about a finding.
+/// A new line of the journal.
 pub(crate) fn record(
     incident: Option<IncidentId>,
-    finding: FindingId,
+    finding: Option<FindingId>,
     action: Action,
     state: ActionState,
     note: &str,
@@ -20,7 +20,7 @@ pub(crate) fn record(
         time: now,
         changed: now,
         incident,
-        finding: Some(finding),
+        finding,
         action,
         state,
         note: note.to_owned(),
@@ -31,8 +31,7 @@ pub(crate) fn record(
 
 /// A new line of the journal about the agent's own canary.
 pub(crate) fn canary(action: Action) -> ActionRecord {
-    let mut record = record(None, FindingId(0), action, ActionState::Intended, "");
-    record.finding = None;
+    let mut record = record(None, None, action, ActionState::Intended, "");
     record.note = said(&record, String::new());
     record
 }

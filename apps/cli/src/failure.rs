@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     NotHeld = 7,
     /// The agent was ordered to stop, and is not to be started again by itself.
     Ordered = 8,
+    /// A scan found something.
+    Found = 9,
 }
 
 impl From<Exit> for ExitCode {
@@ -47,6 +49,7 @@ impl Exit {
             Self::PolicyFaults => "policy_faults",
             Self::NotHeld => "not_held",
             Self::Ordered => "ordered",
+            Self::Found => "found",
         }
     }
 
@@ -109,6 +112,7 @@ mod tests {
             Exit::PolicyFaults,
             Exit::NotHeld,
             Exit::Ordered,
+            Exit::Found,
         ];
         for exit in all {
             let row = format!("| {} | `{}` |", exit as u8, exit.name());

@@ -21,6 +21,7 @@ mod incidents;
 mod page;
 mod policy;
 mod proof;
+mod scan;
 mod shell;
 mod status;
 mod story;
@@ -88,6 +89,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Completions(asked) => shell::completions(asked)?,
         Verb::Man(asked) => shell::manual(answering, asked)?,
         Verb::Top(asked) => top::run(&client, answering, asked)?,
+        Verb::Scan(asked) => return scan::run(&client, &paths, answering, asked),
         Verb::Drill(asked) => return drill::run(&client, &paths, answering, asked),
         Verb::DrillAct(asked) => drill::act(asked)?,
         Verb::Worker(asked) => worker(asked.which)?,
@@ -99,6 +101,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
 fn worker(which: verbs::WhichWorker) -> Result<(), Failure> {
     let outcome = match which {
         verbs::WhichWorker::Inspect => davy_worker::inspect(),
+        verbs::WhichWorker::Scan => davy_worker::scan(),
     };
     outcome.map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))
 }

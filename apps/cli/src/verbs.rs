@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent runs, 4 not found, 5 forbidden, \
-                          6 the policy has faults, 7 not all drills held.";
+                          6 the policy has faults, 7 not all drills held, 9 a scan found something.";
 
 const FIRST_STEPS: &str = "First steps:
   sudo davy run              watch this host from this terminal; Ctrl-C leaves nothing behind
@@ -39,7 +39,7 @@ const FIRST_STEPS: &str = "First steps:
   davy drill                 harmless attacks, to see it hold
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent runs, 4 not found, 5 forbidden, 6 the policy has faults,
-7 not all drills held.";
+7 not all drills held, 9 a scan found something.";
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -138,6 +138,11 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  davy policy check /etc/davy/davy.toml\n  davy policy test my.toml\n  sudo davy policy reload"
     )]
     Policy(Policy),
+    /// Look for miners and what comes with them in files and in the memory of processes; needs no agent
+    #[command(
+        after_help = "Examples:\n  sudo davy scan /                   all local file systems\n  davy scan --pid 4711 --json        the memory of a process\n  sudo davy scan /srv --rules my.yar --cpu 25 --quarantine"
+    )]
+    Scan(Scan),
     /// Harmless attacks against the live agent, to see it hold
     #[command(
         after_help = "Examples:\n  davy drill --list\n  sudo davy drill\n  sudo davy drill detect net/pool-cut     a whole room, and one drill"
@@ -303,6 +308,48 @@ pub(crate) struct PolicyFile {
     pub(crate) file: Option<PathBuf>,
 }
 
+/// Options of `davy scan`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("looked_at").required(true).multiple(true))]
+pub(crate) struct Scan {
+    /// Files and folders; symbolic links below them are not followed, nor file systems the kernel makes up or the network has
+    #[arg(value_name = "PATH", group = "looked_at")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The memory of this process; may be given more than once
+    #[arg(long = "pid", value_name = "PID", group = "looked_at")]
+    pub(crate) pids: Vec<u32>,
+    /// Have the agent take away every file in which something is found
+    #[arg(long)]
+    pub(crate) quarantine: bool,
+    /// Rules in YARA's language beside Davy's own: a file, or a folder of .yar and .yara files; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// SHA-256 digests of bad files, one a line as sha256sum writes them; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hashes: Vec<PathBuf>,
+    /// At most this share of one processor
+    #[arg(long, value_name = "PERCENT", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) cpu: u32,
+    /// Look at files too that were clean before and have not changed
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// With --all: go on where the last such scan was cut short
+    #[arg(long, requires = "all")]
+    pub(crate) resume: bool,
+    /// Do not open archives
+    #[arg(long)]
+    pub(crate) no_archives: bool,
+    /// Stay on the file systems of the paths
+    #[arg(short = 'x', long)]
+    pub(crate) one_file_system: bool,
+    /// Ask ClamAV's daemon too
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = "/run/clamav/clamd.ctl")]
+    pub(crate) clamd: Option<PathBuf>,
+    /// Tell the structure of every program, not only of those in which something is found; looks at all of them
+    #[arg(long)]
+    pub(crate) programs: bool,
+}
+
 /// Options of `davy drill`.
 #[derive(Debug, Args)]
 pub(crate) struct Drill {
@@ -355,6 +402,8 @@ pub(crate) struct Worker {
 pub(crate) enum WhichWorker {
     /// Reads first bytes of flows and answers of name servers
     Inspect,
+    /// Looks at files and memory for what rules describe
+    Scan,
 }
 
 #[cfg(test)]

@@ -113,9 +113,10 @@ pub struct ActionRecord {
 }
 
 impl ActionRecord {
-    /// Whether it was done to a process of Davy's own, to see whether it is done: everything else is done for a finding.
+    /// Whether it was done to a process of Davy's own, to see whether it is done. Everything else is done for a finding, but
+    /// for a file that an administrator has taken away; no canary is.
     #[must_use]
     pub const fn is_canary(&self) -> bool {
-        self.finding.is_none() && self.incident.is_none()
+        self.finding.is_none() && self.incident.is_none() && !matches!(self.action, Action::Quarantine { .. })
     }
 }

@@ -1,5 +1,5 @@
 use davy_model::{
-    ActionId, ActionRecord, Event, Finding, FindingId, Incident, IncidentId, ProcessInfo, Timestamp,
+    ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, ProcessInfo, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,15 @@ pub enum Command {
         id: IncidentId,
         /// What: `freeze`, `kill`, `quarantine`, `cut`.
         actions: Vec<String>,
+    },
+    /// Take a file away, kept sealed, whatever the policy says.
+    Quarantine {
+        /// Where it lies, for people and to find it; absolute.
+        path: String,
+        /// What it is; nothing else is taken away, whatever lies there by then.
+        file: FileId,
+        /// Why, for the journal.
+        reason: String,
     },
     /// Break-glass: observe only, for a time.
     Disarm {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 
-use davy_model::{Captured, Confinement, Said};
+use davy_model::{Captured, Confinement, Said, ScanReport, SetAside};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,63 @@ pub enum InspectReply {
         /// Flows given up since the beginning because a bound was reached.
         given_up: u64,
     },
+}
+
+/// To the `scan` worker, from whoever has files to be looked at. First come rules and hash lists, then `Begin`, then one
+/// thing after another, each with its descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScanRequest {
+    /// Rules in YARA's language. Not answered.
+    Rules {
+        /// Where they are from, for people.
+        origin: String,
+        /// The rules.
+        text: String,
+    },
+    /// SHA-256 digests of bad files, one a line. Not answered.
+    Hashes(String),
+    /// Begin to work with what came before.
+    Begin {
+        /// Whether archives are opened.
+        archives: bool,
+        /// Whether the structure of every program is told, not only of those that matched.
+        programs: bool,
+    },
+    /// Look at a file, whose descriptor comes with this.
+    File {
+        /// Its length in bytes when it was opened.
+        length: u64,
+    },
+    /// Look at pieces of a process's memory, which lie one after the other in the file whose descriptor comes with this.
+    Memory {
+        /// Each piece's address and length.
+        pieces: Vec<(u64, u64)>,
+        /// Whether these are the last of this process.
+        last: bool,
+    },
+}
+
+/// From the `scan` worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)]
+pub enum ScanReply {
+    /// Answer to [`ScanRequest::Begin`].
+    Ready {
+        /// What it has given up; rules are compiled after that.
+        confinement: Confinement,
+        /// How many rules take part.
+        rules: u32,
+        /// How many digests.
+        hashes: u32,
+        /// Rules that do not take part.
+        aside: Vec<SetAside>,
+    },
+    /// Answer to [`ScanRequest::Memory`] when more is to come.
+    Next,
+    /// What was found.
+    Report(ScanReport),
+    /// It could not be read, a sentence.
+    Unreadable(String),
 }
 
 /// Writes one frame.

@@ -32,12 +32,25 @@ pub enum Error {
     },
 }
 
-/// Confines this process, to `memory` bytes of address space among others. What the kernel does not know (Landlock before
-/// Linux 5.13, a kernel built without seccomp) is named in the result and left out.
+/// What a worker keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Address space in bytes.
+    pub memory: u64,
+    /// Whether it may be handed open files over its socket (SCM_RIGHTS), one or two at a time, and read them at any place.
+    pub receives_files: bool,
+}
+
+/// Descriptors that a worker may have open which is handed files: its three, and room for a few that come.
+const WITH_FILES: u64 = 8;
+
+/// Confines this process to what `allowance` says. What the kernel does not know (Landlock before Linux 5.13, a kernel built
+/// without seccomp) is named in the result and left out.
 ///
 /// # Errors
 /// When it runs as root and stays root, or a bound cannot be set: then it must not go on.
-pub fn confine(memory: u64) -> Result<Confinement, Error> {
+pub fn confine(allowance: Allowance) -> Result<Confinement, Error> {
+    let Allowance { memory, receives_files } = allowance;
     let mut missing = Vec::new();
     user::close_inherited();
     let unprivileged = user::become_nobody()?;
@@ -48,8 +61,8 @@ pub fn confine(memory: u64) -> Result<Confinement, Error> {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let files_closed = files::close().map_err(|why| missing.push(why)).is_ok();
     // After Landlock, which needs a descriptor for a moment.
-    bound("open files", Resource::Nofile, 0)?;
-    let calls_filtered = system_calls::filter().map_err(|why| missing.push(why)).is_ok();
+    bound("open files", Resource::Nofile, if receives_files { WITH_FILES } else { 0 })?;
+    let calls_filtered = system_calls::filter(receives_files).map_err(|why| missing.push(why)).is_ok();
     Ok(Confinement { unprivileged, files_closed, calls_filtered, memory, missing })
 }
 

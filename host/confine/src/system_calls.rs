@@ -34,19 +34,26 @@ const ALLOWED: [i64; 24] = [
     libc::SYS_exit_group,
 ];
 
+/// What a worker needs besides that is handed files.
+const WITH_FILES: [i64; 2] = [libc::SYS_recvmsg, libc::SYS_pread64];
+
 /// Calls that take a protection, by the position of that argument: allowed as long as nothing becomes executable.
 const MEMORY: [(i64, u8); 2] = [(libc::SYS_mmap, 2), (libc::SYS_mprotect, 2)];
 
 /// Lets only these system calls through from here on. The error is a sentence for people.
-pub(crate) fn filter() -> Result<(), String> {
-    let program = program().map_err(|error| format!("system calls are not filtered: {error}"))?;
+pub(crate) fn filter(receives_files: bool) -> Result<(), String> {
+    let program =
+        program(receives_files).map_err(|error| format!("system calls are not filtered: {error}"))?;
     seccompiler::apply_filter(&program)
         .map_err(|error| format!("system calls are not filtered: {error}; it needs CONFIG_SECCOMP_FILTER"))
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(receives_files: bool) -> Result<BpfProgram, seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    if receives_files {
+        rules.extend(WITH_FILES.map(|call| (call, Vec::new())));
+    }
     for (call, argument) in MEMORY {
         let executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC.cast_unsigned().into());
         let not = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, executable, 0)?;

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
+use davy_confine::Allowance;
+
 const ACT: &str = "DAVY_CONFINED_ACT";
 const MEMORY: u64 = 1 << 30;
 
@@ -12,7 +14,8 @@ const MEMORY: u64 = 1 << 30;
 #[test]
 fn act() {
     let Ok(act) = std::env::var(ACT) else { return };
-    let confinement = davy_confine::confine(MEMORY).unwrap();
+    let receives_files = act.ends_with("with files");
+    let confinement = davy_confine::confine(Allowance { memory: MEMORY, receives_files }).unwrap();
     match act.as_str() {
         "nothing" => {}
         "tell" => {
@@ -25,16 +28,18 @@ fn act() {
             // SAFETY: ends this child at once with what was found.
             unsafe { libc::_exit(if refused { 0 } else { 1 }) };
         }
-        "open" => drop(std::fs::File::open("/etc/hostname")),
+        "open" | "open with files" => drop(std::fs::File::open("/etc/hostname")),
         "connect" => drop(std::net::TcpStream::connect("127.0.0.1:9")),
         "execute" => drop(Command::new("/bin/true").status()),
         // SAFETY: the parent, which waits for this child and must not be reached.
         "signal" => drop(unsafe { libc::kill(libc::getppid(), 0) }),
         // SAFETY: a new anonymous mapping that nothing uses.
-        "map executable" => drop(unsafe {
+        "map executable" | "map executable with files" => drop(unsafe {
             let (rwx, private) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             libc::mmap(std::ptr::null_mut(), 4096, rwx, private, -1, 0)
         }),
+        // SAFETY: standard input is no socket, so the call fails and touches no memory.
+        "receive" | "receive with files" => drop(unsafe { libc::recvmsg(0, std::ptr::null_mut(), 0) }),
         other => panic!("{other} is no act"),
     }
     // SAFETY: ends this child at once; the test harness of a confined process cannot report.
@@ -61,7 +66,7 @@ fn filtered() -> bool {
 
 #[test]
 fn a_confined_process_reads_writes_and_uses_memory() {
-    for act in ["nothing", "tell", "allocate"] {
+    for act in ["nothing", "tell", "allocate", "receive with files"] {
         let (status, said) = run(act);
         assert!(status.success(), "{act}: {status}: {said}");
     }
@@ -78,7 +83,16 @@ fn anything_else_ends_it() {
     if !filtered() {
         return;
     }
-    for act in ["open", "connect", "execute", "signal", "map executable"] {
+    for act in [
+        "open",
+        "connect",
+        "execute",
+        "signal",
+        "map executable",
+        "receive",
+        "open with files",
+        "map executable with files",
+    ] {
         let (status, said) = run(act);
         assert_eq!(status.signal(), Some(libc::SIGSYS), "{act}: {status}: {said}");
     }

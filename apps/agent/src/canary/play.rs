@@ -248,6 +248,6 @@ mod tests {
     fn only_what_is_done_for_nothing_is_the_canary_s() {
         let action = Action::Freeze { root: KEY, tree: vec![KEY] };
         assert!(deed::canary(action.clone()).is_canary());
-        assert!(!deed::record(None, FindingId(1), action, ActionState::Intended, "").is_canary());
+        assert!(!deed::record(None, Some(FindingId(1)), action, ActionState::Intended, "").is_canary());
     }
 }
