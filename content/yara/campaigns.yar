@@ -124,8 +124,8 @@ rule digs_in {
         description = "blinds a machine's defences and makes itself hard to remove, as scripts of mining campaigns do"
         severity = "high"
     strings:
-        $a = /chattr -[RVf]{0,3}[aiue]{1,4} [^\n]{0,60}(\/var\/spool\/cron|\/etc\/cron|\/etc\/ld\.so\.preload|authorized_keys)/
-        $b = /chattr \+[aiu]{1,3} [^\n]{0,60}(\/var\/spool\/cron|\/etc\/cron|\/etc\/ld\.so\.preload|authorized_keys|\/etc\/hosts)/
+        $a = /chattr -[a-zA-Z]{1,6} [^\n]{0,60}(\/var\/spool\/cron|\/etc\/cron|\/etc\/ld\.so\.preload|authorized_keys)/
+        $b = /chattr \+[a-zA-Z]{1,4} [^\n]{0,60}(\/var\/spool\/cron|\/etc\/cron|\/etc\/ld\.so\.preload|authorized_keys|\/etc\/hosts)/
         $c = "setenforce 0"
         $d = /(ufw disable|iptables -F|systemctl (stop|disable) firewalld)/
         $e = /(>|tee) ?\/etc\/ld\.so\.preload/

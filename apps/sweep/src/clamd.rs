@@ -53,12 +53,17 @@ mod tests {
         std::thread::spawn(move || {
             for answer in std::iter::once("PONG\0").chain(answers) {
                 let (mut client, _) = listener.accept().unwrap();
-                let mut seen = Vec::new();
-                let mut byte = [0];
-                // A command ends with a zero, a stream with four.
-                let end: &[u8] = if answer.starts_with("PONG") { b"\0" } else { b"\0\0\0\0" };
-                while !seen.ends_with(end) && client.read(&mut byte).unwrap() == 1 {
-                    seen.push(byte[0]);
+                // A command ends with a zero; a stream is pieces with their lengths, the last of length zero.
+                let mut byte = [1];
+                while byte != [0] {
+                    client.read_exact(&mut byte).unwrap();
+                }
+                let mut left = if answer.starts_with("PONG") { 0 } else { u32::MAX };
+                while left > 0 {
+                    let mut length = [0; 4];
+                    client.read_exact(&mut length).unwrap();
+                    left = u32::from_be_bytes(length);
+                    std::io::copy(&mut client.by_ref().take(left.into()), &mut std::io::sink()).unwrap();
                 }
                 client.write_all(answer.as_bytes()).unwrap();
             }

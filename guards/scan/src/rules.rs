@@ -79,14 +79,18 @@ fn reason(error: &yara_x::errors::CompileError) -> String {
 
 /// The name of the rule that byte `at` of a source lies in: the last one that begins before.
 fn rule_at(text: &str, at: usize) -> Option<&str> {
-    // The error may be in the name itself, so its line counts in full.
-    let end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |more| at + more);
-    text.get(..end)?.lines().rev().find_map(|line| {
-        let mut words = line.split_whitespace().skip_while(|word| matches!(*word, "private" | "global"));
-        (words.next()? == "rule").then_some(())?;
-        let name = words.next()?.split([':', '{']).next()?;
-        (!name.is_empty()).then_some(name)
-    })
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices("rule")
+        .take_while(|(place, _)| *place <= at)
+        .filter_map(|(place, word)| {
+            let begins = !text[..place].ends_with(is_name);
+            let rest = text[place + word.len()..].strip_prefix(char::is_whitespace)?.trim_start();
+            let name = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
+            // In prose and in strings the word stands too; a rule has its tags or its body behind its name.
+            let follows = rest[name.len()..].trim_start().starts_with([':', '{']);
+            (begins && follows && !name.is_empty()).then_some(name)
+        })
+        .last()
 }
 
 #[cfg(test)]
