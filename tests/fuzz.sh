@@ -11,7 +11,7 @@ fuzz=$root/target/tools/bin/cargo-fuzz
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$root/target/fuzz/build"
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-for folder in core/*/fuzz; do
+for folder in core/*/fuzz guards/*/fuzz; do
     room=${folder%/fuzz}
     for target in $(cd "$room" && "$fuzz" list); do
         corpus=$root/target/fuzz/corpus/$room/$target

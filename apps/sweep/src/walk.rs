@@ -165,3 +165,69 @@ fn open_file(folder: BorrowedFd<'_>, name: &CStr, known: &Stat) -> io::Result<Fi
     }
     Ok(File::from(fd))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn met(start: &Path) -> (Vec<String>, Vec<String>) {
+        let (mut files, mut closed) = (Vec::new(), Vec::new());
+        let _ = walk(start, Limits { one_file_system: false }, &mut |met| {
+            match met {
+                Met::File(entry) => {
+                    let mut text = String::new();
+                    entry.open().unwrap().read_to_string(&mut text).unwrap();
+                    files.push(text);
+                }
+                Met::Closed(path, _) => closed.push(path.display().to_string()),
+            }
+            ControlFlow::Continue(())
+        });
+        files.sort();
+        (files, closed)
+    }
+
+    #[test]
+    fn links_and_pipes_are_passed_over_and_what_is_named_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "outside").unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs::write(folder.path().join("a/b/one"), "one").unwrap();
+        fs::write(folder.path().join("two"), "two").unwrap();
+        symlink(outside.path(), folder.path().join("link")).unwrap();
+        symlink(outside.path().join("secret"), folder.path().join("a/link")).unwrap();
+        rustix::fs::mknodat(CWD, folder.path().join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let inside = vec!["one".to_owned(), "two".to_owned()];
+        assert_eq!(met(folder.path()), (inside, vec![]));
+        assert_eq!(met(&folder.path().join("link")).0, ["outside"]);
+        assert_eq!(met(&folder.path().join("two")).0, ["two"]);
+        assert_eq!(met(&folder.path().join("none")).1.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_was_exchanged_meanwhile_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "old").unwrap();
+        fs::write(folder.path().join("other"), "new").unwrap();
+        let mut opened = Vec::new();
+        let _ = walk(folder.path(), Limits { one_file_system: true }, &mut |met| {
+            if let Met::File(entry) = met
+                && entry.path.ends_with("file")
+            {
+                fs::rename(folder.path().join("other"), folder.path().join("file")).unwrap();
+                opened.push(entry.open().is_ok());
+                fs::remove_file(folder.path().join("file")).unwrap();
+                symlink("/etc/passwd", folder.path().join("file")).unwrap();
+                opened.push(entry.open().is_ok());
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(opened, [false, false]);
+    }
+}

@@ -174,7 +174,9 @@ impl<'r> Engine<'r> {
             visit.spent.held -= held;
             return Ok(());
         }
-        visit.gap("too long to be opened itself; its bytes were looked at");
+        if archive::is_archive(&bytes) {
+            visit.gap("too long to be opened itself; its bytes were looked at");
+        }
         self.pieces = None;
         let (mut at, mut have, mut outcome) = (0, bytes.len(), Ok(()));
         bytes.resize(room.max(2 * OVERLAP), 0);

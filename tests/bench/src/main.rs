@@ -1,5 +1,5 @@
-//! What Davy costs a host: everyday loads with and without it, its own use at rest, and how many process events it
-//! takes in without loss.
+//! What Davy costs a host: everyday loads with and without it, its own use at rest, how many process events it takes in
+//! without loss; and how fast it scans.
 //!
 //! Only ratios within one run are reported. A machine's speed drifts, so nothing and Davy take turns at going first
 //! (A B, B A), and the ratio is taken within the round.
@@ -9,6 +9,7 @@ mod flood;
 mod loads;
 mod ratio;
 mod report;
+mod scan;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +34,12 @@ struct Arguments {
     /// Seconds to watch the agent at rest
     #[arg(long, default_value_t = 60)]
     rest: u64,
+    /// What is scanned, by Davy and by other scanners
+    #[arg(long, default_value = "/usr")]
+    scan: PathBuf,
+    /// Rounds of scans; none leaves them out
+    #[arg(long, default_value_t = 3)]
+    scans: u32,
     /// Also write the numbers here, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -63,6 +70,10 @@ fn main() -> Result<()> {
     let workshop = Workshop::open()?;
     let mut report = Report::about_this_host(arguments.rounds)?;
 
+    if arguments.scans > 0 {
+        eprintln!("scans of {}, {} rounds", arguments.scan.display(), arguments.scans);
+        report.scan = Some(scan::measure(&davy, &arguments.scan, arguments.scans)?);
+    }
     eprintln!("davy at rest, {} s", arguments.rest);
     let agent = Agent::start(&davy)?;
     report.tier = agent.status()?["tier"].as_str().unwrap_or("unknown").to_owned();

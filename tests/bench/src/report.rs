@@ -8,6 +8,7 @@ use crate::agent::Rest;
 use crate::flood::Flood;
 use crate::loads::LOADS;
 use crate::ratio::Ratio;
+use crate::scan::Scan;
 
 /// One run.
 #[derive(Debug, Serialize)]
@@ -24,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) floods: Vec<Flood>,
     /// Davy against nothing, by load; none without rounds.
     pub(crate) ratios: Vec<Option<Ratio>>,
+    /// Scans, by Davy and others; none without rounds.
+    pub(crate) scan: Option<Scan>,
 }
 
 impl Report {
@@ -41,6 +44,7 @@ impl Report {
             rest: None,
             floods: Vec::new(),
             ratios: Vec::new(),
+            scan: None,
         })
     }
 
@@ -81,6 +85,9 @@ impl Report {
         for flood in &self.floods {
             let lost = if flood.lost.is_empty() { "nothing".to_owned() } else { flood.lost.join(", ") };
             writeln!(out, "| {} | {:.0} | {:.0} | {lost} |", flood.asked, flood.made, flood.taken)?;
+        }
+        if let Some(scan) = &self.scan {
+            scan.write(out)?;
         }
         Ok(())
     }

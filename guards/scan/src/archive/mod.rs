@@ -55,6 +55,11 @@ fn is_tar(head: &[u8]) -> bool {
     head.get(257..262) == Some(b"ustar")
 }
 
+/// Whether the first bytes are those of an archive.
+pub(crate) fn is_archive(bytes: &[u8]) -> bool {
+    Kind::of(&bytes[..bytes.len().min(HEAD)]).is_some()
+}
+
 /// Opens what is an archive and has its members looked at.
 pub(crate) fn open(engine: &mut Engine<'_>, source: &dyn Source, visit: &mut Visit) {
     let bounds = engine.bounds();
