@@ -63,7 +63,7 @@ mod tests {
                     let mut length = [0; 4];
                     client.read_exact(&mut length).unwrap();
                     left = u32::from_be_bytes(length);
-                    std::io::copy(&mut client.by_ref().take(left.into()), &mut std::io::sink()).unwrap();
+                    std::io::copy(&mut (&client).take(left.into()), &mut std::io::sink()).unwrap();
                 }
                 client.write_all(answer.as_bytes()).unwrap();
             }

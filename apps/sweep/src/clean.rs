@@ -62,10 +62,10 @@ impl Clean {
     pub(crate) fn load(state: Option<&Path>, digest: [u8; 32], anew: bool, resume: bool) -> Self {
         let place = state.map(|state| state.join("scan").join("clean"));
         let mut clean = Self { place, digest, files: HashMap::new(), run: 0, ended: true, anew };
-        if let Some(Err(error)) = clean.place.clone().map(|place| clean.read(&place)) {
-            // A cache that is not there or not ours is no cache: everything is looked at.
-            debug_assert!(error.kind() != io::ErrorKind::OutOfMemory);
+        // A cache that is not there or not ours is no cache: everything is looked at.
+        if clean.place.clone().is_some_and(|place| clean.read(&place).is_err()) {
             clean.files.clear();
+            clean.ended = true;
         }
         if !(resume && !clean.ended) {
             clean.run = clean.run.wrapping_add(1).max(1);
