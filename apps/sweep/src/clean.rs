@@ -67,7 +67,7 @@ impl Clean {
             clean.files.clear();
             clean.ended = true;
         }
-        if !(resume && !clean.ended) {
+        if !resume || clean.ended {
             clean.run = clean.run.wrapping_add(1).max(1);
         }
         clean.ended = false;

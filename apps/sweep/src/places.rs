@@ -41,8 +41,7 @@ const REMOTE: [i64; 9] = [
 pub(crate) fn passed_over(folder: impl AsFd) -> bool {
     // A folder whose file system cannot be told is gone into.
     let Ok(told) = rustix::fs::fstatfs(folder) else { return false };
-    let magic = i64::from(told.f_type);
-    MADE_UP.contains(&magic) || REMOTE.contains(&magic)
+    MADE_UP.contains(&told.f_type) || REMOTE.contains(&told.f_type)
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct Ready {
 #[derive(Clone, Debug)]
 pub enum Looked {
     /// It was looked at.
-    Report(ScanReport),
+    Report(Box<ScanReport>),
     /// It could not be read, or broke the worker each time; why.
     Not(String),
 }
@@ -131,7 +131,7 @@ impl Scanner {
         let mut fault = String::new();
         for _ in 0..TRIES {
             match self.worker()?.ask(&ScanRequest::File { length }, Some(file.as_fd()), patience) {
-                Ok(ScanReply::Report(report)) => return Ok(Looked::Report(report)),
+                Ok(ScanReply::Report(report)) => return Ok(Looked::Report(Box::new(report))),
                 Ok(ScanReply::Unreadable(why)) => return Ok(Looked::Not(why)),
                 Ok(_) => fault = self.broke(&anyhow!("it answered beside the question")),
                 Err(error) => fault = self.broke(&error),
@@ -148,7 +148,7 @@ impl Scanner {
         let request = ScanRequest::Memory { pieces, last };
         match self.worker()?.ask(&request, Some(file.as_fd()), PATIENCE) {
             Ok(ScanReply::Next) if !last => Ok(None),
-            Ok(ScanReply::Report(report)) if last => Ok(Some(Looked::Report(report))),
+            Ok(ScanReply::Report(report)) if last => Ok(Some(Looked::Report(Box::new(report)))),
             Ok(ScanReply::Unreadable(why)) => Ok(Some(Looked::Not(why))),
             Ok(_) => bail!("{}", self.broke(&anyhow!("it answered beside the question"))),
             Err(error) => bail!("{}", self.broke(&error)),

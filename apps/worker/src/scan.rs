@@ -164,7 +164,7 @@ mod tests {
             panic!("{replies:?}")
         };
         assert_eq!(aside[0].rule, "odd");
-        assert_eq!((rules_of(file), rules_of(memory)), (vec!["marked"], vec![]));
+        assert_eq!((rules_of(file), rules_of(memory)), (vec!["marked"], vec!["marked"]));
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn scan(bytes: &[u8], bounds: Bounds) -> ScanReport {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut out = GzEncoder::new(Vec::new(), Compression::best());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
 }
