@@ -27,3 +27,8 @@ struct block_key described_block_key;
 struct block_entry described_block_entry;
 struct scoped_block_key described_scoped_block_key;
 struct file_key described_file_key;
+struct trust_scope described_trust_scope;
+struct digest_place described_digest_place;
+struct digest_judgement described_digest_judgement;
+struct trust_state described_trust_state;
+struct judged_record described_judged_record;

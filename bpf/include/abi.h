@@ -35,7 +35,8 @@ enum record_kind {
     RECORD_TRACE = 13,
     RECORD_WRITTEN_CODE = 14,
     RECORD_DENIED = 15,
-    RECORD_KINDS = 16,
+    RECORD_JUDGED = 16,
+    RECORD_KINDS = 17,
 };
 
 /* Why a record was not delivered. */
@@ -272,6 +273,142 @@ struct scoped_block_key {
 struct file_key {
     u64 ino;
     u64 dev;
+};
+
+/* The ways in which code comes to run. */
+enum code_kind {
+    CODE_EXEC = 0,
+    CODE_LIBRARY = 1,
+    CODE_SCRIPT = 2,
+    CODE_MEMORY = 3,
+    CODE_NAMELESS = 4,
+    CODE_MODULE = 5,
+    CODE_BPF = 6,
+    CODE_TRACE = 7,
+    CODE_KINDS = 8,
+};
+
+/* Why code is not trusted. */
+enum code_reason {
+    REASON_UNKNOWN = 1,
+    REASON_BLOCKED = 2,
+    REASON_OPEN_FOR_WRITING = 3,
+    REASON_UNREADABLE = 4,
+    REASON_NAMELESS = 5,
+    REASON_UNSTABLE = 6,
+    REASON_WRITTEN_MEMORY = 7,
+    REASON_NOT_JUDGED = 8,
+    REASON_WITHOUT_FILE = 9,
+    REASON_NOT_ALLOWED = 10,
+    REASON_IN_USE = 11,
+    REASON_EXPIRED = 12,
+    /* Trusted because of who wrote it; its digest is not known yet. */
+    REASON_MARKED = 13,
+};
+
+enum code_outcome {
+    OUTCOME_WOULD_DENY = 0,
+    OUTCOME_DENIED = 1,
+    OUTCOME_MARKED = 2,
+};
+
+enum trust_mode {
+    MODE_OFF = 0,
+    MODE_OBSERVE = 1,
+    MODE_ENFORCE = 2,
+    /* Files are read and remembered, and nothing more: how the agent has them judged before they are needed. */
+    MODE_READ = 3,
+};
+
+/* One mode for each kind of code. */
+struct trust_scope {
+    u8 modes[CODE_KINDS];
+    /* Nobody below is ever judged: the agent. */
+    u32 exempt;
+    u32 reserved;
+};
+
+/* Where a digest's verdict is. A place that is used again has another serial. */
+struct digest_place {
+    u32 place;
+    u32 serial;
+};
+
+enum digest_verdict {
+    VERDICT_NONE = 0,
+    VERDICT_ALLOW = 1,
+    VERDICT_DENY = 2,
+};
+
+/* What a program may do beyond running. */
+#define PROGRAM_INTERPRETER 1
+#define PROGRAM_TRUSTED_WRITER 2
+#define PROGRAM_MAY_WRITE_AND_EXECUTE 4
+#define PROGRAM_MAY_LOAD_BPF 8
+#define PROGRAM_MAY_TRACE 16
+#define PROGRAM_MAY_BE_NAMELESS 32
+
+/* `until` in seconds of the boot-time clock, zero for no end; `marks` for how many seconds what it writes is trusted. */
+struct digest_judgement {
+    u32 serial;
+    u32 until;
+    u32 flags;
+    u32 marks;
+    u16 source;
+    u8 verdict;
+    u8 reserved[5];
+};
+
+/*
+ * What is known of a file. `state` alone decides and is changed as one word, because the place may be taken for another
+ * file at any moment; see trust.h. `mapped` is when it was last mapped as code, in nanoseconds of the boot-time clock.
+ */
+struct file_verdict {
+    u64 state;
+    u64 epoch;
+    u64 mapped;
+    u32 generation;
+    u32 reserved;
+};
+
+/* Set by user space; `vouched` counts how often digests were added. */
+struct trust_state {
+    u32 vouched;
+    u32 writers;
+};
+
+struct told_key {
+    u64 ino;
+    u64 dev;
+    u64 what;
+};
+
+struct told {
+    u64 time;
+    u64 repeats;
+};
+
+enum judged_count {
+    COUNT_HASHED = 0,
+    COUNT_DENIED = 1,
+    COUNT_WOULD_DENY = 2,
+    JUDGED_COUNTS = 3,
+};
+
+/* Code that was refused, or would have been. `repeats` are acts of the same kind on the same file that were not told. */
+struct judged_record {
+    struct record_head head;
+    u64 ino;
+    u64 dev;
+    u64 repeats;
+    u8 sha256[32];
+    u8 kind;
+    u8 reason;
+    u8 outcome;
+    u8 has_sha256;
+    u16 path_len;
+    u16 reserved;
+    u8 path[PATH_BYTES_MAX];
 };
 
 #endif

@@ -88,6 +88,19 @@ struct super_block {
     u32 s_dev;
     unsigned long s_flags;
     unsigned long s_magic;
+    struct user_namespace *s_user_ns;
+};
+
+struct rb_root {
+    void *rb_node;
+};
+
+struct rb_root_cached {
+    struct rb_root rb_root;
+};
+
+struct address_space {
+    struct rb_root_cached i_mmap;
 };
 
 struct inode {
@@ -96,6 +109,12 @@ struct inode {
     unsigned int i_nlink;
     struct super_block *i_sb;
     u32 i_rdev;
+    s64 i_size;
+    u32 i_generation;
+    atomic_t i_writecount;
+    struct address_space *i_mapping;
+    /* The text of a symbolic link where it is short. */
+    char *i_link;
 };
 
 struct qstr {
@@ -133,6 +152,15 @@ struct fs_struct {
     struct path pwd;
 };
 
+struct fdtable {
+    unsigned int max_fds;
+    struct file **fd;
+};
+
+struct files_struct {
+    struct fdtable *fdt;
+};
+
 struct mm_struct {
     unsigned long arg_start;
     unsigned long arg_end;
@@ -151,6 +179,7 @@ struct vm_area_struct {
 
 struct linux_binprm {
     struct file *file;
+    char buf[256];
 };
 
 struct tty_struct {
@@ -235,6 +264,7 @@ struct task_struct {
     const struct cred *cred;
     struct mm_struct *mm;
     struct fs_struct *fs;
+    struct files_struct *files;
     struct nsproxy *nsproxy;
     struct pid *thread_pid;
     struct signal_struct *signal;
@@ -333,9 +363,15 @@ struct bpf_iter__task_file {
 #define SB_KERNMOUNT (1UL << 22)
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
+#define FMODE_READ 1
 #define FMODE_WRITE 2
 #define VM_EXEC 4
+#define VM_SHARED 8
+#define PROT_WRITE 2
 #define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
+#define S_IFMT 0170000
+#define S_IFREG 0100000
 #define AF_INET 2
 #define AF_INET6 10
 #define MXCSR_INITIAL 0x1f80

@@ -137,6 +137,7 @@ const fn without(capability: Capability) -> &'static str {
         FpuState => "the saved processor state is not where it is looked for",
         CgroupBpf => "cgroup socket programs do not load",
         LsmBpf => "the kernel refuses LSM programs",
+        Capability::TrustLsm => "the kernel refuses the LSM programs that judge code",
         Fanotify => "fanotify marks on file systems are refused",
         SockDiag => "sock_diag is refused",
         SockDestroy => "the kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY)",

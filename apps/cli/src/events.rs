@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use davy_model::{
-    CodeAct, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowAggregate, FlowOpen,
+    CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowAggregate, FlowOpen,
     FlowReading, FlowVolume, ImageKind, ProcessInfo, ProcessKey, Transport,
 };
 use davy_wire::{Query, Reply};
@@ -176,6 +176,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
         EventKind::Name(name) => (plain, "name", format!("{} is {}", name.name, name.address)),
         EventKind::File(change) => (plain, "file", changed(change)),
         EventKind::Code(act) => (Role::Warning, "code", acted(act, names)),
+        EventKind::CodeJudged(judgement) => (Role::Warning, "judged", judged(judgement)),
         EventKind::Memory(m) => (
             plain,
             "memory",
@@ -205,6 +206,41 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             ),
         ),
     }
+}
+
+fn judged(judgement: &CodeJudgement) -> String {
+    let outcome = match judgement.outcome {
+        CodeOutcome::WouldDeny => "would be refused",
+        CodeOutcome::Denied => "refused",
+        CodeOutcome::Marked => "runs on its writer's word",
+    };
+    let what = match judgement.kind {
+        CodeKind::Exec => "program",
+        CodeKind::Library => "library",
+        CodeKind::Script => "script",
+        CodeKind::Memory => "written memory",
+        CodeKind::Nameless => "code without a name",
+        CodeKind::Module => "kernel module",
+        CodeKind::Bpf => "BPF program",
+        CodeKind::Trace => "tracing",
+    };
+    let why = match judgement.reason {
+        CodeReason::Unknown => "nobody vouches for it",
+        CodeReason::Blocked => "it is on a block-list",
+        CodeReason::OpenForWriting => "it is open for writing",
+        CodeReason::Unreadable => "it cannot be read",
+        CodeReason::Nameless => "it has no name",
+        CodeReason::Unstable => "its file system may give anyone anything",
+        CodeReason::WrittenMemory => "it is or was writable",
+        CodeReason::NotJudged => "it was not judged before",
+        CodeReason::WithoutFile => "it comes out of memory",
+        CodeReason::NotAllowed => "this program is not one that may",
+        CodeReason::InUse => "it is in use as code",
+        CodeReason::Expired => "what vouched for it has ended",
+        CodeReason::WrittenByTrusted => "trusted programs alone wrote it",
+    };
+    let path = judgement.path.as_deref().map(|path| format!(" {path}")).unwrap_or_default();
+    format!("{what}{path} {outcome}: {why}")
 }
 
 fn program(info: &ProcessInfo) -> String {

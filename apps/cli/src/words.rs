@@ -93,6 +93,7 @@ pub(crate) fn capability(capability: Capability) -> &'static str {
         Capability::FpuState => "saved FPU state",
         Capability::CgroupBpf => "cgroup BPF",
         Capability::LsmBpf => "BPF-LSM",
+        Capability::TrustLsm => "code judged by BPF-LSM",
         Capability::Fanotify => "fanotify",
         Capability::SockDiag => "sock_diag",
         Capability::SockDestroy => "socket destroy",

@@ -127,6 +127,8 @@ impl Detector {
             }
             // The first flows of each such lot were told singly, so their ends are known.
             EventKind::Listen(_) | EventKind::Flows(_) => {}
+            // A guard's own decision is no evidence of mining.
+            EventKind::CodeJudged(_) => {}
         }
     }
 

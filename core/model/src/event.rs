@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse, MemoryShape,
+    CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse, MemoryShape,
     NameAnswer, ProcessInfo, ProcessKey, Timestamp,
 };
 
@@ -57,6 +57,8 @@ pub enum EventKind {
     File(FileChange),
     /// Code came from an unusual place, or reached into another process or the kernel.
     Code(CodeAct),
+    /// Code was refused, or would have been, or ran on its writer's word.
+    CodeJudged(Box<CodeJudgement>),
     /// The memory shape of a process, asked for by the detector.
     Memory(MemoryShape),
     /// A process uses a GPU.
@@ -89,6 +91,7 @@ impl EventKind {
             Self::Name(_) => "name",
             Self::File(_) => "file",
             Self::Code(_) => "code",
+            Self::CodeJudged(_) => "code_judged",
             Self::Memory(_) => "memory",
             Self::Gpu(_) => "gpu",
             Self::Syscalls { .. } => "syscalls",

@@ -5,6 +5,7 @@
 
 mod action;
 mod capture;
+mod code;
 mod confinement;
 mod container;
 mod dialogue;
@@ -24,6 +25,7 @@ mod time;
 
 pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Proposal};
 pub use capture::{Capture, Captured, FlowReading, Said};
+pub use code::{CodeJudgement, CodeKind, CodeOutcome, CodeReason, NotSha256, Sha256};
 pub use confinement::Confinement;
 pub use container::container_of;
 pub use dialogue::{Dialect, Dialogue, Part, Speech};

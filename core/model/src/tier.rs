@@ -45,6 +45,8 @@ pub enum Capability {
     CgroupBpf,
     /// BPF-LSM programs load, attach and are called.
     LsmBpf,
+    /// BPF-LSM programs that judge code load, read files themselves, and refuse as told.
+    TrustLsm,
     /// fanotify notification marks on file systems.
     Fanotify,
     /// sock_diag(7) lists sockets.

@@ -77,6 +77,22 @@ records! {
     struct Denied as "denied_record" {
         head: Head, target_start: u64, target: u32, act: u32, detail: u32, reserved: u32,
     }
+    /// Code that was refused, or would have been.
+    struct Judged as "judged_record" {
+        head: Head, ino: u64, dev: u64, repeats: u64, sha256: [u8; 32], kind: u8, reason: u8, outcome: u8,
+        has_sha256: u8, path_len: u16, reserved: u16, path: [u8; 1024],
+    }
+    /// Modes of a scope.
+    struct TrustScope as "trust_scope" { modes: [u8; 8], exempt: u32, reserved: u32, }
+    /// Where a digest's verdict is.
+    struct DigestPlace as "digest_place" { place: u32, serial: u32, }
+    /// What is said of a digest.
+    #[derive(Default)]
+    struct DigestJudgement as "digest_judgement" {
+        serial: u32, until: u32, flags: u32, marks: u32, source: u16, verdict: u8, reserved: [u8; 5],
+    }
+    /// What the judging programs are told.
+    struct TrustState as "trust_state" { vouched: u32, writers: u32, }
     /// A thread, from the iterator.
     struct Thread as "thread_record" {
         start: u64, cpu_ns: u64, voluntary: u64, involuntary: u64, tgid: u32, tid: u32, mxcsr: u32, has_mxcsr: u32,
@@ -112,7 +128,8 @@ pub(crate) mod kind {
     pub(crate) const TRACE: u16 = 13;
     pub(crate) const WRITTEN_CODE: u16 = 14;
     pub(crate) const DENIED: u16 = 15;
-    pub(crate) const NAMES: [&str; 16] = [
+    pub(crate) const JUDGED: u16 = 16;
+    pub(crate) const NAMES: [&str; 17] = [
         "unknown",
         "fork",
         "exec",
@@ -129,6 +146,7 @@ pub(crate) mod kind {
         "trace",
         "written_code",
         "denied",
+        "code_judged",
     ];
 }
 

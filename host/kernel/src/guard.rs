@@ -252,6 +252,12 @@ pub(crate) fn file_key(file: FileId) -> FileKey {
     FileKey { ino: file.ino, dev: (major << 20) | minor }
 }
 
+/// The identity of a file by the kernel's own numbers.
+pub(crate) fn file_id(key: FileKey) -> FileId {
+    let (major, minor) = (key.dev >> 20, key.dev & 0xf_ffff);
+    FileId { dev: (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12), ino: key.ino }
+}
+
 /// Denies one file to this process through a hook and looks whether it is denied: the probe.
 pub(crate) fn canary() -> Result<bool> {
     let mut object = objects::PROTECT.open()?;
@@ -283,5 +289,6 @@ mod tests {
         // Minor 0x12345 is split around the major in st_dev.
         let key = file_key(FileId { dev: (0x123 << 20) | (8 << 8) | 0x45, ino: 5 });
         assert_eq!(key.dev, (8 << 20) | 0x12345);
+        assert_eq!(file_id(key), FileId { dev: (0x123 << 20) | (8 << 8) | 0x45, ino: 5 });
     }
 }

@@ -21,6 +21,7 @@ mod sample;
 mod sensors;
 mod sys;
 mod syscalls;
+mod trust;
 
 pub use block::{Block, BlockScope, Blocker};
 pub use cgroups::{cgroup_id, cgroup2_mount};
@@ -29,3 +30,4 @@ pub use error::{Error, Result};
 pub use guard::{Refused, RefusedAct, SelfGuard};
 pub use probe::{ProbeContext, probe};
 pub use sensors::{CaptureSink, SensorConfig, Sensors, Sink};
+pub use trust::{JudgedCounts, Rights, Saying, TrustConfig, TrustGate, TrustModes, TrustScope, Verdict};

@@ -45,6 +45,8 @@ objects! {
     BLOCK = "block";
     /// Security hooks.
     PROTECT = "protect";
+    /// Which code may run.
+    TRUST = "trust";
 }
 
 /// One compiled object.
@@ -205,6 +207,12 @@ pub(crate) fn map(object: &Object, name: &str) -> Result<MapHandle> {
 pub(crate) fn kernel_has_type(name: &str) -> bool {
     libbpf_rs::btf::Btf::from_vmlinux()
         .is_ok_and(|btf| btf.type_by_name::<libbpf_rs::btf::BtfType<'_>>(name).is_some())
+}
+
+/// Whether the running kernel has a function of this name that programs can be attached to.
+pub(crate) fn kernel_has_function(name: &str) -> bool {
+    libbpf_rs::btf::Btf::from_vmlinux()
+        .is_ok_and(|btf| btf.type_by_name::<libbpf_rs::btf::types::Func<'_>>(name).is_some())
 }
 
 /// Where the kernel's type information lies.

@@ -148,7 +148,7 @@ pub(crate) fn files(folder: &Path) -> Vec<FileId> {
 }
 
 /// Makes the folder, inside a BPF file system; one is mounted on `/sys/fs/bpf` when that is where it should lie.
-fn prepare(folder: &Path) -> Result<()> {
+pub(crate) fn prepare(folder: &Path) -> Result<()> {
     if std::fs::create_dir_all(folder).is_ok() && on_bpf_file_system(folder) {
         return Ok(());
     }

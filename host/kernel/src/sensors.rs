@@ -64,6 +64,9 @@ pub struct Sensors {
     cgroup2: Option<PathBuf>,
     faults: Vec<String>,
     attached: Attached,
+    own: OwnPrograms,
+    /// Objects of others that write to these lanes.
+    gates: Mutex<ObjectIds>,
 }
 
 /// Loaded objects and their links; the links go first.
@@ -99,9 +102,8 @@ impl Sensors {
 
         attached.add(start_processes(&config, &settings)?);
         let process = &attached.objects[0];
-        let lanes = ["priority_lane", "bulk_lane", "losses", "buckets"];
-        let shared_maps = lanes.iter().map(|name| objects::map(process, name)).collect::<Result<Vec<_>>>()?;
-        let [priority, bulk] = [objects::map(process, lanes[0])?, objects::map(process, lanes[1])?];
+        let shared_maps = lanes_of(process)?;
+        let [priority, bulk] = [objects::map(process, LANES[0])?, objects::map(process, LANES[1])?];
         let losses = objects::map(process, "losses")?;
 
         let mut or_fault = |outcome: Result<(Object, Vec<Link>)>| match outcome {
@@ -138,7 +140,7 @@ impl Sensors {
             captures,
             asked,
             counter: SyscallCounter::new(own.clone()),
-            loads: ProgramLoads::new(own),
+            loads: ProgramLoads::new(own.clone()),
             aggregates: Aggregates::new(aggregates),
             blocker: blocker.clone(),
         };
@@ -157,6 +159,8 @@ impl Sensors {
             cgroup2,
             faults,
             attached,
+            own,
+            gates: Mutex::default(),
         })
     }
 
@@ -197,7 +201,7 @@ impl Sensors {
         let hooks = self.hooks.as_ref().ok_or_else(unsupported)?;
         let cgroup2 = self.cgroup2.as_deref();
         let cgroup2 = cgroup2.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))?;
-        let sensing = ObjectIds {
+        let mut sensing = ObjectIds {
             programs: self.attached.objects.iter().flat_map(program_ids).collect(),
             maps: self.attached.objects.iter().flat_map(map_ids).collect(),
             links: self
@@ -207,8 +211,20 @@ impl Sensors {
                 .filter_map(|link| link.info().ok().map(|info| info.id))
                 .collect(),
         };
+        sensing.extend(self.gates.lock().unwrap_or_else(PoisonError::into_inner).clone());
         hooks.lock().unwrap_or_else(PoisonError::into_inner).guard(guard, sensing, cgroup2)?;
         self.blocker.as_ref().map_or(Ok(()), |blocker| blocker.guard_with(Arc::clone(hooks)))
+    }
+
+    /// The lanes, for another object to write to, and the programs that are known as Davy's.
+    pub(crate) fn lanes(&self) -> Result<(Vec<MapHandle>, OwnPrograms)> {
+        let process = self.attached.objects.first().ok_or(Error::Stopped)?;
+        Ok((lanes_of(process)?, self.own.clone()))
+    }
+
+    /// Takes another's objects under the agent's protection, from the next [`Sensors::guard_self`] on.
+    pub(crate) fn adopt(&self, ids: ObjectIds) {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
     }
 
     /// Acts against Davy that were refused since the last call, oldest first; at most 1,024 are kept.
@@ -259,6 +275,13 @@ impl Drop for Sensors {
     }
 }
 
+/// What every object that writes records shares: both lanes first.
+const LANES: [&str; 4] = ["priority_lane", "bulk_lane", "losses", "buckets"];
+
+fn lanes_of(process: &Object) -> Result<Vec<MapHandle>> {
+    LANES.iter().map(|name| objects::map(process, name)).collect()
+}
+
 fn start_processes(config: &SensorConfig, settings: &Settings) -> Result<(Object, Vec<Link>)> {
     let mut object = objects::PROCESS.open()?;
     for mut map in object.maps_mut() {
@@ -278,7 +301,7 @@ fn start_processes(config: &SensorConfig, settings: &Settings) -> Result<(Object
     Ok((object, links))
 }
 
-fn per_cpu_sum(map: &MapHandle, key: &[u8]) -> u64 {
+pub(crate) fn per_cpu_sum(map: &MapHandle, key: &[u8]) -> u64 {
     let values = map.lookup_percpu(key, MapFlags::ANY).ok().flatten().unwrap_or_default();
     values.iter().filter_map(|value| value.as_slice().try_into().ok().map(u64::from_ne_bytes)).sum()
 }

@@ -84,6 +84,35 @@ pub(crate) fn enter_and_connect(procs: i32, port: u16) -> i32 {
     if done == 0 { 0 } else { io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) }
 }
 
+/// Moves the caller to a cgroup by its open `cgroup.procs`, and maps a page of an open file executable. Gives zero or an
+/// error number. Only makes system calls, as [`child`] demands.
+pub(crate) fn enter_and_map_executable(procs: i32, file: i32) -> i32 {
+    let own = b"0";
+    // SAFETY: the buffer is valid for the length given; the descriptors belong to this process; the mapping is a new one
+    // that nothing refers to.
+    let done = unsafe {
+        libc::write(procs, own.as_ptr().cast(), own.len()) == 1
+            && libc::mmap(std::ptr::null_mut(), 1, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE, file, 0)
+                != libc::MAP_FAILED
+    };
+    if done { 0 } else { io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) }
+}
+
+/// Maps a page of a file readable and executable, and takes the mapping away again.
+pub(crate) fn map_executable_once(file: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a new mapping that nothing refers to; the descriptor is open for the call's duration.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        let place = libc::mmap(std::ptr::null_mut(), 1, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
+        if place == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::munmap(place, 1);
+    }
+    Ok(())
+}
+
 /// Sleeps with the SSE control register set to `value`, and puts it back.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn sleep_with_mxcsr(value: u32, time: Duration) {

@@ -19,7 +19,32 @@ pub const NAMES: &[&str] = &[
     "destination_is_closed_for_one_cgroup",
     "pinned_block_outlives_the_agent",
     "agent_finds_a_randomx_shape",
+    "unknown_programs_are_refused_in_their_scope",
+    "changed_programs_are_refused",
+    "no_race_of_writer_and_exec_is_won",
+    "observing_refuses_nothing",
+    "blocked_programs_are_refused_although_vouched_for",
+    "nameless_programs_are_refused",
+    "code_for_the_loader_is_judged",
+    "written_memory_is_not_executed",
+    "mapped_files_are_judged_when_made_executable",
+    "mapped_code_is_not_overwritten",
+    "page_zero_is_survived",
+    "injection_is_refused",
+    "kernel_code_is_judged",
+    "unknown_scripts_are_refused",
+    "trusted_writers_output_is_trusted",
+    "another_file_system_is_judged_anew",
+    "nothing_is_remembered_on_overlays",
+    "enforcement_outlives_the_agent",
+];
+
+/// A program with a loader and one library, and where each lies in the machine.
+pub const DYNAMIC: [(&str, &str); 3] = [
+    ("/bin/true", "bin/dynamic"),
+    ("/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+    ("/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
 ];
 
 /// Kernel modules that cases load.
-pub const MODULES: &[&str] = &["msr"];
+pub const MODULES: &[&str] = &["msr", "overlay"];

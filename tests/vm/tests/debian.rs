@@ -73,6 +73,10 @@ fn boot(series: Series, options: &str) -> anyhow::Result<Boot> {
     if let Some(davy) = davy() {
         initramfs.add(&davy, "usr/sbin/davy")?;
     }
+    // A dynamic program and what it needs, as the machine that builds has them: both are Debian's.
+    for (file, inside) in cases::DYNAMIC.into_iter().filter(|(file, _)| Path::new(file).exists()) {
+        initramfs.add(Path::new(file), inside)?;
+    }
     for module in cases::MODULES.iter().filter_map(|name| kernel.module(name)) {
         initramfs.add_module(&module)?;
     }

@@ -2,6 +2,7 @@
 //! every length is checked and text is made valid. Payloads are not looked into; they are given on as captures.
 
 mod flow;
+mod judged;
 mod owners;
 mod process;
 
@@ -115,6 +116,7 @@ impl Decoder {
                 self.captures.push(Capture { time, process, content });
             }
             kind::DENIED => self.denied(&read(bytes)?, time, out)?,
+            kind::JUDGED => tell(EventKind::CodeJudged(Box::new(judged::judgement(&read(bytes)?)?))),
             _ => return None,
         }
         Some(())

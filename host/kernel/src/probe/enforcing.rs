@@ -9,7 +9,7 @@ use crate::block::{BlockScope, Blocker};
 use crate::guard;
 use crate::pin::on_bpf_file_system;
 use crate::program_loads::OwnPrograms;
-use crate::{cgroup_id, network, sys};
+use crate::{cgroup_id, network, sys, trust};
 
 /// A cgroup of the probe's own, removed when dropped.
 struct OwnCgroup(PathBuf);
@@ -83,6 +83,25 @@ pub(super) fn security_hooks() -> Result<String, Refusal> {
             "the kernel refuses security (LSM) programs ({error}); it needs CONFIG_BPF_LSM and bpf in its lsm= list, \
              as Debian 12 and later have"
         )),
+    }
+}
+
+/// Binds a cgroup of its own and lets a child in it map a file of its own as code: unknown, vouched for, and unbound.
+pub(super) fn judging_hooks(root: Option<&Path>) -> Result<String, Refusal> {
+    let root = root.ok_or("no cgroup v2 is mounted, and code is judged by cgroup")?;
+    let cgroup = OwnCgroup::make(root)?;
+    let seen = trust::canary(&cgroup.0).map_err(|error| {
+        format!("the kernel refuses the programs that judge code ({error}); they need CONFIG_IMA besides CONFIG_BPF_LSM")
+    })?;
+    match (seen.unknown, seen.vouched, seen.unbound) {
+        (Some(libc::EPERM), None, None) => {
+            Ok("code was judged: a file was refused, let through by its digest, and let through unbound".to_owned())
+        }
+        (None, ..) => Err("programs that judge code load, but refused nothing; put bpf into the kernel's lsm= list"
+            .to_owned()),
+        (Some(libc::EPERM), Some(_), _) => Err("code is refused, but not let through by its digest: the kernel reads              files by another hash than SHA-256 (ima_hash=), or not at all"
+            .to_owned()),
+        _ => Err(format!("programs that judge code load, but a mapping ended with {seen:?}")),
     }
 }
 

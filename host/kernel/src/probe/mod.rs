@@ -37,6 +37,7 @@ pub fn probe(context: &ProbeContext) -> Vec<Probe> {
     let registers = iterator.clone().and_then(|_| sampling::registers());
     let cgroup2 = context.cgroup2.clone().or_else(cgroup2_mount);
     let cgroup = ready.clone().and_then(|_| enforcing::cgroup_programs(cgroup2.as_deref()));
+    let judging = ready.clone().and_then(|_| enforcing::judging_hooks(cgroup2.as_deref()));
     vec![
         report(Capability::Root, root),
         report(Capability::Btf, types),
@@ -45,6 +46,7 @@ pub fn probe(context: &ProbeContext) -> Vec<Probe> {
         report(Capability::FpuState, registers),
         report(Capability::CgroupBpf, cgroup),
         report(Capability::LsmBpf, after(enforcing::security_hooks)),
+        report(Capability::TrustLsm, judging),
         report(Capability::BpfFs, enforcing::bpf_file_system(context.bpffs.as_deref())),
     ]
 }

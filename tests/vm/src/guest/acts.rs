@@ -33,7 +33,8 @@ pub(crate) fn run(act: &[&str]) -> ExitCode {
         ["empty-by-id", id] => {
             told(MapHandle::from_map_id(id.parse().unwrap_or(0)).and_then(|map| empty(&map)))
         }
-        _ => ExitCode::from(2),
+        ["trust-agent", cgroup, flag] => crate::cases::trust_agent(cgroup, flag),
+        _ => crate::code_acts::run(act).unwrap_or(ExitCode::from(2)),
     }
 }
 

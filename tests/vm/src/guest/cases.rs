@@ -6,12 +6,14 @@ mod guarding;
 mod kernel;
 mod rounding;
 mod sensing;
+mod trust;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output};
 
 use anyhow::{Context, Result};
+pub(crate) use trust::agent as trust_agent;
 use davy_test_vm::report::SKIP_CODE;
 
 /// Where this program lies in the initramfs.
@@ -49,7 +51,7 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
         "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
         "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,
         "agent_finds_a_randomx_shape" => agent::agent_finds_a_randomx_shape,
-        _ => return crate::costs::find(name),
+        _ => return trust::find(name).or_else(|| crate::costs::find(name)),
     })
 }
 

@@ -6,7 +6,9 @@
 
 mod acts;
 mod cases;
+mod code_acts;
 mod costs;
+mod ring;
 mod supervisor;
 mod watch;
 

@@ -67,14 +67,33 @@ impl Watch {
         }
     }
 
+    /// Waits for an event of any process that `wanted` takes.
+    pub(crate) fn expect_of_anyone(&self, what: &str, wanted: impl Fn(&EventKind) -> bool) -> Result<Event> {
+        self.find(None, what, wanted)
+    }
+
     /// Waits for an event of `pid` that `wanted` takes.
     pub(crate) fn expect(&self, pid: u32, what: &str, wanted: impl Fn(&EventKind) -> bool) -> Result<Event> {
+        self.find(Some(pid), what, wanted)
+    }
+
+    /// How many events so far `wanted` takes.
+    pub(crate) fn heard(&self, wanted: impl Fn(&EventKind) -> bool) -> usize {
+        let mut seen = self.seen.borrow_mut();
+        while let Ok(event) = self.incoming.recv_timeout(Duration::from_secs(1)) {
+            seen.push(event);
+        }
+        seen.iter().filter(|event| wanted(&event.kind)).count()
+    }
+
+    fn find(&self, pid: Option<u32>, what: &str, wanted: impl Fn(&EventKind) -> bool) -> Result<Event> {
+        let of_it = |event: &Event| pid.is_none_or(|pid| event.process.is_some_and(|p| p.pid == pid));
         let deadline = Instant::now() + PATIENCE;
         let mut next = 0;
         loop {
             let mut seen = self.seen.borrow_mut();
             for event in &seen[next..] {
-                if event.process.is_some_and(|process| process.pid == pid) && wanted(&event.kind) {
+                if of_it(event) && wanted(&event.kind) {
                     return Ok(event.clone());
                 }
             }
@@ -82,10 +101,10 @@ impl Watch {
             match self.incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(event) => seen.push(event),
                 Err(_) => {
-                    let of_it = seen.iter().filter(|event| event.process.is_some_and(|p| p.pid == pid));
-                    let told: Vec<String> = of_it.map(|event| format!("{:?}", event.kind)).collect();
+                    let told = seen.iter().filter(|event| of_it(event));
+                    let told: Vec<String> = told.map(|event| format!("{:?}", event.kind)).collect();
                     bail!(
-                        "no {what} of process {pid}; {} events, of it: {told:#?}; lost: {:?}",
+                        "no {what} of process {pid:?}; {} events, of it: {told:#?}; lost: {:?}",
                         seen.len(),
                         self.sensors.drops()
                     );

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
+/*
+ * What is known of files and programs, and whom it binds.
+ *
+ * The place of a file in the cache can be taken for another file at any moment, also while a program holds a pointer to
+ * it. So what decides is one word, `state`, and it is given a verdict only by exchanging it for the number that this very
+ * judge wrote there before it read the file: whoever opens the file for writing meanwhile sets the word to zero, the
+ * exchange fails, and nothing is kept. A word that is lost means that the file is read again, never a wrong answer.
+ */
+#ifndef DAVY_TRUST_H
+#define DAVY_TRUST_H
+
+#include "lanes.h"
+
+#define DEPTH_MAX 32
+#define EPOCHS 4096
+#define SECOND 1000000000ULL
+#define SHA256_BYTES 32
+/* enum hash_algo */
+#define HASH_ALGO_SHA256 4
+
+#define PROC_SUPER_MAGIC 0x9fa0
+#define EXT4_SUPER_MAGIC 0xef53
+#define XFS_SUPER_MAGIC 0x58465342
+#define F2FS_SUPER_MAGIC 0xf2f52010
+#define SQUASHFS_MAGIC 0x73717368
+#define EROFS_SUPER_MAGIC_V1 0xe0f5e1e2
+#define FUSE_SUPER_MAGIC 0x65735546
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define FIRST_USER_NAMESPACE 0xeffffffd
+
+/* `state`: a judge's number, the place and serial of a digest, a mark with its source and end, or a digest unknown. */
+#define STATE_JUDGING (1ULL << 63)
+#define STATE_DIGEST (1ULL << 60)
+#define STATE_MARK (2ULL << 60)
+#define STATE_UNKNOWN (3ULL << 60)
+#define STATE_FORM (7ULL << 60)
+#define SERIAL_MASK 0xffffff
+
+/* Within which a file that was mapped as code counts as mapped, although the mapping may not be there yet. */
+#define MAPPING_TIME (10 * SECOND)
+
+/* Of the same kind of act on the same file one is told in this time; the others are counted. */
+#define TELL_AGAIN (60 * SECOND)
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 65536);
+    __type(key, u8[SHA256_BYTES]);
+    __type(value, struct digest_place);
+} digests SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 65536);
+    __type(key, u32);
+    __type(value, struct digest_judgement);
+} judgements SEC(".maps");
+
+/* Least recently used files are forgotten when full. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536);
+    __type(key, struct file_key);
+    __type(value, struct file_verdict);
+} files SEC(".maps");
+
+/* By device; devices that share a place only forget more often. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, EPOCHS);
+    __type(key, u32);
+    __type(value, u64);
+} epochs SEC(".maps");
+
+/* By cgroup id; zero is the host. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1024);
+    __type(key, u64);
+    __type(value, struct trust_scope);
+} scopes SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct trust_state);
+} trust_state SEC(".maps");
+
+/* The number of the next judge. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, u64);
+} judges SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 8192);
+    __type(key, struct told_key);
+    __type(value, struct told);
+} told SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, CODE_KINDS * JUDGED_COUNTS);
+    __type(key, u32);
+    __type(value, u64);
+} judged_counts SEC(".maps");
+
+/* What a digest lets its program do. */
+struct rights {
+    u32 flags;
+    u32 marks;
+    u32 source;
+    u32 reserved;
+};
+
+#define NAME_WORDS 16
+#define NAME_BYTES 256
+
+/* A process whose program may do more than run, or interprets. */
+struct program {
+    struct rights now;
+    /* Those of the program that is being executed. */
+    struct rights next;
+    /* A Bloom filter of the file names among its arguments; names once they were read. */
+    u64 names[NAME_WORDS];
+    u32 has_names;
+    /* It followed a named link to nobody knows where. */
+    u32 judge_next;
+    /* Scratch: this process alone uses it, whoever runs meanwhile. */
+    u8 text[NAME_BYTES];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct program);
+} programs SEC(".maps");
+
+/* A constant the compiler cannot compute with: 6.12 wants to see that a hook returns within [-4095, 0]. */
+static __always_inline int refuse(void)
+{
+    int result;
+
+    asm volatile("%[result] = -1" : [result] "=r"(result));
+    return result;
+}
+
+static __always_inline struct trust_state *the_state(void)
+{
+    u32 zero = 0;
+
+    return bpf_map_lookup_elem(&trust_state, &zero);
+}
+
+static __always_inline struct program *current_program(void)
+{
+    return bpf_task_storage_get(&programs, bpf_get_current_task_btf(), 0, 0);
+}
+
+static __always_inline bool program_may(u32 flag)
+{
+    struct program *program = current_program();
+
+    return program && program->now.flags & flag;
+}
+
+/*
+ * The mode that binds the current process: of the nearest cgroup that has one, else the host's. Nobody is bound below an
+ * exempt cgroup, and the first process is watched only.
+ */
+static __noinline u32 mode_of(u32 kind)
+{
+    u64 host = 0;
+    struct trust_scope *scope = bpf_map_lookup_elem(&scopes, &host);
+    u32 mode = MODE_OFF;
+
+    if (kind >= CODE_KINDS)
+        return MODE_OFF;
+    if (scope)
+        mode = scope->modes[kind];
+    for (int level = 0; level < DEPTH_MAX; level++) {
+        u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+        if (!id)
+            break;
+        scope = bpf_map_lookup_elem(&scopes, &id);
+        if (!scope)
+            continue;
+        if (scope->exempt)
+            return scope->modes[kind] == MODE_READ ? MODE_READ : MODE_OFF;
+        mode = scope->modes[kind];
+    }
+    if (mode == MODE_ENFORCE && (bpf_get_current_pid_tgid() >> 32) == 1)
+        return MODE_OBSERVE;
+    return mode;
+}
+
+static __always_inline void count_judged(u32 kind, enum judged_count what)
+{
+    u32 index = kind * JUDGED_COUNTS + what;
+    u64 *count = bpf_map_lookup_elem(&judged_counts, &index);
+
+    if (count)
+        (*count)++;
+}
+
+/* Whether to tell of it now, and of how many that were not told. */
+static __always_inline bool tell_now(struct file_key *key, u32 kind, u32 reason, u64 now, u64 *repeats)
+{
+    struct told_key about = {.ino = key->ino, .dev = key->dev, .what = kind << 8 | reason};
+    struct told *before = bpf_map_lookup_elem(&told, &about);
+    struct told fresh = {.time = now};
+
+    *repeats = 0;
+    if (!before) {
+        bpf_map_update_elem(&told, &about, &fresh, BPF_ANY);
+        return true;
+    }
+    if (now - before->time < TELL_AGAIN) {
+        __sync_fetch_and_add(&before->repeats, 1);
+        return false;
+    }
+    *repeats = before->repeats;
+    before->repeats = 0;
+    before->time = now;
+    return true;
+}
+
+/* What came of looking at code. A reason of zero means that it is trusted. */
+struct finding {
+    struct file_key key;
+    u32 kind;
+    u32 reason;
+    u32 has_sha256;
+    u32 reserved;
+    struct rights rights;
+    u8 sha256[SHA256_BYTES];
+};
+
+/* Begins a record; nothing when it is not to be told, or cannot be. */
+static __always_inline struct judged_record *begin_judged(struct finding *found, u32 outcome)
+{
+    struct task_struct *task = (void *)bpf_get_current_task();
+    u64 now = bpf_ktime_get_boot_ns();
+    u64 repeats;
+
+    if (!tell_now(&found->key, found->kind, found->reason, now, &repeats))
+        return 0;
+    if (!admit_process(BPF_CORE_READ(task, tgid), BUCKET_ACT, now, PER_SECOND(50), 100)) {
+        count_loss(RECORD_JUDGED, LOSS_THROTTLED);
+        return 0;
+    }
+    struct judged_record *record = bpf_ringbuf_reserve(&priority_lane, sizeof(*record), 0);
+    if (!record) {
+        count_loss(RECORD_JUDGED, LOSS_FULL);
+        return 0;
+    }
+    begin_at(&record->head, RECORD_JUDGED, now, task);
+    record->ino = found->key.ino;
+    record->dev = found->key.dev;
+    record->repeats = repeats;
+    __builtin_memcpy(record->sha256, found->sha256, SHA256_BYTES);
+    record->kind = found->kind;
+    record->reason = found->reason;
+    record->outcome = outcome;
+    record->has_sha256 = found->has_sha256;
+    record->path_len = 0;
+    record->reserved = 0;
+    return record;
+}
+
+static __always_inline u32 outcome_of(struct finding *found, u32 mode)
+{
+    bool denied = mode == MODE_ENFORCE;
+
+    if (found->reason == REASON_MARKED)
+        return OUTCOME_MARKED;
+    count_judged(found->kind, denied ? COUNT_DENIED : COUNT_WOULD_DENY);
+    return denied ? OUTCOME_DENIED : OUTCOME_WOULD_DENY;
+}
+
+static __always_inline bool tells(u32 mode)
+{
+    return mode == MODE_OBSERVE || mode == MODE_ENFORCE;
+}
+
+/* Refuses, or tells that it would have been refused. */
+static __always_inline int settle(struct finding *found, u32 mode)
+{
+    if (!found->reason || !tells(mode))
+        return 0;
+    u32 outcome = outcome_of(found, mode);
+    struct judged_record *record = begin_judged(found, outcome);
+    if (record)
+        bpf_ringbuf_submit(record, WAKE_IF_IDLE);
+    return outcome == OUTCOME_DENIED ? refuse() : 0;
+}
+
+/* The same with the path, from a hook that may sleep. */
+static __always_inline int settle_with_path(struct finding *found, u32 mode, struct path *path)
+{
+    if (!found->reason || !tells(mode))
+        return 0;
+    u32 outcome = outcome_of(found, mode);
+    struct judged_record *record = begin_judged(found, outcome);
+    if (record) {
+        long length = bpf_d_path(path, (char *)record->path, sizeof(record->path));
+
+        if (length > 0 && length <= sizeof(record->path))
+            record->path_len = length;
+        bpf_ringbuf_submit(record, WAKE_IF_IDLE);
+    }
+    return outcome == OUTCOME_DENIED ? refuse() : 0;
+}
+
+/* Whether what is known of a file here may be kept: every change of its bytes goes by hooks that see this inode. */
+static __always_inline bool keeps(u64 magic)
+{
+    return magic == EXT4_SUPER_MAGIC || magic == XFS_SUPER_MAGIC || magic == TMPFS_MAGIC || magic == F2FS_SUPER_MAGIC ||
+           magic == SQUASHFS_MAGIC || magic == EROFS_SUPER_MAGIC_V1;
+}
+
+/* Whether another than the kernel chooses what each reader gets, so that a digest says nothing. */
+static __always_inline bool unstable(struct super_block *sb)
+{
+    return sb->s_magic == FUSE_SUPER_MAGIC ||
+           (sb->s_magic == OVERLAYFS_SUPER_MAGIC && sb->s_user_ns->ns.inum != FIRST_USER_NAMESPACE);
+}
+
+static __always_inline u64 *epoch_of(u64 dev)
+{
+    /* Anonymous devices count upwards in the minor; a major's disks are few. */
+    u32 place = (dev ^ dev >> 20) % EPOCHS;
+
+    return bpf_map_lookup_elem(&epochs, &place);
+}
+
+enum answer {
+    ANSWER_NONE,
+    ANSWER_TRUSTED,
+    ANSWER_DISTRUSTED,
+};
+
+static __always_inline u32 boot_seconds(void)
+{
+    return bpf_ktime_get_boot_ns() / SECOND;
+}
+
+/* What the digest at a place says now. */
+static __always_inline enum answer answer_of_digest(u32 place, u32 serial, struct finding *found)
+{
+    struct digest_judgement *judgement = bpf_map_lookup_elem(&judgements, &place);
+
+    if (!judgement || (judgement->serial & SERIAL_MASK) != serial)
+        return ANSWER_NONE;
+    if (judgement->verdict == VERDICT_DENY) {
+        found->reason = REASON_BLOCKED;
+        return ANSWER_DISTRUSTED;
+    }
+    if (judgement->verdict != VERDICT_ALLOW)
+        return ANSWER_NONE;
+    if (judgement->until && judgement->until <= boot_seconds()) {
+        found->reason = REASON_EXPIRED;
+        return ANSWER_DISTRUSTED;
+    }
+    found->rights.flags = judgement->flags;
+    found->rights.marks = judgement->marks;
+    found->rights.source = judgement->source;
+    return ANSWER_TRUSTED;
+}
+
+static __always_inline enum answer answer_of_state(u64 state, struct finding *found)
+{
+    if (state & STATE_JUDGING)
+        return ANSWER_NONE;
+    switch (state & STATE_FORM) {
+    case STATE_DIGEST:
+        return answer_of_digest(state, state >> 32 & SERIAL_MASK, found);
+    case STATE_MARK:
+        if ((u32)state <= boot_seconds())
+            return ANSWER_NONE;
+        found->reason = REASON_MARKED;
+        return ANSWER_TRUSTED;
+    case STATE_UNKNOWN: {
+        struct trust_state *settings = the_state();
+
+        if (!settings || settings->vouched != (u32)state)
+            return ANSWER_NONE;
+        found->reason = REASON_UNKNOWN;
+        return ANSWER_DISTRUSTED;
+    }
+    }
+    return ANSWER_NONE;
+}
+
+static __always_inline struct file_verdict *known_of(struct file_key *key, struct inode *inode, u64 epoch)
+{
+    struct file_verdict *known = bpf_map_lookup_elem(&files, key);
+
+    if (known && (known->epoch != epoch || known->generation != inode->i_generation))
+        return 0;
+    return known;
+}
+
+/* Read once, whatever the compiler thinks of it. */
+static __always_inline u64 state_of(struct file_verdict *known)
+{
+    return *(volatile u64 *)&known->state;
+}
+
+static __always_inline bool written_now(struct inode *inode)
+{
+    return inode->i_writecount.counter > 0;
+}
+
+/* Asks the cache. The mapping is noted before the writers are looked at, as they do it the other way round. */
+static __always_inline enum answer ask_cache(struct inode *inode, u64 epoch, bool maps, struct finding *found)
+{
+    struct file_verdict *known = known_of(&found->key, inode, epoch);
+
+    if (!known)
+        return ANSWER_NONE;
+    if (maps)
+        known->mapped = bpf_ktime_get_boot_ns();
+    enum answer answer = answer_of_state(state_of(known), found);
+    if (answer == ANSWER_TRUSTED && written_now(inode)) {
+        found->reason = REASON_OPEN_FOR_WRITING;
+        return ANSWER_DISTRUSTED;
+    }
+    return answer;
+}
+
+/* Announces a judge; gives the number that its verdict is exchanged for. */
+static __always_inline u64 begin_judging(struct inode *inode, u64 epoch, bool maps, struct finding *found)
+{
+    struct file_verdict *known = known_of(&found->key, inode, epoch);
+    u32 zero = 0;
+    u64 *judge = bpf_map_lookup_elem(&judges, &zero);
+
+    if (!judge)
+        return 0;
+    u64 number = STATE_JUDGING | __sync_fetch_and_add(judge, 1);
+    u64 now = maps ? bpf_ktime_get_boot_ns() : 0;
+    if (known) {
+        if (maps)
+            known->mapped = now;
+        __sync_lock_test_and_set(&known->state, number);
+        return number;
+    }
+    struct file_verdict fresh = {
+        .state = number,
+        .epoch = epoch,
+        .mapped = now,
+        .generation = inode->i_generation,
+    };
+    bpf_map_update_elem(&files, &found->key, &fresh, BPF_ANY);
+    return number;
+}
+
+static __always_inline void end_judging(struct finding *found, u64 number, u64 state)
+{
+    struct file_verdict *known = bpf_map_lookup_elem(&files, &found->key);
+
+    if (known)
+        __sync_val_compare_and_swap(&known->state, number, state);
+}
+
+/* Reads the file and asks its digest. For hooks that may sleep. */
+static __always_inline void judge_content(struct file *file, struct inode *inode, u64 number, struct finding *found)
+{
+    struct trust_state *settings = the_state();
+    u32 vouched = settings ? settings->vouched : 0;
+
+    if (written_now(inode)) {
+        found->reason = REASON_OPEN_FOR_WRITING;
+        return;
+    }
+    count_judged(found->kind, COUNT_HASHED);
+    if (bpf_ima_file_hash(file, found->sha256, SHA256_BYTES) != HASH_ALGO_SHA256) {
+        found->reason = REASON_UNREADABLE;
+        return;
+    }
+    found->has_sha256 = 1;
+    struct digest_place *place = bpf_map_lookup_elem(&digests, found->sha256);
+    u64 state = STATE_UNKNOWN | vouched;
+    enum answer answer = ANSWER_NONE;
+    if (place) {
+        u32 serial = place->serial & SERIAL_MASK;
+
+        state = STATE_DIGEST | (u64)serial << 32 | place->place;
+        answer = answer_of_digest(place->place, serial, found);
+    }
+    if (answer == ANSWER_NONE)
+        found->reason = REASON_UNKNOWN;
+    if (written_now(inode)) {
+        found->reason = REASON_OPEN_FOR_WRITING;
+        return;
+    }
+    if (number)
+        end_judging(found, number, state);
+}
+
+static __always_inline bool nameless(struct inode *inode, struct super_block *sb)
+{
+    return !inode->i_nlink || (inode->i_mode & S_IFMT) != S_IFREG ||
+           (sb->s_flags & SB_KERNMOUNT && (sb->s_magic == TMPFS_MAGIC || sb->s_magic == HUGETLBFS_MAGIC));
+}
+
+#endif

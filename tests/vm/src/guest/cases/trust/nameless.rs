@@ -1,0 +1,43 @@
+use anyhow::Result;
+use davy_kernel::Rights;
+use davy_model::{CodeKind, CodeOutcome, CodeReason, Mode};
+
+use super::{LOADER, Scene, dynamic};
+use crate::cases::SELF;
+
+/// Programs that have no name, although their content is vouched for.
+pub(super) fn nameless_programs_are_refused() -> Result<()> {
+    let scene = Scene::set(Mode::Enforce)?;
+    let program = scene.path("program");
+    let copy = format!("cp /bin/busybox {program}");
+    scene.refused("a memfd", &format!("{SELF} act memfd /bin/busybox true"))?;
+    scene.refused("a deleted file", &format!("{copy} && {SELF} act deleted {program} true"))?;
+    scene.refused("an O_TMPFILE", &format!("{SELF} act tmpfile {} /bin/busybox true", scene.folder))?;
+    scene.refused("a memfd that is mapped", &format!("{SELF} act map-memfd /bin/busybox"))?;
+    scene.told(CodeKind::Nameless, CodeOutcome::Denied, CodeReason::Nameless, None)?;
+    // A container runtime runs a sealed copy of itself.
+    scene.vouch("/bin/busybox", Rights { may_be_nameless: true, ..Rights::default() })?;
+    scene.allowed("a memfd that may", &format!("{SELF} act memfd /bin/busybox true"))
+}
+
+/// The loader is known, and what it is given is judged all the same.
+pub(super) fn code_for_the_loader_is_judged() -> Result<()> {
+    let scene = Scene::set(Mode::Enforce)?;
+    let program = dynamic(&scene)?;
+    scene.allowed("a dynamic program", program)?;
+    scene.allowed("a dynamic program by its loader", &format!("{LOADER} {program}"))?;
+    let stranger = scene.altered(program, "stranger")?;
+    scene.refused("an unknown program by the loader", &format!("{LOADER} {stranger}"))?;
+    scene.told(CodeKind::Library, CodeOutcome::Denied, CodeReason::Unknown, Some(&stranger))?;
+    scene.refused("a memfd by the loader", &format!("{SELF} act by-descriptor {LOADER} {program}"))?;
+    // The loader goes on without a library that it cannot preload, and says so.
+    let library = scene.altered("/lib/x86_64-linux-gnu/libc.so.6", "strange.so")?;
+    let preload = |what: &str| {
+        format!("LD_PRELOAD={library} {program} 2>{}; {what} -s {}", scene.path("said"), scene.path("said"))
+    };
+    scene.free_only("preloading an unknown library", &preload("test !"))?;
+    scene.bound_only("an unknown library was not preloaded", &preload("test"))?;
+    scene.refused("mapping it as dlopen does", &format!("{SELF} act map {library}"))?;
+    scene.vouch(&library, Rights::default())?;
+    scene.bound_only("preloading a known library", &preload("test !"))
+}

@@ -1,0 +1,45 @@
+use std::fs;
+
+use anyhow::Result;
+use davy_kernel::Rights;
+use davy_model::{CodeKind, Mode};
+
+use super::Scene;
+
+/// Scripts by their first line, and by the arguments of an interpreter.
+pub(super) fn unknown_scripts_are_refused() -> Result<()> {
+    let scene = Scene::set(Mode::Enforce)?;
+    scene.vouch("/bin/busybox", Rights { interpreter: true, ..Rights::default() })?;
+    let script = |name: &str, text: &str| -> Result<String> {
+        let path = scene.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(path)
+    };
+    let (known, unknown) = (script("known", "exit 0")?, script("unknown", "exit 0 # or not")?);
+    scene.vouch(&known, Rights::default())?;
+    scene.gate.read(&fs::File::open(&known)?)?;
+    std::os::unix::fs::symlink(&unknown, scene.path("link"))?;
+    std::os::unix::fs::symlink(scene.path("link"), scene.path("second"))?;
+    scene.allowed("a known script", &known)?;
+    scene.allowed("a known script as an argument", &format!("sh {known}"))?;
+    scene.refused("an unknown script", &unknown)?;
+    let folder = &scene.folder;
+    for way in [
+        format!("sh {unknown}"),
+        format!("cd {folder}; sh ./unknown"),
+        format!("sh -e -u {unknown} one two"),
+        format!("sh {}", scene.path("link")),
+        format!("sh {}", scene.path("second")),
+        format!("sh /proc/self/fd/3 3<{unknown}"),
+        format!("busybox sh {unknown}"),
+    ] {
+        scene.refused(&way, &way)?;
+    }
+    scene.heard(CodeKind::Script);
+    // Published limits: what is not named by an argument is not a script to the gate.
+    for past in [format!("sh <{unknown}"), format!("sh -c '. {unknown}'")] {
+        scene.allowed(&past, &past)?;
+    }
+    Ok(())
+}
