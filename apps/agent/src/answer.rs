@@ -9,6 +9,7 @@ use std::time::Duration;
 use davy_model::{ActionRecord, ActionState, IncidentId, Tier};
 use davy_policy::ActionKind;
 use davy_store::{EventFilter, Store};
+use davy_trust::Question;
 use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply, StoreStatus};
 use tokio::sync::{Notify, broadcast, oneshot};
 
@@ -21,6 +22,7 @@ use crate::inspection;
 use crate::protections::{self, Notes};
 use crate::reload::reload;
 use crate::shared::{Ask, Input, Intake, Shared, lock};
+use crate::trust::TrustDesk;
 
 /// How long an answer of the engine or the arbiter is waited for. A kill has its own, shorter deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,6 +48,8 @@ pub(crate) struct Desk {
     pub(crate) worker: Option<inspection::Standing>,
     /// What could not be opened at start.
     pub(crate) notes: Notes,
+    /// Which code may run.
+    pub(crate) trust: Arc<TrustDesk>,
     /// Why the state lies in memory, where it does.
     pub(crate) temporary: Option<String>,
 }
@@ -95,6 +99,18 @@ impl Answer for Desk {
                 let found = self.store.incident(id).await;
                 send_one(client, found, Reply::Incident, || no_incident(id)).await
             }
+            Query::Trust => client.send(&Reply::Trust(self.trust.summary(clock::now()))).await,
+            Query::TrustPending { limit } => {
+                for pending in self.trust.pending(limit as usize) {
+                    client.send(&Reply::Pending(pending)).await?;
+                }
+                Ok(())
+            }
+            Query::TrustRuling { sha256, path, nameless } => {
+                let question = Question { digest: Some(sha256), path: &path, nameless, failsafe: None };
+                let ruling = self.trust.ruling(&question, clock::now());
+                client.send(&Reply::Ruling(ruling)).await
+            }
             Query::Actions { limit } => {
                 let actions = self.store.actions(bounded(limit)).await;
                 send_all(client, actions, Reply::Action).await
@@ -139,13 +155,20 @@ impl Answer for Desk {
                 self.canary.now();
                 Ok("armed: the policy holds again".to_owned())
             }
-            Command::Rehearse { cgroup, seconds } => self.rehearse(&cgroup, seconds),
+            Command::Rehearse { cgroup, seconds, code } => self.rehearse(&cgroup, seconds, code),
             Command::Reload => reload(&self.shared, &self.canary),
             Command::Drilled(tally) => {
                 let proof = Proof { time: clock::now(), tally: tally.bounded() };
                 *lock(&self.shared.last_drill) = Some(proof);
                 Ok("noted for `davy status`".to_owned())
             }
+            Command::TrustApprove { id, seconds } => {
+                let now = clock::now();
+                let until = seconds.map(|seconds| now.plus_secs(seconds as f64));
+                self.trust.approve(id, until, now)
+            }
+            Command::TrustAccept => self.trust.accept(clock::now()),
+            Command::TrustWithdraw { sha256 } => self.trust.withdraw(sha256, clock::now()),
             Command::Stop => {
                 self.stop.notify_one();
                 Ok("stopping: what enforces is taken away".to_owned())
@@ -196,7 +219,7 @@ impl Desk {
         self.arbitrate(|reply| Order::Undo(records, reply)).await
     }
 
-    fn rehearse(&self, cgroup: &str, seconds: u32) -> Result<String, String> {
+    fn rehearse(&self, cgroup: &str, seconds: u32, code: bool) -> Result<String, String> {
         if seconds > MAX_REHEARSAL {
             return Err(format!("rehearse for at most {MAX_REHEARSAL} seconds"));
         }
@@ -208,6 +231,9 @@ impl Desk {
         }
         let now = clock::now();
         let until = now.plus_secs(f64::from(seconds));
+        if code {
+            self.trust.rehearse(trimmed, until, now)?;
+        }
         if lock(&self.shared.standing).rehearse(trimmed, until, now) {
             Ok(format!("every protection enforces inside {trimmed} for {seconds} s"))
         } else {

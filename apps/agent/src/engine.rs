@@ -22,6 +22,7 @@ use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
 use crate::shared::{Ask, Input, Shared, lock};
+use crate::trust::Sights;
 
 /// How many inputs are taken before the engine looks at its clock again.
 const BATCH: usize = 2048;
@@ -84,6 +85,8 @@ pub(crate) struct Engine {
     /// Which incident a finding belongs to, as last concluded.
     pub(crate) incident_of: BTreeMap<FindingId, IncidentId>,
     pub(crate) users: davy_proc::Users,
+    /// Where code that ran is looked at.
+    pub(crate) sights: Sights,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
 }
@@ -198,6 +201,7 @@ impl Engine {
 
     fn observe(&mut self, event: Event) {
         self.detector.observe(&event);
+        self.sights.see(&event, &self.detector);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
         if self.live.events.receiver_count() > 0 {
             let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));
@@ -226,6 +230,7 @@ impl Engine {
                 ("processes, the table was full", sizes.processes_refused),
                 ("flows, the table was full", sizes.flows_evicted),
                 ("threads, the table was full", sizes.threads_refused),
+                ("code that ran, not looked at", self.sights.lost()),
             ] {
                 if count > 0 {
                     drops.push((what.to_owned(), count));

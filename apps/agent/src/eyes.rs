@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
-use davy_kernel::{Blocker, CaptureSink, Refused, SelfGuard, SensorConfig, Sensors};
+use davy_kernel::{Blocker, CaptureSink, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig, TrustGate};
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
 use davy_proc::{Concealed, Hardware, PollOptions, Poller, ProcFs, Sampler, Sweep};
 
@@ -206,6 +206,12 @@ impl Eyes {
         {
             tracing::debug!("system calls of {key} could not be counted: {e}");
         }
+    }
+
+    /// Starts judging code in the kernel.
+    pub(crate) fn trust_gate(&self, config: TrustConfig) -> Result<TrustGate, String> {
+        let sensors = self.sensors.as_ref().ok_or("the kernel sensors did not start")?;
+        TrustGate::start(config, sensors).map_err(|error| error.to_string())
     }
 
     /// Protects Davy's own from everyone outside its cgroup.

@@ -31,6 +31,7 @@ mod shared;
 mod standing;
 mod state;
 mod stops;
+mod trust;
 
 pub use paths::Paths;
 pub use run::{AgentOptions, Ending, run};

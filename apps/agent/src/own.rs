@@ -28,7 +28,7 @@ fn identity(path: &Path) -> Option<FileId> {
     Some(FileId { dev: meta.dev(), ino: meta.ino() })
 }
 
-fn own_cgroup(cgroup2: &Path) -> PathBuf {
+pub(crate) fn own_cgroup(cgroup2: &Path) -> PathBuf {
     let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = membership.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/");
     cgroup2.join(path.trim_start_matches('/'))

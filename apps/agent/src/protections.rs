@@ -15,6 +15,7 @@ struct Protection {
 
 use Capability::{
     BpfFs, Btf, CgroupBpf, Fanotify, FpuState, LsmBpf, Root, SockDestroy, SockDiag, TaskIterator, Tracing,
+    TrustLsm,
 };
 
 /// The protections of this version.
@@ -34,6 +35,19 @@ const PROTECTIONS: &[Protection] = &[
                 "computing and memory of every thread; no look into traffic",
             ),
             (Tier::Poll, &[], "computing, memory, names and sockets as /proc and sock_diag show them"),
+        ],
+    },
+    Protection {
+        name: "trust",
+        kind: FindingKind::Untrusted,
+        tiers: &[
+            (
+                Tier::Lsm,
+                &[Tracing, TrustLsm],
+                "programs, libraries, scripts and modules, decided in the kernel from digests",
+            ),
+            (Tier::Signal, &[Tracing], "every program that ran is looked at afterwards; nothing is refused"),
+            (Tier::Poll, &[], "programs that live through a poll; nothing is refused"),
         ],
     },
     Protection {
@@ -115,7 +129,14 @@ pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<Prote
                 note.push_str("; ");
                 note.push_str(more);
             }
-            let mode = policy.mode_of(protection.kind);
+            let mut mode = policy.mode_of(protection.kind);
+            if protection.kind == FindingKind::Untrusted
+                && mode == Mode::Enforce
+                && held.is_some_and(|(tier, ..)| *tier < Tier::Permission)
+            {
+                note.push_str("; the policy says enforce, and nothing here can refuse code");
+                mode = Mode::Observe;
+            }
             ProtectionStatus {
                 name: protection.name.to_owned(),
                 mode: if held.is_none() { Mode::Off } else { mode },
@@ -137,7 +158,7 @@ const fn without(capability: Capability) -> &'static str {
         FpuState => "the saved processor state is not where it is looked for",
         CgroupBpf => "cgroup socket programs do not load",
         LsmBpf => "the kernel refuses LSM programs",
-        Capability::TrustLsm => "the kernel refuses the LSM programs that judge code",
+        TrustLsm => "the kernel refuses the LSM programs that judge code",
         Fanotify => "fanotify marks on file systems are refused",
         SockDiag => "sock_diag is refused",
         SockDestroy => "the kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY)",

@@ -34,6 +34,7 @@ use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
+use crate::trust::{self, TrustThread};
 use crate::{Paths, inspection, left, own, protections, service};
 
 /// How many orders may wait for the arbiter.
@@ -137,9 +138,11 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         // Without programs on sockets nothing is captured.
         (Box::new(drop) as davy_kernel::CaptureSink, None, None)
     };
-    let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
+    let mut eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
     probes.push(file_systems(&eyes));
     *lock(&shared.probes) = probes.clone();
+    let judges = works(&probes, Capability::TrustLsm);
+    let trust = trust::open(paths, &mut eyes, &intake, facts.cgroup2.clone(), eyes_config.pin, judges)?;
     let mut notes = eyes.notes.clone();
     for (protection, note) in &notes {
         tracing::warn!("{protection}: {note}");
@@ -181,6 +184,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         held: std::collections::VecDeque::new(),
         incident_of: std::collections::BTreeMap::new(),
         users: davy_proc::Users::new(),
+        sights: trust.sights,
         alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };
     let mut arbiter = Arbiter::new(
@@ -204,6 +208,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
             arbiter.run(&ordered);
         })?,
         inspector,
+        trust: trust.thread,
         prover: Prover::start(Arc::clone(&shared), orders.clone(), intake.clone())?,
         intake: intake.clone(),
         orders: orders.clone(),
@@ -222,6 +227,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         worker,
         notes: notes.clone(),
         temporary: temporary.clone(),
+        trust: trust.desk,
     });
     service::ready();
     if options.foreground_banner {
@@ -250,6 +256,11 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     {
         tracing::error!("what was blocked could not be opened again: {e}");
     }
+    if let (Ending::Ordered, Some(gate)) = (ending, trust.gate)
+        && let Err(e) = gate.unpin()
+    {
+        tracing::error!("the kernel goes on judging code: {e}");
+    }
     keeper.flush().await;
     if let Some(run) = run
         && let Err(e) = store.end_run(run).await
@@ -265,6 +276,7 @@ struct Threads {
     engine: JoinHandle<()>,
     arbiter: JoinHandle<()>,
     inspector: Option<JoinHandle<()>>,
+    trust: TrustThread,
     prover: Prover,
     intake: Intake,
     orders: SyncSender<Order>,
@@ -274,6 +286,7 @@ impl Threads {
     /// Ends the arbiter first, and before it who waits for it, so that nothing acts any more, and then the engine, which lets go of the sensors.
     fn stop(self) {
         self.prover.stop();
+        self.trust.stop();
         let _ = self.orders.send(Order::Stop);
         // The arbiter may be telling the engine what it did, so the engine runs until the arbiter is gone.
         if self.arbiter.join().is_err() {

@@ -119,6 +119,17 @@ impl Answering {
         self.page(&page)
     }
 
+    /// Says to people what to do next, on standard error, so that it is in no file that the answer is written to.
+    pub(crate) fn next(&self, text: &str) {
+        if self.quiet || self.json {
+            return;
+        }
+        let mut page = Page::new();
+        page.extend(text.lines().map(|line| Line::in_role(Role::Hint, line)));
+        // There is nowhere left to report that standard error is closed.
+        let _ = io::stderr().lock().write_all(page.print(self.error_color).as_bytes());
+    }
+
     /// Says what went wrong.
     pub(crate) fn failure(&self, failure: &Failure) {
         let text = if self.json {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use davy_model::{
-    CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit, FileAct, FileChange, FlowAggregate, FlowOpen,
-    FlowReading, FlowVolume, ImageKind, ProcessInfo, ProcessKey, Transport,
+    CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit,
+    FileAct, FileChange, FlowAggregate, FlowOpen, FlowReading, FlowVolume, ImageKind, ProcessInfo,
+    ProcessKey, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;

@@ -29,6 +29,7 @@ mod subject;
 mod table;
 mod top;
 mod tree;
+mod trust;
 mod verbs;
 mod watch;
 mod words;
@@ -85,6 +86,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Act(asked) => change::act(&client, answering, asked)?,
         Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
+        Verb::Trust(verb) => return trust::run(verb, &client, answering),
         Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
         Verb::Completions(asked) => shell::completions(asked)?,
         Verb::Man(asked) => shell::manual(answering, asked)?,

@@ -164,7 +164,7 @@ fn read(paths: &Paths, file: Option<&Path>) -> Result<Read, Failure> {
 }
 
 /// Prints text of several lines that was not made by a page.
-fn raw(text: &str, color: bool) -> io::Result<()> {
+pub(crate) fn raw(text: &str, color: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(lines(text, color).as_bytes())?;
     out.flush()

@@ -59,6 +59,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Campaign => "campaign",
         FindingKind::Tampering => "tampering",
         FindingKind::Unproven => "unproven",
+        FindingKind::Untrusted => "untrusted code",
     }
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::Preparation => "preparation",
         Signal::CommandLine => "command line",
         Signal::Canary => "canary",
+        Signal::Trust => "trust",
     }
 }
 

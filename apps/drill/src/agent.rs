@@ -65,9 +65,9 @@ impl Agent {
         Ok(replies.into_iter().filter_map(action).filter(|a| a.time >= since).collect())
     }
 
-    /// Enforces inside a cgroup, for some seconds; none ends it.
-    pub(crate) fn rehearse(&self, cgroup: &str, seconds: u32) -> anyhow::Result<String> {
-        self.command(Command::Rehearse { cgroup: cgroup.to_owned(), seconds })
+    /// Enforces inside a cgroup, for some seconds; none ends it. With `code`, code that nobody vouches for is refused too.
+    pub(crate) fn rehearse(&self, cgroup: &str, seconds: u32, code: bool) -> anyhow::Result<String> {
+        self.command(Command::Rehearse { cgroup: cgroup.to_owned(), seconds, code })
     }
 
     /// Undoes one action.

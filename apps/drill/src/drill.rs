@@ -36,6 +36,33 @@ pub(crate) enum Plot {
     QuarantineUndo,
     /// Its line to the pool cut, then allowed again.
     Cut,
+    /// Code that nobody vouches for, refused before it begins.
+    Refuse(Code),
+}
+
+/// The code that is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// A packaged program with a byte more.
+    Altered,
+    /// The same, given to the loader, which maps it instead of executing it.
+    ByLoader,
+    /// A script, given to a packaged shell.
+    Script,
+    /// A packaged program out of memory.
+    Memory,
+}
+
+impl Code {
+    /// The act's word for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Altered => "altered",
+            Self::ByLoader => "by-loader",
+            Self::Script => "script",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// The act's part.
@@ -87,6 +114,9 @@ impl Marks {
     /// A finding that the process mines.
     pub(crate) const MINING: Self = Self::of(Some(FindingKind::Mining), None);
 
+    /// A finding that code was refused.
+    pub(crate) const UNTRUSTED: Self = Self::of(Some(FindingKind::Untrusted), Some(Signal::Trust));
+
     /// A finding that the process talks to a pool.
     pub(crate) const POOL: Self = Self::of(Some(FindingKind::PoolContact), None);
 
@@ -118,6 +148,19 @@ const fn respond(
     plot: Plot,
 ) -> Drill {
     Drill { name, phase: "always", technique: "T1496.001", expected, protection: "mining", needs, plot }
+}
+
+const fn refuse(name: &'static str, technique: &'static str, expected: &'static str, code: Code) -> Drill {
+    let needs = &[Capability::TrustLsm];
+    Drill {
+        name,
+        phase: "runtime",
+        technique,
+        expected,
+        protection: "trust",
+        needs,
+        plot: Plot::Refuse(code),
+    }
 }
 
 /// Every drill, in the order they are run.
@@ -208,6 +251,25 @@ const DRILLS: &[Drill] = &[
         &[Capability::CgroupBpf],
         Plot::Cut,
     ),
+    refuse(
+        "trust/altered-program",
+        "T1554",
+        "a packaged program with a byte more does not run",
+        Code::Altered,
+    ),
+    refuse(
+        "trust/unknown-library",
+        "T1574.006",
+        "code that the loader maps is refused like a program",
+        Code::ByLoader,
+    ),
+    refuse(
+        "trust/unknown-script",
+        "T1059.004",
+        "a script that nobody vouches for does not run",
+        Code::Script,
+    ),
+    refuse("trust/memfd", "T1620", "a program out of memory does not run", Code::Memory),
 ];
 
 /// Every drill, in the order they are run.

@@ -15,6 +15,7 @@ mod link;
 mod namespace;
 mod pace;
 mod patience;
+mod refuse;
 mod respond;
 mod rounding_mode;
 mod runner;

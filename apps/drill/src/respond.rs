@@ -39,7 +39,7 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
         Plot::FreezeUndo => freeze_undo(&mut watch, agent),
         Plot::QuarantineUndo => quarantine_undo(&mut watch, agent, stage),
         Plot::Cut => cut(&mut watch, agent, stage),
-        Plot::Kill | Plot::Detect { .. } => kill(&mut watch),
+        Plot::Kill | Plot::Detect { .. } | Plot::Refuse(_) => kill(&mut watch),
     };
     drop(rehearsal);
     watch.actor.end();
@@ -55,14 +55,14 @@ struct Rehearsal<'a> {
 
 impl<'a> Rehearsal<'a> {
     fn begin(agent: &'a Agent, cgroup: &'a str) -> anyhow::Result<Self> {
-        agent.rehearse(cgroup, REHEARSAL_SECS)?;
+        agent.rehearse(cgroup, REHEARSAL_SECS, false)?;
         Ok(Self { agent, cgroup })
     }
 }
 
 impl Drop for Rehearsal<'_> {
     fn drop(&mut self) {
-        let _ = self.agent.rehearse(self.cgroup, 0);
+        let _ = self.agent.rehearse(self.cgroup, 0, false);
     }
 }
 

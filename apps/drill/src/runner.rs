@@ -13,9 +13,9 @@ use crate::agent::Agent;
 use crate::drill::{Act, Drill, Marks, Plot, chosen};
 use crate::pace::Pace;
 use crate::patience::Patience;
-use crate::respond;
 use crate::stage::{self, Stage, Wire};
 use crate::watch::Watch;
+use crate::{refuse, respond};
 
 /// A name on Davy's own list of pools.
 const LISTED_POOL: &str = "pool.supportxmr.com";
@@ -110,6 +110,16 @@ impl Seen {
     /// It went as it should.
     pub(crate) fn held(watch: &Watch<'_>, stop_ms: Option<u64>, said: String) -> Self {
         Self { held: true, stop_ms, ..Self::not(watch, &said) }
+    }
+
+    /// Refused, or not, without a process that could be watched.
+    pub(crate) fn refused(
+        held: bool,
+        detect_ms: Option<u64>,
+        stop_ms: Option<u64>,
+        evidence: String,
+    ) -> Self {
+        Self { held, detect_ms, stop_ms, evidence }
     }
 
     /// It did not.
@@ -216,6 +226,7 @@ fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: &Patience) -> an
             let file_name = if act == Act::Masquerade { "kworker" } else { respond::PROGRAM };
             detect(act, marks, agent, &set(file_name, act.pool())?, patience)
         }
+        Plot::Refuse(code) => refuse::play(code, agent, &set(respond::PROGRAM, None)?, patience),
         stopped => respond::play(stopped, agent, &set(respond::PROGRAM, Some(Wire::Clear))?, patience),
     }
 }

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::actor::{Actor, FOLDER};
 use crate::acts::{NOBODY, resolver_beside};
+use crate::refuse::outcome;
 use crate::scope::{Scope, is_orphan};
 
 /// How long the pool may take to listen.
@@ -110,6 +111,15 @@ impl Stage {
         let copy = self.folder.path().join(file_name);
         fs::copy(&self.program, &copy).with_context(|| format!("copy {}", self.program.display()))?;
         self.play_from("probe", &copy, file_name, act)
+    }
+
+    /// Tries code from inside the act's cgroup; gives what came of it.
+    pub(crate) fn attempt(&self, code: &str, patience: Duration) -> anyhow::Result<String> {
+        let scope = self.scope.as_ref().context("the act has no cgroup of its own")?;
+        let mut command = Command::new(&self.program);
+        command.args(["drill-act", "attempt"]).arg(scope.part("attempt")?).arg(code).arg(self.folder.path());
+        let actor = Actor::start(command)?;
+        outcome(actor.line(patience))
     }
 
     fn play_from(&self, part: &str, copy: &Path, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {

@@ -196,7 +196,7 @@ pub(crate) fn is_on(action: &Action, pid: u32) -> bool {
 }
 
 /// The wall clock now.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

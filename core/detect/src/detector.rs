@@ -21,7 +21,7 @@ use crate::rounding_mode::RoundingSum;
 use crate::settings::Settings;
 use crate::thread_table::ThreadTable;
 use crate::weights::{COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, POOL_LISTED, POOL_SHAPE};
-use crate::{flow_watch, gpu, memory_shape};
+use crate::{flow_watch, gpu, memory_shape, trust};
 
 /// Seconds between two looks at the same unit's memory, and how many units are looked at in one go.
 const MEMORY_EVERY: f64 = 30.0;
@@ -127,8 +127,13 @@ impl Detector {
             }
             // The first flows of each such lot were told singly, so their ends are known.
             EventKind::Listen(_) | EventKind::Flows(_) => {}
-            // A guard's own decision is no evidence of mining.
-            EventKind::CodeJudged(_) => {}
+            EventKind::CodeJudged(judgement) => {
+                if let Some((key, (topic, found))) =
+                    event.process.and_then(|key| Some((key, trust::look(time, key, judgement)?)))
+                {
+                    self.note_of(&key, topic, found);
+                }
+            }
         }
     }
 

@@ -111,6 +111,12 @@ impl Detector {
         if fileless >= 4.5 {
             claim(FindingKind::Fileless, Severity::Medium, 0.9);
         }
+        let untrusted = signal(Signal::Trust);
+        if untrusted >= 5.0 {
+            claim(FindingKind::Untrusted, Severity::High, 0.95);
+        } else if untrusted >= 0.5 {
+            claim(FindingKind::Untrusted, Severity::Medium, 0.9);
+        }
         let acts = signal(Signal::Campaign);
         if acts >= 6.0 {
             claim(FindingKind::Campaign, Severity::High, 0.9);
@@ -279,6 +285,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Campaign => matches!(signal, Signal::Campaign | Signal::Preparation),
         FindingKind::Tampering => signal == Signal::Campaign,
         FindingKind::Unproven => signal == Signal::Canary,
+        FindingKind::Untrusted => signal == Signal::Trust,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

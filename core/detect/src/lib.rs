@@ -45,6 +45,7 @@ mod rounding_mode;
 mod settings;
 mod tampering;
 mod thread_table;
+mod trust;
 mod weights;
 
 pub use conclusions::{Conclusions, Slotted, TableSizes, TreeView};

@@ -55,7 +55,7 @@ impl Class {
             Signal::RoundingMode | Signal::MemoryShape => Class::Algorithm,
             Signal::ComputeShape | Signal::Gpu => Class::Computation,
             Signal::Stratum | Signal::PoolShape | Signal::PoolList => Class::Network,
-            Signal::Masquerade | Signal::OddParent | Signal::Fileless => Class::Disguise,
+            Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust => Class::Disguise,
             // The agent's own; it says nothing of any process, so the detector never weighs it.
             Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => Class::Campaign,
             Signal::CommandLine => Class::Words,
@@ -72,7 +72,9 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         Signal::MemoryShape => (120.0, 120.0),
         Signal::PoolShape => (300.0, 300.0),
         Signal::Stratum | Signal::PoolList => (1800.0, 1800.0),
-        Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::CommandLine => (86_400.0, 3600.0),
+        Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::CommandLine | Signal::Trust => {
+            (86_400.0, 3600.0)
+        }
         Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => (3600.0, 3600.0),
     }
 }
@@ -198,3 +200,8 @@ pub(crate) const WORDS_NAME: f32 = 5.0;
 
 /// The computation that must be there before traffic of a pool's shape may speak for mining.
 pub(crate) const ENOUGH_COMPUTATION: f32 = COMPUTE_UNSTEADY;
+
+/// Code that nobody vouches for was refused: a stranger's program, and an administrator's that was not yet allowed.
+pub(crate) const TRUST_REFUSED: f32 = 1.0;
+/// Code that the administrator put on the block-list.
+pub(crate) const TRUST_BLOCKED: f32 = 6.0;

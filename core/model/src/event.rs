@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse, MemoryShape,
-    NameAnswer, ProcessInfo, ProcessKey, Timestamp,
+    CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
+    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, Timestamp,
 };
 
 /// Something that happened on the host.

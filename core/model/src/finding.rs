@@ -43,6 +43,8 @@ pub enum Signal {
     CommandLine,
     /// What became of a process of Davy's own that Davy acted on, to see whether its acts do what they say.
     Canary,
+    /// Nobody vouches for the code, or it is on the block-list.
+    Trust,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -86,6 +88,8 @@ pub enum FindingKind {
     Tampering,
     /// What Davy enforces is not enforced: its own canary was not stopped.
     Unproven,
+    /// Code ran, or was kept from running, that nobody vouches for or that is on the block-list.
+    Untrusted,
 }
 
 /// How bad a finding is.

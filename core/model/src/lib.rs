@@ -22,6 +22,7 @@ mod scan;
 mod technique;
 mod tier;
 mod time;
+mod trust;
 
 pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Proposal};
 pub use capture::{Capture, Captured, FlowReading, Said};
@@ -44,3 +45,4 @@ pub use scan::{ProgramFacts, ScanMatch, ScanReport, SetAside, Wallet};
 pub use technique::Technique;
 pub use tier::{Capability, Mode, Probe, ProtectionStatus, Tier};
 pub use time::Timestamp;
+pub use trust::{Oddity, Pending, PendingId, Rank, Ruling, Source, Voucher};

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Cgroup,
     /// A file below the configuration folder.
     File,
+    /// An absolute path of a folder.
+    Folder,
     /// 64 hexadecimal digits.
     Digest,
     /// A TOML date, or date with time and offset.
@@ -92,6 +94,7 @@ const CGROUPS: Kind = Kind::List(&Kind::Cgroup);
 const FILES: Kind = Kind::List(&Kind::File);
 const NAMES: Kind = Kind::List(&Kind::Text);
 const ACTIONS: Kind = Kind::List(&Kind::OneOf(&["alert", "freeze", "cut", "quarantine", "kill"]));
+const SOURCES: Kind = Kind::List(&Kind::OneOf(&["packages", "manifests", "learned", "writers"]));
 const BITS: Kind = Kind::Number { min: -64.0, max: 64.0 };
 const PROBABILITY: Kind = Kind::Number { min: 0.5, max: 1.0 };
 const OBSERVED: &[Key] = &[key(
@@ -110,12 +113,19 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "persistence",
     "campaign",
     "tampering",
+    "untrusted",
 ]);
 
 const PATH_REFUSED: Kind = Kind::Refused {
     why: "a program cannot be allowed by its path",
     help: "whoever can write the path could put a miner there: identity is content or inode, never the path.\n\
            allow the content with `sha256 = \"…\"` (`sha256sum FILE` prints it), or the service with `unit` and `user`",
+};
+
+const PATH_REFUSED_TRUST: Kind = Kind::Refused {
+    why: "code cannot be allowed by its path",
+    help: "whoever can write the path could put anything there: identity is content, never the path.\n\
+           allow the content with `sha256 = \"…\"` (`sha256sum FILE` prints it), or, if you must, a whole `directory`",
 };
 
 /// Every section, in the order they are written.
@@ -164,6 +174,58 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("domains", FILES, "Files with one domain a line; subdomains are meant too."),
             key("hosts", FILES, "Files as hosts(5) has them."),
             key("cidrs", FILES, "Files with one address or CIDR a line."),
+        ],
+    ),
+    table(
+        "trust",
+        "Which code may run: what somebody vouches for.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe (say what would have been refused) or enforce.",
+            ),
+            key("scripts", Kind::Flag, "Whether scripts that are given to interpreters are judged too."),
+            key("modules", Kind::Flag, "Whether kernel modules are judged too."),
+            key("sources", SOURCES, "Who may vouch besides the lists below."),
+            key(
+                "writers_for",
+                Kind::Duration { min: 60, max: 30 * DAY, off: false },
+                "How long what a trusted program writes is trusted for that alone.",
+            ),
+        ],
+    ),
+    tables(
+        "trust.allow",
+        "Code that may run: known by its content, or (with care) by the folder it lies in.",
+        &[
+            key("sha256", Kind::Digest, "SHA-256 of the file."),
+            key(
+                "directory",
+                Kind::Folder,
+                "Everything in this folder; whoever can write there can run anything.",
+            ),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+            key("path", PATH_REFUSED_TRUST, ""),
+        ],
+    ),
+    tables(
+        "trust.block",
+        "Code that must not run, whoever vouches for it.",
+        &[
+            key("sha256", Kind::Digest, "SHA-256 of the file."),
+            key("signer", Kind::Text, "The name of a key: nothing that it signed may run."),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+        ],
+    ),
+    tables(
+        "trust.key",
+        "Keys whose signed manifests vouch for what they list.",
+        &[
+            required("name", Kind::Text, "Its name, for people and for `signer`."),
+            required("minisign", Kind::Text, "The public key, the second line of minisign's .pub file."),
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),

@@ -255,6 +255,7 @@ impl<'t> Checker<'t> {
             }
             (Kind::Cgroup, DeValue::String(path)) => self.cgroup(key, path, span),
             (Kind::File, DeValue::String(path)) => self.file(key, path, span),
+            (Kind::Folder, DeValue::String(path)) => self.folder(key, path, span),
             (Kind::Digest, DeValue::String(digits)) => match digits.parse() {
                 Ok(digest) => Some(Value::Digest(digest)),
                 Err(_) => {
@@ -371,6 +372,19 @@ impl<'t> Checker<'t> {
             "expected a file below the configuration folder",
             help,
         );
+        None
+    }
+
+    fn folder(&mut self, key: &Key, path: &str, span: &Range<usize>) -> Option<Value> {
+        let path = self.text(key, path, span)?;
+        let parts = path.strip_prefix('/').map(|rest| rest.trim_end_matches('/').split('/'));
+        if parts.is_some_and(|mut p| p.all(|part| !part.is_empty() && part != "." && part != "..")) {
+            return Some(Value::Text(path.trim_end_matches('/').to_owned()));
+        }
+        let message = format!("`{}` is not a folder's absolute path", shown(&path));
+        let help = "the whole host cannot be allowed here; `mode` says what is done with unknown code";
+        let help = if path == "/" { help } else { "write the path in full, without `.` and `..`" };
+        self.fault(Code::Folder, span, message, "expected a path such as \"/opt/vendor\"", help);
         None
     }
 

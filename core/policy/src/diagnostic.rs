@@ -59,11 +59,14 @@ pub enum Code {
     /// The policy is too large.
     #[serde(rename = "P0017")]
     TooLarge,
+    /// A folder's path is not absolute, or not written in full.
+    #[serde(rename = "P0018")]
+    Folder,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Syntax,
         Self::UnknownKey,
         Self::WrongType,
@@ -81,6 +84,7 @@ impl Code {
         Self::Twice,
         Self::Text,
         Self::TooLarge,
+        Self::Folder,
     ];
 }
 

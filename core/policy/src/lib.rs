@@ -8,18 +8,18 @@ mod catalogue;
 mod check;
 mod decide;
 mod diagnostic;
-mod digest;
 mod policy;
 mod policy_test;
 mod quantity;
 mod read;
 mod schema;
+mod trust;
 mod wording;
 mod write;
 
+pub use davy_model::Sha256 as Digest;
 pub use decide::{Circumstances, Decision, Subject};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
-pub use digest::Digest;
 pub use policy::{
     ActionKind, Allow, AllowedBy, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy, Pools, Protection,
     Scope, Sensors, StoreLimits,
@@ -27,3 +27,4 @@ pub use policy::{
 pub use policy_test::{Expectation, Given, PolicyTest, TestOutcome, run_tests};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 pub use schema::json_schema;
+pub use trust::{BlockedBy, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy};

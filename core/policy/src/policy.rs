@@ -5,7 +5,7 @@ use std::time::Duration;
 use davy_model::{FindingKind, Mode, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, PolicyTest};
+use crate::{Digest, PolicyTest, Trust};
 
 /// The longest policy text that is read, in bytes; a longer one is a fault.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -17,6 +17,8 @@ pub struct Policy {
     pub scope: Scope,
     /// Mining and contact with pools.
     pub mining: Mining,
+    /// Which code may run.
+    pub trust: Trust,
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.
@@ -274,6 +276,7 @@ impl Policy {
     pub const fn section_of(kind: FindingKind) -> &'static str {
         match kind {
             FindingKind::Mining | FindingKind::PoolContact => "mining",
+            FindingKind::Untrusted => "trust",
             FindingKind::Masquerade => "masquerade",
             FindingKind::Fileless => "fileless",
             FindingKind::Persistence => "persistence",
@@ -287,6 +290,7 @@ impl Policy {
     pub const fn mode_of(&self, kind: FindingKind) -> Mode {
         match kind {
             FindingKind::Mining | FindingKind::PoolContact => self.mining.mode,
+            FindingKind::Untrusted => self.trust.mode,
             FindingKind::Masquerade => self.masquerade.mode,
             FindingKind::Fileless => self.fileless.mode,
             FindingKind::Persistence => self.persistence.mode,

@@ -11,8 +11,9 @@ use crate::diagnostic::{Code, Diagnostics};
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
-    ActionKind, Allow, AllowedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy, Pools,
-    Protection, Scope, Sensors, StoreLimits,
+    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy,
+    Pools, Protection, Scope, Sensors, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource,
+    TrustedBy,
 };
 
 impl Policy {
@@ -83,6 +84,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
                 cidrs: pools.texts("cidrs"),
             },
         },
+        trust: trust(checker, &mut root, defaults.trust),
         persistence: protection(&mut root, "persistence"),
         fileless: protection(&mut root, "fileless"),
         masquerade: protection(&mut root, "masquerade"),
@@ -147,6 +149,68 @@ fn allow(checker: &mut Checker<'_>, fields: &Fields) -> Option<Allow> {
     let help = "identity is the content of the program, or the service and user it runs as; never its path";
     checker.fault(Code::Identity, &span, message, expected, help);
     None
+}
+
+/// The section `[trust]` and its lists.
+fn trust(checker: &mut Checker<'_>, root: &mut Node, defaults: Trust) -> Trust {
+    let allow = Fields::all(root.child("trust"), "allow");
+    let block = Fields::all(root.child("trust"), "block");
+    let keys = Fields::all(root.child("trust"), "key");
+    let trust = Fields::only(root, "trust");
+    let keys: Vec<TrustKey> = keys
+        .iter()
+        .filter_map(|f| Some(TrustKey { name: f.text("name")?, minisign: f.text("minisign")? }))
+        .collect();
+    let mut either = |fields: &Fields, other: &'static str| match (fields.has("sha256"), fields.has(other)) {
+        (true, false) | (false, true) => true,
+        _ if fields.has("path") => false,
+        (both, _) => {
+            let message =
+                if both { "an entry is known by one thing" } else { "an entry must say what it is for" };
+            let expected = format!("`sha256` or `{other}`, one of both");
+            let help = "two things are two entries";
+            checker.fault(Code::Identity, &fields.node.span, message, expected, help);
+            false
+        }
+    };
+    let allow = allow.iter().filter(|f| either(f, "directory")).filter_map(trust_allow).collect();
+    let block: Vec<_> = block.iter().filter(|f| either(f, "signer")).collect();
+    for fields in &block {
+        if let Some((Value::Text(signer), span)) = fields.node.values.get("signer")
+            && !keys.iter().any(|key| key.name == *signer)
+        {
+            let message = format!("there is no key `{}`", shown(signer));
+            let help = "a signer is the `name` of a `[[trust.key]]`";
+            checker.fault(Code::Identity, &span.clone(), message, "no such key", help);
+        }
+    }
+    let block = block.into_iter().filter_map(trust_block).collect();
+    Trust {
+        mode: trust.mode("mode", defaults.mode),
+        scripts: trust.flag("scripts", defaults.scripts),
+        modules: trust.flag("modules", defaults.modules),
+        sources: trust.sources().unwrap_or(defaults.sources),
+        writers_for: trust.duration("writers_for", defaults.writers_for),
+        allow,
+        block,
+        keys,
+    }
+}
+
+fn trust_allow(fields: &Fields) -> Option<TrustAllow> {
+    let by = match fields.digest("sha256") {
+        Some(digest) => TrustedBy::Content(digest),
+        None => TrustedBy::Directory(fields.text("directory")?),
+    };
+    Some(TrustAllow { by, reason: fields.text("reason")?, until: fields.until("until") })
+}
+
+fn trust_block(fields: &Fields) -> Option<TrustBlock> {
+    let by = match fields.digest("sha256") {
+        Some(digest) => BlockedBy::Content(digest),
+        None => BlockedBy::Signer(fields.text("signer")?),
+    };
+    Some(TrustBlock { by, reason: fields.text("reason")?, until: fields.until("until") })
 }
 
 /// A unit that is not named in full would never match, and nobody would know.
@@ -252,6 +316,11 @@ impl Fields {
         nodes.into_iter().map(|node| Self { node }).collect()
     }
 
+    /// Whether it was written, good or not.
+    fn has(&self, name: &str) -> bool {
+        self.node.written.contains(&name)
+    }
+
     fn get(&self, name: &str) -> Option<&Value> {
         self.node.values.get(name).map(|(value, _)| value)
     }
@@ -303,6 +372,15 @@ impl Fields {
         let Some(Value::List(list)) = self.get(name) else { return Vec::new() };
         let text = |v: &Value| if let Value::Text(text) = v { Some(text.clone()) } else { None };
         list.iter().filter_map(text).collect()
+    }
+
+    /// In order, whatever order was written.
+    fn sources(&self) -> Option<Vec<TrustSource>> {
+        self.get("sources")?;
+        let mut sources: Vec<_> =
+            self.texts("sources").iter().filter_map(|n| TrustSource::from_name(n)).collect();
+        sources.sort_unstable();
+        Some(sources)
     }
 
     /// In Davy's order, whatever order was written.

@@ -56,6 +56,7 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Size { .. } => json!({"type": "string", "pattern": "^[0-9]+ *([kMGT]B|[KMGT]iB|B)$"}),
         Kind::Text => json!({"type": "string", "minLength": 1}),
         Kind::File => json!({"type": "string", "minLength": 1, "pattern": "^[^/]"}),
+        Kind::Folder => json!({"type": "string", "pattern": "^/[^/]"}),
         Kind::OneOf(words) => json!({"enum": words}),
         Kind::Cgroup => json!({"type": "string", "pattern": "^/"}),
         Kind::Digest => json!({"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}),

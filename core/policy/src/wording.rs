@@ -67,6 +67,7 @@ pub(crate) fn wanted(kind: &Kind) -> String {
         Kind::OneOf(words) => alternatives(words),
         Kind::Cgroup => format!("a cgroup path such as {}", example(kind)),
         Kind::File => format!("a file name such as {}", example(kind)),
+        Kind::Folder => format!("a folder's absolute path such as {}", example(kind)),
         Kind::Digest => "64 hexadecimal digits in quotes".to_owned(),
         Kind::Date => format!("a date such as {}", example(kind)),
         Kind::Refused { .. } => "nothing".to_owned(),
@@ -87,6 +88,7 @@ pub(crate) fn example(kind: &Kind) -> String {
         Kind::OneOf(words) => format!("\"{}\"", words.first().copied().unwrap_or_default()),
         Kind::Cgroup => "\"/system.slice/nginx.service\"".to_owned(),
         Kind::File => "\"pools.txt\"".to_owned(),
+        Kind::Folder => "\"/opt/vendor\"".to_owned(),
         Kind::Date => "2027-01-31".to_owned(),
         Kind::List(one) => format!("[{}]", example(one)),
     }

@@ -7,7 +7,10 @@ use toml::Value;
 
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
-use crate::{Allow, AllowedBy, Policy, PolicyTest, format_duration, format_size};
+use crate::{
+    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, TrustAllow, TrustBlock, TrustKey, TrustedBy,
+    format_duration, format_size,
+};
 
 impl Policy {
     /// The whole policy as TOML, defaults written out, with a comment for each setting. Reading it gives the same policy.
@@ -18,6 +21,9 @@ impl Policy {
         for section in SECTIONS.iter().filter(|s| !s.path.is_empty() && !s.path.starts_with("test.")) {
             match section.path {
                 "mining.allow" => entries(&mut out, section, self.mining.allow.iter().map(allow_fields)),
+                "trust.allow" => entries(&mut out, section, self.trust.allow.iter().map(trust_allow_fields)),
+                "trust.block" => entries(&mut out, section, self.trust.block.iter().map(trust_block_fields)),
+                "trust.key" => entries(&mut out, section, self.trust.keys.iter().map(trust_key_fields)),
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
             }
@@ -53,6 +59,13 @@ impl Policy {
             ("mining.pools", "domains") => texts(&self.mining.pools.domains),
             ("mining.pools", "hosts") => texts(&self.mining.pools.hosts),
             ("mining.pools", "cidrs") => texts(&self.mining.pools.cidrs),
+            ("trust", "mode") => mode_name(self.trust.mode).into(),
+            ("trust", "scripts") => self.trust.scripts.into(),
+            ("trust", "modules") => self.trust.modules.into(),
+            ("trust", "sources") => {
+                self.trust.sources.iter().map(|s| Value::from(s.name())).collect::<Vec<_>>().into()
+            }
+            ("trust", "writers_for") => seconds(self.trust.writers_for),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
@@ -99,6 +112,28 @@ fn allow_fields(allow: &Allow) -> Fields {
     fields.push(("reason", allow.reason.as_str().into()));
     fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
     fields
+}
+
+fn trust_allow_fields(allow: &TrustAllow) -> Fields {
+    let by = match &allow.by {
+        TrustedBy::Content(digest) => ("sha256", digest.to_string().into()),
+        TrustedBy::Directory(path) => ("directory", path.as_str().into()),
+    };
+    let until = allow.until.and_then(moment).map(|date| ("until", date));
+    [by, ("reason", allow.reason.as_str().into())].into_iter().chain(until).collect()
+}
+
+fn trust_block_fields(block: &TrustBlock) -> Fields {
+    let by = match &block.by {
+        BlockedBy::Content(digest) => ("sha256", digest.to_string().into()),
+        BlockedBy::Signer(name) => ("signer", name.as_str().into()),
+    };
+    let until = block.until.and_then(moment).map(|date| ("until", date));
+    [by, ("reason", block.reason.as_str().into())].into_iter().chain(until).collect()
+}
+
+fn trust_key_fields(key: &TrustKey) -> Fields {
+    vec![("name", key.name.as_str().into()), ("minisign", key.minisign.as_str().into())]
 }
 
 fn test_fields(test: &PolicyTest) -> Fields {

@@ -6,6 +6,7 @@
 
 mod message;
 mod status;
+mod trust;
 pub mod worker;
 
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
@@ -13,3 +14,4 @@ pub use status::{
     AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, PolicySummary, Proof, StoreStatus, Tally,
     TopView, TreeFlow, WorkerStatus,
 };
+pub use trust::{TrustSummary, TrustedBy};

@@ -1,9 +1,10 @@
 use davy_model::{
-    ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, ProcessInfo, Timestamp,
+    ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, Pending, PendingId,
+    ProcessInfo, Ruling, Sha256, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentStatus, Tally, TopView};
+use crate::{AgentStatus, Tally, TopView, TrustSummary};
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
 pub const VERSION: u32 = 1;
@@ -83,6 +84,22 @@ pub enum Query {
         /// At most so many of the newest.
         limit: u32,
     },
+    /// Which code may run, in numbers.
+    Trust,
+    /// Code that was refused or would have been, the oddest first.
+    TrustPending {
+        /// At most so many.
+        limit: u32,
+    },
+    /// What is decided about a content now.
+    TrustRuling {
+        /// The content.
+        sha256: Sha256,
+        /// Its path, for folders that are allowed as a whole.
+        path: String,
+        /// Whether it has no file.
+        nameless: bool,
+    },
     /// What is known of a pid.
     Process {
         /// Which.
@@ -134,9 +151,26 @@ pub enum Command {
         cgroup: String,
         /// For how many seconds; zero ends it now.
         seconds: u32,
+        /// Whether code that nobody vouches for is refused there too; what the cgroup is to run must then be vouched for.
+        #[serde(default)]
+        code: bool,
     },
     /// What came of a drill, for `davy status`; longer lists and texts than an agent keeps are cut.
     Drilled(Tally),
+    /// Let a content run that waits.
+    TrustApprove {
+        /// Its number.
+        id: PendingId,
+        /// For how many seconds; `None` for good.
+        seconds: Option<u64>,
+    },
+    /// Let everything run that waits and is not odd.
+    TrustAccept,
+    /// Take back what was approved or learned.
+    TrustWithdraw {
+        /// The content.
+        sha256: Sha256,
+    },
     /// Read the policy again.
     Reload,
     /// Stop the agent and take its enforcement away.
@@ -162,6 +196,12 @@ pub enum Reply {
     Action(ActionRecord),
     /// One process.
     Process(ProcessInfo),
+    /// Answer to [`Query::Trust`].
+    Trust(TrustSummary),
+    /// One content that waits.
+    Pending(Pending),
+    /// Answer to [`Query::TrustRuling`].
+    Ruling(Ruling),
     /// A command was carried out; a sentence for people.
     Done(String),
     /// Nothing more comes.

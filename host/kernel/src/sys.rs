@@ -92,8 +92,14 @@ pub(crate) fn enter_and_map_executable(procs: i32, file: i32) -> i32 {
     // that nothing refers to.
     let done = unsafe {
         libc::write(procs, own.as_ptr().cast(), own.len()) == 1
-            && libc::mmap(std::ptr::null_mut(), 1, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE, file, 0)
-                != libc::MAP_FAILED
+            && libc::mmap(
+                std::ptr::null_mut(),
+                1,
+                libc::PROT_READ | libc::PROT_EXEC,
+                libc::MAP_PRIVATE,
+                file,
+                0,
+            ) != libc::MAP_FAILED
     };
     if done { 0 } else { io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) }
 }

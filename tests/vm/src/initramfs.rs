@@ -28,7 +28,20 @@ impl Initramfs {
     /// When busybox is missing, or a file cannot be written.
     pub fn lay_out(folder: &Path, init: &Path) -> Result<Self> {
         let _ = fs::remove_dir_all(folder);
-        for part in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "var/lib", "usr/sbin", "lib/modules", "lib64", "lib/x86_64-linux-gnu"] {
+        for part in [
+            "bin",
+            "dev",
+            "proc",
+            "sys",
+            "tmp",
+            "run",
+            "etc",
+            "var/lib",
+            "usr/sbin",
+            "lib/modules",
+            "lib64",
+            "lib/x86_64-linux-gnu",
+        ] {
             fs::create_dir_all(folder.join(part))?;
         }
         if !Path::new(BUSYBOX).exists() {

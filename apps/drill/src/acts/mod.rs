@@ -6,6 +6,7 @@
 pub(crate) use enter::NOBODY;
 pub(crate) use pool::resolver_beside;
 
+mod attempt;
 mod canary;
 mod compute;
 mod enter;
@@ -18,7 +19,7 @@ mod stratum;
 mod tls;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -60,6 +61,7 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("enter", [cgroup, network, program, argv0, act @ ..]) => {
             enter::enter(cgroup, network, program, argv0, act)
         }
+        ("attempt", [cgroup, code, folder]) => attempt::run(cgroup, code, Path::new(folder)),
         ("canary", [cgroup]) => canary::leave(cgroup),
         ("canary-sits", []) => canary::sit(),
         ("compute", [threads]) => compute::run(threads.parse()?, until),

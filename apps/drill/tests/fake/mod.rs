@@ -116,7 +116,7 @@ impl State {
 
     fn command(&mut self, command: Command) -> Reply {
         match command {
-            Command::Rehearse { cgroup, seconds } => {
+            Command::Rehearse { cgroup, seconds, .. } => {
                 self.rehearsed = (seconds > 0).then_some(cgroup);
                 Reply::Done("rehearsing".to_owned())
             }

@@ -211,6 +211,12 @@ impl Detector {
                         ),
                     );
                 }
+                Signal::Trust => {
+                    let key = ActKey::Did(subject, piece.text.clone());
+                    let told =
+                        entry(piece.time, "which tried", piece.text.clone(), who, user.clone(), technique);
+                    story.tell(key, told);
+                }
                 Signal::Masquerade | Signal::Fileless | Signal::OddParent | Signal::CommandLine => {
                     // A process found running has no exec to tell this with.
                     let told = who.and_then(|p| self.processes.get(&p)).is_some_and(|p| p.executed.is_some());

@@ -43,11 +43,10 @@ pub(crate) fn canary(cgroup: &Path) -> Result<Seen> {
         .write(true)
         .open(&procs)
         .during(|| format!("opening {}", procs.display()))?;
-    let try_it =
-        || match sys::child(|| sys::enter_and_map_executable(procs.as_raw_fd(), file.as_raw_fd())) {
-            Ok(_) => None,
-            Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
-        };
+    let try_it = || match sys::child(|| sys::enter_and_map_executable(procs.as_raw_fd(), file.as_raw_fd())) {
+        Ok(_) => None,
+        Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
+    };
     gate.set_scope(scope, TrustModes::all(Mode::Enforce))?;
     let unknown = try_it();
     let digest = Sha256(sha2::Sha256::digest(text.as_bytes()).into());

@@ -289,9 +289,7 @@ impl Inner {
         let before = before.and_then(|bytes| abi::TrustState::read_from_bytes(&bytes).ok());
         let vouched = before.map_or(0, |before| before.vouched).wrapping_add(u32::from(new));
         let state = abi::TrustState { vouched, writers: self.digests.writers() };
-        self.state
-            .update(&key, state.as_bytes(), MapFlags::ANY)
-            .during(|| "telling trust's state".to_owned())
+        self.state.update(&key, state.as_bytes(), MapFlags::ANY).during(|| "telling trust's state".to_owned())
     }
 }
 

@@ -15,6 +15,7 @@ use std::process::{Child, Command, ExitCode, Output};
 use anyhow::{Context, Result};
 pub(crate) use trust::agent as trust_agent;
 use davy_test_vm::report::SKIP_CODE;
+pub(crate) use trust::agent as trust_agent;
 
 /// Where this program lies in the initramfs.
 pub(crate) const SELF: &str = "/init";

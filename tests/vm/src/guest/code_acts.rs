@@ -98,8 +98,7 @@ fn by_descriptor(loader: &str, file: &str, arguments: &[&str]) -> io::Result<()>
 fn map(file: &str, protection: ProtFlags) -> io::Result<*mut u8> {
     let file = File::open(file)?;
     // SAFETY: a new mapping that nothing else refers to; it stays until the process ends.
-    let place =
-        unsafe { mmap(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE, &file, 0) }?;
+    let place = unsafe { mmap(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE, &file, 0) }?;
     Ok(place.cast())
 }
 
@@ -143,8 +142,12 @@ fn hold_mapped(file: &str, flag: &str) -> io::Result<()> {
 fn write_then_run_memory() -> io::Result<()> {
     // SAFETY: a new anonymous mapping of our own, written inside its length, and called as a function that only returns.
     unsafe {
-        let place =
-            mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?;
+        let place = mmap_anonymous(
+            std::ptr::null_mut(),
+            PAGE,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )?;
         place.cast::<u8>().write_bytes(0xc3, PAGE);
         mprotect(place, PAGE, MprotectFlags::READ | MprotectFlags::EXEC)?;
         let function: extern "C" fn() = std::mem::transmute(place);

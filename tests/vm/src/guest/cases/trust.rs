@@ -25,7 +25,9 @@ pub(crate) use lasting::agent;
 
 pub(super) fn find(name: &str) -> Option<fn() -> Result<()>> {
     Some(match name {
-        "unknown_programs_are_refused_in_their_scope" => programs::unknown_programs_are_refused_in_their_scope,
+        "unknown_programs_are_refused_in_their_scope" => {
+            programs::unknown_programs_are_refused_in_their_scope
+        }
         "changed_programs_are_refused" => programs::changed_programs_are_refused,
         "no_race_of_writer_and_exec_is_won" => programs::no_race_of_writer_and_exec_is_won,
         "observing_refuses_nothing" => programs::observing_refuses_nothing,
@@ -35,7 +37,9 @@ pub(super) fn find(name: &str) -> Option<fn() -> Result<()>> {
         "nameless_programs_are_refused" => nameless::nameless_programs_are_refused,
         "code_for_the_loader_is_judged" => nameless::code_for_the_loader_is_judged,
         "written_memory_is_not_executed" => memory::written_memory_is_not_executed,
-        "mapped_files_are_judged_when_made_executable" => memory::mapped_files_are_judged_when_made_executable,
+        "mapped_files_are_judged_when_made_executable" => {
+            memory::mapped_files_are_judged_when_made_executable
+        }
         "mapped_code_is_not_overwritten" => memory::mapped_code_is_not_overwritten,
         "page_zero_is_survived" => memory::page_zero_is_survived,
         "injection_is_refused" => memory::injection_is_refused,
@@ -144,7 +148,12 @@ impl Scene {
     }
 
     fn count(&self, kind: CodeKind) -> JudgedCounts {
-        self.gate.counts().into_iter().find(|(known, _)| *known == kind).map(|(_, counts)| counts).unwrap_or_default()
+        self.gate
+            .counts()
+            .into_iter()
+            .find(|(known, _)| *known == kind)
+            .map(|(_, counts)| counts)
+            .unwrap_or_default()
     }
 
     /// How many judgements of a kind were told.
@@ -165,10 +174,9 @@ impl Scene {
                 && path.is_none_or(|path| told.path.as_deref() == Some(path))
         };
         let what = format!("{kind:?} {outcome:?} {reason:?} of {path:?}");
-        let event = self.watch.expect_of_anyone(
-            &what,
-            |event| matches!(event, EventKind::CodeJudged(told) if wanted(told)),
-        )?;
+        let event = self
+            .watch
+            .expect_of_anyone(&what, |event| matches!(event, EventKind::CodeJudged(told) if wanted(told)))?;
         match event.kind {
             EventKind::CodeJudged(told) => Ok(*told),
             other => bail!("not a judgement: {other:?}"),

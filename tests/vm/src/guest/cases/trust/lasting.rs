@@ -67,7 +67,10 @@ pub(super) fn enforcement_outlives_the_agent() -> Result<()> {
     // A file that nobody has run yet: it is read although no agent is there.
     fs::copy(stranger, "/tmp/busybox-second")?;
     holds("without an agent")?;
-    ensure!(!bound.shell("/tmp/busybox-second true")?.status.success(), "a new file was let through without an agent");
+    ensure!(
+        !bound.shell("/tmp/busybox-second true")?.status.success(),
+        "a new file was let through without an agent"
+    );
     let scene = Scene::adopting(config(), bound, free).context("the second agent")?;
     ensure!(scene.gate.vouched().len() >= 2, "taken over: {:?}", scene.gate.vouched());
     scene.refused("an unknown program with the second agent", &format!("{stranger} true"))?;

@@ -41,7 +41,11 @@ pub(super) fn trusted_writers_output_is_trusted() -> Result<()> {
         &format!("exec 3>{out}; {write}; cat {other} >&3"),
         &bad,
     )?;
-    refused("what it wrote through another's opening", &format!("COMPILER cat {program} >{out}; chmod 755 {out}"), &good)?;
+    refused(
+        "what it wrote through another's opening",
+        &format!("COMPILER cat {program} >{out}; chmod 755 {out}"),
+        &good,
+    )?;
     refused(
         "what a program wrote that it left an opening to",
         &format!("COMPILER sh -c 'exec 3>{out}; exec /bin/busybox cat {other} >&3'; chmod 755 {out}"),
@@ -49,6 +53,6 @@ pub(super) fn trusted_writers_output_is_trusted() -> Result<()> {
     )?;
     // What it is told to forget is read, and nobody vouches for it.
     make(&write)?;
-    scene.gate.forget(identity(&out)?);
+    let _ = scene.gate.forget(identity(&out)?);
     scene.refused_in_scope("what was forgotten", &good)
 }

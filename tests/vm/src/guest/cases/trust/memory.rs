@@ -55,7 +55,8 @@ pub(super) fn mapped_code_is_not_overwritten() -> Result<()> {
     scene.refused_in_scope("overwriting mapped code", &try_it)?;
     scene.told(CodeKind::Library, CodeOutcome::Denied, CodeReason::InUse, None)?;
     // Replacing it by another file, as package managers do, is nobody's harm.
-    scene.bound_only("replacing it", &format!("{hold}; mv {bad} {good}; done=$?; rm {flag}; wait; exit $done"))
+    scene
+        .bound_only("replacing it", &format!("{hold}; mv {bad} {good}; done=$?; rm {flag}; wait; exit $done"))
 }
 
 /// A program under MMAP_PAGE_ZERO maps code without a file and without calling it anonymous: the machine must not fall.

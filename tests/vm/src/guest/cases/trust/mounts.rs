@@ -26,7 +26,10 @@ pub(super) fn another_file_system_is_judged_anew() -> Result<()> {
     scene.allowed("a known program", &run_it(&file, 3))?;
     unmount(&*place, UnmountFlags::empty())?;
     let second = fresh(&bad)?;
-    ensure!(first == second, "the second file system has other numbers, so nothing is tried: {first:?}, {second:?}");
+    ensure!(
+        first == second,
+        "the second file system has other numbers, so nothing is tried: {first:?}, {second:?}"
+    );
     scene.refused("a file of the same numbers on another file system", &run_it(&file, 5))?;
     unmount(&*place, UnmountFlags::empty())?;
     Ok(())
@@ -58,7 +61,10 @@ pub(super) fn nothing_is_remembered_on_overlays() -> Result<()> {
     fs::write(format!("{upper}/file"), fs::read(&bad)?)?;
     scene.refused("what was changed in the upper layer", &run_it(&file, 5))?;
     let before = scene.count(CodeKind::Exec).hashed;
-    ensure!(!scene.bound.shell(&file)?.status.success() && scene.count(CodeKind::Exec).hashed > before, "not read again");
+    ensure!(
+        !scene.bound.shell(&file)?.status.success() && scene.count(CodeKind::Exec).hashed > before,
+        "not read again"
+    );
     ensure!(digest(&file)? == digest(&bad)?, "the overlay shows something else");
     unmount(&*merged, UnmountFlags::empty())?;
     Ok(())

@@ -42,7 +42,10 @@ pub(super) fn changed_programs_are_refused() -> Result<()> {
         ("an altered copy", format!("rm {file}; cp {bad} {file}")),
         ("writing into the same file", format!("cat {bad} >{file}")),
         ("renaming over it", format!("cp {bad} {file}.new; mv {file}.new {file}")),
-        ("writing through a hard link", format!("ln {file} {file}.link; cat {bad} >{file}.link; rm {file}.link")),
+        (
+            "writing through a hard link",
+            format!("ln {file} {file}.link; cat {bad} >{file}.link; rm {file}.link"),
+        ),
         ("writing through a shared mapping", format!("{SELF} act shared-write {bad} {file}")),
         ("writing by an io_uring", format!("{SELF} act write-by-ring {bad} {file}")),
     ];
@@ -100,7 +103,10 @@ pub(super) fn observing_refuses_nothing() -> Result<()> {
     scene.told(CodeKind::Trace, CodeOutcome::WouldDeny, CodeReason::NotAllowed, None)?;
     scene.told(CodeKind::Bpf, CodeOutcome::WouldDeny, CodeReason::NotAllowed, None)?;
     let before = scene.count(CodeKind::Exec);
-    worked(&scene.bound.shell(&format!("for i in 1 2 3 4 5 6 7 8 9 0; do {stranger} true; done"))?, "running it")?;
+    worked(
+        &scene.bound.shell(&format!("for i in 1 2 3 4 5 6 7 8 9 0; do {stranger} true; done"))?,
+        "running it",
+    )?;
     let after = scene.count(CodeKind::Exec);
     ensure!(after.would_deny == before.would_deny + 10, "counted {before:?}, then {after:?}");
     ensure!(after.hashed == before.hashed, "a file that is known to be unknown was read again");

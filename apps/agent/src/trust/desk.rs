@@ -1,0 +1,445 @@
+//! What is known of code, and the questions that it answers.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use davy_model::{CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
+use davy_pkgdb::TrustDb;
+use davy_policy::{Policy, TrustSource};
+use davy_trust::host::{Memory, approval};
+use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
+use davy_wire::{TrustSummary, TrustedBy};
+
+use super::gate::{Gate, Said};
+use super::learning::Learning;
+use crate::shared::lock;
+
+/// The most cgroups that are rehearsed in at once.
+const MAX_REHEARSALS: usize = 64;
+
+/// What is known of code. Shared by the thread that keeps it and the sockets that ask.
+pub(crate) struct TrustDesk {
+    inner: Mutex<Inner>,
+    /// Signed manifests lie here.
+    pub(super) manifests: PathBuf,
+    /// What must survive a restart lies here.
+    pub(super) file: PathBuf,
+}
+
+struct Inner {
+    book: Book,
+    packages: Option<Arc<TrustDb>>,
+    config: Config,
+    programs: Programs,
+    pendings: Pendings,
+    learning: Learning,
+    faults: Vec<String>,
+    gate: Option<Box<dyn Gate>>,
+    scopes: Vec<String>,
+    /// cgroups in which code is judged and refused whatever the mode, and until when.
+    rehearsals: Vec<(String, Timestamp)>,
+    /// Whether nothing is refused now, because Davy is disarmed or fell back.
+    held_back: bool,
+    dirty: bool,
+}
+
+impl TrustDesk {
+    /// With what was remembered and what the policy says; nothing is known of packages yet.
+    pub(crate) fn new(
+        file: PathBuf,
+        manifests: PathBuf,
+        gate: Option<Box<dyn Gate>>,
+        now: Timestamp,
+    ) -> Self {
+        let (programs, mut faults) = match Programs::built_in() {
+            Ok(programs) => (programs, Vec::new()),
+            Err(fault) => (Programs::default(), vec![fault.to_string()]),
+        };
+        let memory = Memory::load(&file).unwrap_or_else(|error| {
+            faults.push(format!("what was approved is lost, approve it again: {error}"));
+            Memory::default()
+        });
+        let mut book = Book::default();
+        for (digest, voucher) in memory.vouchers.into_iter().filter(|(_, voucher)| voucher.holds(now)) {
+            book.vouch(digest, voucher);
+        }
+        let inner = Inner {
+            book,
+            packages: None,
+            config: Config::default(),
+            programs,
+            pendings: memory.pendings,
+            learning: Learning::default(),
+            faults,
+            gate,
+            scopes: Vec::new(),
+            rehearsals: Vec::new(),
+            held_back: false,
+            dirty: false,
+        };
+        Self { inner: Mutex::new(inner), manifests, file }
+    }
+
+    /// Takes over a policy: its lists, its keys, and where it acts.
+    pub(crate) fn configure(&self, policy: &Policy, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        inner.faults.clear();
+        let config = match Config::new(policy) {
+            Ok(config) => config,
+            Err(fault) => {
+                // A key that is none takes nothing else with it: the rest of the policy holds.
+                inner.faults.push(fault.to_string());
+                let mut without = policy.clone();
+                without.trust.keys.clear();
+                Config::new(&without).unwrap_or_default()
+            }
+        };
+        let (manifests, faults) = if config.asks(TrustSource::Manifests) {
+            davy_trust::host::manifests(&self.manifests, &config)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        inner.faults.extend(faults);
+        let listed: Vec<_> = config.allow_list().collect();
+        inner.book.replace("allow_list", listed);
+        inner.book.replace("manifests", manifests);
+        inner.config = config;
+        inner.scopes = policy.scope.cgroups.clone();
+        inner.settle(now);
+        inner.tell_all(now);
+    }
+
+    /// Takes over what was learned of packages.
+    pub(super) fn packages(&self, packages: TrustDb, now: Timestamp) -> Arc<TrustDb> {
+        let packages = Arc::new(packages);
+        let mut inner = lock(&self.inner);
+        inner.packages = Some(Arc::clone(&packages));
+        inner.settle(now);
+        inner.tell_all(now);
+        packages
+    }
+
+    /// Says how far learning is.
+    pub(super) fn learning(&self, learning: Learning) {
+        lock(&self.inner).learning = learning;
+    }
+
+    /// What is decided about this content now.
+    pub(crate) fn ruling(&self, question: &Question<'_>, now: Timestamp) -> Ruling {
+        lock(&self.inner).ruling(question, now)
+    }
+
+    /// What the policy wants done with code that is not allowed.
+    pub(crate) fn mode(&self) -> Mode {
+        lock(&self.inner).config.mode
+    }
+
+    /// Takes down that code ran which nobody vouches for, or was refused. Says whether it is new.
+    pub(super) fn see(&self, sighting: Sighting) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.dirty = true;
+        inner.pendings.see(sighting)
+    }
+
+    /// What is odd about code at this path.
+    pub(super) fn odd(&self, path: &str, user: Option<&str>, nameless: bool) -> Vec<davy_model::Oddity> {
+        let packages = lock(&self.inner).packages.clone();
+        let altered = packages.is_some_and(|packages| packages.by_path(path.as_ref()).is_some());
+        oddities(path, user, altered, nameless)
+    }
+
+    /// A trusted program wrote this content.
+    pub(super) fn written(&self, digest: Sha256, by: &str, path: &str, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        if !inner.config.asks(TrustSource::Writers) {
+            return;
+        }
+        let source = Source::Written { by: by.to_owned(), time: now, path: path.to_owned() };
+        let until = Some(now.plus_secs(inner.config.writers_for as f64));
+        inner.vouch(digest, Voucher { source, until }, now);
+    }
+
+    /// Everything that waits, the oddest first.
+    pub(crate) fn pending(&self, limit: usize) -> Vec<Pending> {
+        lock(&self.inner).pendings.all().into_iter().take(limit).cloned().collect()
+    }
+
+    /// Lets what waits under this number run from now on, for a time or for good.
+    pub(crate) fn approve(
+        &self,
+        id: PendingId,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<String, String> {
+        let mut inner = lock(&self.inner);
+        let waiting = inner.pendings.get(id).cloned();
+        let Some(waiting) = waiting else {
+            return Err(format!("nothing waits under the number {}; see `davy trust pending`", id.0));
+        };
+        if let Some(why) = inner.config.blocked(&waiting.sha256, now) {
+            return Err(format!("{} cannot be approved: {why}", waiting.path));
+        }
+        inner.vouch(waiting.sha256, approval(now, &waiting.path, until), now);
+        inner.pendings.settle(&waiting.sha256);
+        inner.save(self);
+        Ok(format!("{} may run: SHA-256 {}", waiting.path, waiting.sha256))
+    }
+
+    /// Takes back an approval, or what was learned.
+    pub(crate) fn withdraw(&self, digest: Sha256, now: Timestamp) -> Result<String, String> {
+        let mut inner = lock(&self.inner);
+        let taken_back = |source: &Source| {
+            matches!(source, Source::Approval { .. } | Source::Learned { .. } | Source::Written { .. })
+        };
+        if !inner.book.vouchers(&digest, now).any(|voucher| taken_back(&voucher.source)) {
+            return Err(format!(
+                "{digest} was neither approved nor learned; packages, manifests and the policy are changed at their own places"
+            ));
+        }
+        inner.book.withdraw(digest, taken_back);
+        inner.tell(&[digest], now);
+        inner.dirty = true;
+        inner.save(self);
+        Ok(format!("{digest} is no longer approved or learned"))
+    }
+
+    /// Lets everything run from now on that waits and is not odd.
+    pub(crate) fn accept(&self, now: Timestamp) -> Result<String, String> {
+        let mut inner = lock(&self.inner);
+        if !inner.config.asks(TrustSource::Learned) {
+            return Err("the policy does not take `learned` for a source (trust.sources)".to_owned());
+        }
+        let all: Vec<Pending> = inner.pendings.all().into_iter().cloned().collect();
+        let (odd, plain): (Vec<_>, Vec<_>) = all.into_iter().partition(|pending| !pending.odd.is_empty());
+        for pending in &plain {
+            let source = Source::Learned { time: pending.first, path: pending.path.clone() };
+            inner.vouch(pending.sha256, Voucher::lasting(source), now);
+            inner.pendings.settle(&pending.sha256);
+        }
+        inner.save(self);
+        Ok(format!("{} learned; {} odd ones are left for you to look at", plain.len(), odd.len()))
+    }
+
+    /// Judges and refuses code in a cgroup until then, whatever the mode; one that is over ends it.
+    pub(crate) fn rehearse(&self, cgroup: &str, until: Timestamp, now: Timestamp) -> Result<(), String> {
+        let mut inner = lock(&self.inner);
+        if inner.gate.is_none() {
+            return Err("the kernel does not judge code here, so that none can be refused".to_owned());
+        }
+        if !inner.is_ready() {
+            return Err(format!("not yet: {}", inner.learning.words()));
+        }
+        inner.rehearsals.retain(|(scope, _)| scope != cgroup);
+        if until > now && inner.rehearsals.len() < MAX_REHEARSALS {
+            inner.rehearsals.push((cgroup.to_owned(), until));
+        }
+        inner.bind(now);
+        Ok(())
+    }
+
+    /// Refuses nothing, or what the policy says again.
+    pub(super) fn hold_back(&self, held_back: bool, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        if std::mem::replace(&mut inner.held_back, held_back) != held_back {
+            inner.bind(now);
+        }
+    }
+
+    /// Drops what is over, writes down what changed, and finds services that were started again.
+    pub(super) fn tend(&self, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        if !inner.scopes.is_empty() || !inner.rehearsals.is_empty() {
+            inner.bind(now);
+        }
+        let lost = inner.book.expire(now);
+        if !lost.is_empty() {
+            inner.tell(&lost, now);
+            inner.dirty = true;
+        }
+        inner.save(self);
+    }
+
+    /// For `davy status` and `davy trust`.
+    pub(crate) fn summary(&self, now: Timestamp) -> TrustSummary {
+        let inner = lock(&self.inner);
+        let mut by: Vec<TrustedBy> = Vec::new();
+        if let Some(packages) = &inner.packages {
+            let contents = packages.vouched_digests().count() as u64;
+            by.push(TrustedBy { source: "packages".to_owned(), contents });
+        }
+        for source in ["allow_list", "approval", "manifests", "learned", "writers"] {
+            let speaks = |entry: &davy_trust::Entry<'_>| {
+                entry.vouchers.iter().any(|v| v.source.name() == source && v.holds(now))
+            };
+            let contents = inner.book.entries().filter(speaks).count() as u64;
+            if contents > 0 {
+                by.push(TrustedBy { source: source.to_owned(), contents });
+            }
+        }
+        let mut faults = inner.faults.clone();
+        faults.extend(inner.learning.fault.clone());
+        TrustSummary {
+            mode: inner.config.mode,
+            by,
+            learning: inner.learning.words(),
+            pending: inner.pendings.len() as u64,
+            refused: inner.pendings.all().iter().map(|p| p.refused).sum(),
+            faults,
+        }
+    }
+}
+
+impl Inner {
+    /// Who vouches for this content.
+    fn vouchers(&self, digest: &Sha256, now: Timestamp) -> Vec<Voucher> {
+        let mut vouchers: Vec<Voucher> = self.book.vouchers(digest, now).cloned().collect();
+        let packages = self.packages.as_ref().filter(|_| self.config.asks(TrustSource::Packages));
+        if let Some(learned) = packages.and_then(|packages| packages.vouched(&digest.0)) {
+            vouchers.push(Voucher::lasting(Source::Package {
+                package: learned.package.name.clone(),
+                version: learned.package.version.clone(),
+                path: learned.path.display().to_string(),
+            }));
+        }
+        vouchers
+    }
+
+    fn ruling(&self, question: &Question<'_>, now: Timestamp) -> Ruling {
+        let vouchers = question.digest.map(|digest| self.vouchers(&digest, now)).unwrap_or_default();
+        judge(question, vouchers, &self.config, now)
+    }
+
+    fn vouch(&mut self, digest: Sha256, voucher: Voucher, now: Timestamp) {
+        self.book.vouch(digest, voucher);
+        self.dirty = true;
+        self.tell(&[digest], now);
+    }
+
+    /// Forgets what waits and is vouched for now.
+    fn settle(&mut self, now: Timestamp) {
+        let settled: Vec<Sha256> = self
+            .pendings
+            .all()
+            .iter()
+            .map(|pending| pending.sha256)
+            .filter(|digest| {
+                let question = Question { digest: Some(*digest), path: "", nameless: false, failsafe: None };
+                self.ruling(&question, now).allowed
+            })
+            .collect();
+        settled.iter().for_each(|digest| drop(self.pendings.settle(digest)));
+        self.dirty |= !settled.is_empty();
+    }
+
+    /// Tells the kernel what became of these contents.
+    fn tell(&mut self, digests: &[Sha256], now: Timestamp) {
+        let sayings: Vec<_> = digests.iter().map(|digest| (*digest, self.saying(digest, now))).collect();
+        self.say(&sayings);
+    }
+
+    fn say(&mut self, sayings: &[Said]) {
+        let Some(gate) = &self.gate else { return };
+        if let Err(error) = gate.say(sayings) {
+            tracing::error!("the kernel was not told which code may run: {error}");
+            self.faults.push(format!("the kernel was not told which code may run: {error}"));
+        }
+    }
+
+    /// What the kernel should hold of this content: nothing, or whether it may run and what more it may.
+    fn saying(&self, digest: &Sha256, now: Timestamp) -> Option<(bool, Rights)> {
+        let question = Question { digest: Some(*digest), path: "", nameless: false, failsafe: None };
+        let ruling = self.ruling(&question, now);
+        if !ruling.allowed {
+            return (ruling.rank == davy_model::Rank::Blocked).then(|| (false, Rights::default()));
+        }
+        // Only a package's own program has a role: its path is where the package put it, not where someone copied it.
+        let packaged = ruling.vouchers.iter().find_map(|v| match &v.source {
+            Source::Package { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        let listed = |source: &Source| matches!(source, Source::AllowList { .. } | Source::Approval { .. });
+        let mut rights = packaged.map(|path| self.programs.rights(path)).unwrap_or_default();
+        if !self.config.asks(TrustSource::Writers) {
+            rights.writer = false;
+        }
+        rights.nameless = ruling.vouchers.iter().any(|v| listed(&v.source));
+        Some((true, rights))
+    }
+
+    /// Tells the kernel everything anew, and where it is to act.
+    fn tell_all(&mut self, now: Timestamp) {
+        if self.gate.is_none() {
+            return;
+        }
+        let mut digests: Vec<Sha256> = self.book.entries().map(|entry| entry.digest).collect();
+        digests.extend(self.config.block_list(now));
+        if let Some(packages) = &self.packages {
+            digests.extend(packages.vouched_digests().map(|digest| Sha256(*digest)));
+        }
+        digests.sort_unstable();
+        digests.dedup();
+        let known = |digest: &Sha256| digests.binary_search(digest).is_ok();
+        let mut held = self.gate.as_ref().map(|gate| gate.held()).unwrap_or_default();
+        // What an agent before this one left in the kernel holds until this one knows better.
+        held.retain(|digest| self.knows_packages() && !known(digest));
+        let gone = held.iter().map(|digest| (*digest, None));
+        let sayings: Vec<_> =
+            digests.iter().map(|digest| (*digest, self.saying(digest, now))).chain(gone).collect();
+        self.say(&sayings);
+        self.bind(now);
+    }
+
+    fn knows_packages(&self) -> bool {
+        self.packages.is_some() || !self.config.asks(TrustSource::Packages)
+    }
+
+    /// Whether the kernel knows enough to refuse anything: before packages are learned it would refuse everything.
+    fn is_ready(&self) -> bool {
+        self.knows_packages() || self.gate.as_ref().is_some_and(|gate| !gate.held().is_empty())
+    }
+
+    /// Tells the kernel where it is to act.
+    fn bind(&mut self, now: Timestamp) {
+        self.rehearsals.retain(|(_, until)| *until > now);
+        let mode = |wanted: bool| if wanted { self.config.mode } else { Mode::Off };
+        let modes = [
+            (CodeKind::Exec, self.config.mode),
+            (CodeKind::Library, self.config.mode),
+            (CodeKind::Nameless, self.config.mode),
+            (CodeKind::Script, mode(self.config.scripts)),
+            (CodeKind::Module, mode(self.config.modules)),
+        ];
+        let refuses = self.is_ready() && !self.held_back;
+        let modes = modes
+            .map(|(kind, mode)| (kind, if mode == Mode::Enforce && !refuses { Mode::Observe } else { mode }));
+        let rehearsed: Vec<String> = self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect();
+        if let Some(gate) = &self.gate
+            && let Err(error) = gate.bind(&self.scopes, &modes, &rehearsed)
+        {
+            tracing::error!("trust is not enforced everywhere it should be: {error}");
+            self.faults.push(format!("not enforced everywhere it should be: {error}"));
+        }
+    }
+
+    /// Writes down what nothing else on the host remembers.
+    fn save(&mut self, desk: &TrustDesk) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let kept = |source: &Source| {
+            matches!(source, Source::Approval { .. } | Source::Learned { .. } | Source::Written { .. })
+        };
+        let vouchers = self.book.entries().flat_map(|entry| {
+            let mine = entry.vouchers.iter().filter(|voucher| kept(&voucher.source));
+            mine.map(move |voucher| (entry.digest, voucher.clone()))
+        });
+        let memory = Memory { vouchers: vouchers.collect(), pendings: self.pendings.clone() };
+        if let Err(error) = memory.save(&desk.file) {
+            tracing::error!(
+                "what was approved and learned is not written down: {}: {error}",
+                desk.file.display()
+            );
+            self.dirty = true;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the engine sees of code that runs, on its way to the thread that judges it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use davy_detect::Detector;
+use davy_model::{CodeJudgement, Event, EventKind, ExecImage, ImageKind, ProcessKey, Timestamp};
+
+/// Code that ran or was refused.
+#[derive(Debug)]
+pub(super) struct Sight {
+    pub(super) time: Timestamp,
+    pub(super) process: ProcessKey,
+    pub(super) uid: Option<u32>,
+    /// The cgroup v2 path; empty where unknown.
+    pub(super) cgroup: String,
+    /// The program that started it.
+    pub(super) by: Option<String>,
+    pub(super) what: What,
+}
+
+/// As what it was seen.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A program was executed, where the kernel does not judge.
+    Ran { image: ExecImage, comm: String },
+    /// The kernel judged.
+    Judged(Box<CodeJudgement>),
+}
+
+/// The engine's end of the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Sights {
+    sender: SyncSender<Sight>,
+    /// Whether the kernel judges, so that what merely ran need not be looked at.
+    kernel: bool,
+    lost: Arc<AtomicU64>,
+}
+
+impl Sights {
+    pub(super) fn new(sender: SyncSender<Sight>, kernel: bool) -> Self {
+        Self { sender, kernel, lost: Arc::default() }
+    }
+
+    /// Sights that were lost because the thread fell behind.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Passes on what is about code. Never waits.
+    pub(crate) fn see(&self, event: &Event, detector: &Detector) {
+        let Some(process) = event.process else { return };
+        let (what, uid, cgroup, parent) = match &event.kind {
+            EventKind::Exec(info) if !self.kernel && !info.kernel_thread => {
+                let what = What::Ran { image: info.image.clone(), comm: info.comm.clone() };
+                (what, Some(info.creds.euid), info.cgroup.clone(), info.parent)
+            }
+            EventKind::CodeJudged(judgement) => {
+                let known = detector.processes().get(&process);
+                let uid = known.map(|process| process.program.creds.euid);
+                let cgroup = known.map(|process| process.program.cgroup.clone()).unwrap_or_default();
+                (What::Judged(judgement.clone()), uid, cgroup, Some(process))
+            }
+            _ => return,
+        };
+        let by = parent.and_then(|key| detector.processes().get(&key)).map(|process| process.comm.clone());
+        let sight = Sight { time: event.time, process, uid, cgroup, by, what };
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(sight) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether code had no name when it ran.
+pub(super) fn is_nameless(image: &ExecImage) -> bool {
+    image.kind != ImageKind::File
+}

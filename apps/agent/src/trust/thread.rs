@@ -1,0 +1,363 @@
+//! The thread that learns what may run, and looks at what did.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use davy_model::{
+    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, Rank, Sha256,
+};
+use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
+use davy_policy::TrustSource;
+use davy_trust::host::digest_of;
+use davy_trust::{Question, Sighting};
+
+use super::desk::TrustDesk;
+use super::learning::Learning;
+use super::sight::{Sight, Sights, What, is_nameless};
+use crate::clock;
+use crate::shared::{Intake, Shared, lock};
+use crate::standing::Limit;
+
+/// How many sights may wait.
+const SIGHTS: usize = 4096;
+
+/// How many programs wait until packages are learned; beyond it the oldest is judged without them.
+const WAITING: usize = 4096;
+
+/// How many files' digests are remembered.
+const DIGESTS: usize = 8192;
+
+/// How often the package manager's database is looked at, and how often what is over is dropped.
+const REFRESH: Duration = Duration::from_secs(10);
+const TEND: Duration = Duration::from_secs(5);
+
+/// How often the policy in force is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The protection's name in the policy.
+const PROTECTION: &str = "trust";
+
+/// With how many threads packages are learned at most, and how much of a processor each may take: the host's own work goes
+/// first, most of all at boot.
+const THREADS: usize = 2;
+const SHARE: f64 = 0.5;
+
+/// The largest program whose content is read to say whether it would have been refused, in bytes.
+const MAX_READ: u64 = 1 << 30;
+
+/// The running thread.
+pub(crate) struct TrustThread {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl TrustThread {
+    /// Ends it, breaking off learning.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that looks after trust had panicked");
+        }
+    }
+}
+
+/// Starts it. `kernel` says whether the kernel judges.
+pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake, kernel: bool) -> Result<(Sights, TrustThread)> {
+    let (sender, sights) = sync_channel(SIGHTS);
+    let stop = Arc::new(AtomicBool::new(false));
+    let keeping = Keeping {
+        desk,
+        shared: Arc::clone(intake.shared()),
+        intake,
+        stop: Arc::clone(&stop),
+        users: davy_proc::Users::new(),
+        digests: HashMap::new(),
+        packages: Vec::new(),
+        waiting: VecDeque::new(),
+    };
+    let thread =
+        std::thread::Builder::new().name("davy-trust".to_owned()).spawn(move || keeping.run(&sights))?;
+    Ok((Sights::new(sender, kernel), TrustThread { thread, stop }))
+}
+
+/// What says whether a file is still the one whose digest is known. It is enough to tell people; the kernel's own verdicts
+/// do not rest on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Face {
+    file: FileId,
+    size: u64,
+    changed: (i64, i64),
+}
+
+struct Keeping {
+    desk: Arc<TrustDesk>,
+    shared: Arc<Shared>,
+    intake: Intake,
+    stop: Arc<AtomicBool>,
+    users: davy_proc::Users,
+    digests: HashMap<Face, Sha256>,
+    packages: Vec<PackageDb>,
+    waiting: VecDeque<Sight>,
+}
+
+impl Keeping {
+    fn run(mut self, sights: &Receiver<Sight>) {
+        let mut policy = lock(&self.shared.rulebook).policy();
+        self.desk.configure(&policy, clock::now());
+        let mut learned = self.wanted().then(|| self.learn(sights)).flatten();
+        let (mut refreshed, mut tended) = (Instant::now(), Instant::now());
+        while !self.stop.load(Ordering::Relaxed) {
+            match sights.recv_timeout(LOOK) {
+                Ok(sight) => self.take(sight),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now_in_force = lock(&self.shared.rulebook).policy();
+            if !Arc::ptr_eq(&policy, &now_in_force) {
+                policy = now_in_force;
+                self.desk.configure(&policy, clock::now());
+                if learned.is_none() && self.wanted() {
+                    learned = self.learn(sights);
+                }
+            }
+            let now = clock::now();
+            let held_back = lock(&self.shared.standing).holds_back(PROTECTION, now);
+            self.desk.hold_back(held_back, now);
+            if refreshed.elapsed() >= REFRESH {
+                self.refresh(&mut learned);
+                refreshed = Instant::now();
+            }
+            if tended.elapsed() >= TEND {
+                self.desk.tend(clock::now());
+                tended = Instant::now();
+            }
+        }
+        self.desk.tend(clock::now());
+    }
+
+    /// Whether packages are to be learned at all.
+    fn wanted(&self) -> bool {
+        let policy = lock(&self.shared.rulebook).policy();
+        policy.trust.mode != Mode::Off && policy.trust.sources.contains(&TrustSource::Packages)
+    }
+
+    /// Learns what packages vouch for, taking in what runs meanwhile.
+    fn learn(&mut self, sights: &Receiver<Sight>) -> Option<Arc<TrustDb>> {
+        let began = Instant::now();
+        self.packages = match PackageDb::open(Path::new("/")) {
+            Ok(databases) => databases,
+            Err(error) => {
+                self.desk.learning(Learning::without(Some(error.to_string())));
+                return None;
+            }
+        };
+        // A host has one package manager; a second database on it (rpm on Debian) installs nothing there.
+        let Some(database) = self.packages.first() else {
+            self.desk.learning(Learning::without(None));
+            self.drain();
+            return None;
+        };
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let outcome = learn(database, budget(), &mut |progress| {
+            self.desk.learning(Learning::at(progress));
+            waiting.extend(sights.try_iter().take(SIGHTS));
+            waiting.drain(..waiting.len().saturating_sub(WAITING));
+            if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        self.waiting = waiting;
+        let learned = match outcome {
+            Ok(learning) => {
+                let learned = Learning::over(&learning.summary, began.elapsed().as_secs_f64());
+                tracing::info!("trust: {}", learned.words());
+                self.desk.learning(learned);
+                Some(self.desk.packages(learning.trust, clock::now()))
+            }
+            Err(PackageError::Stopped) => None,
+            Err(error) => {
+                tracing::error!("what packages vouch for is not known: {error}");
+                self.desk.learning(Learning::without(Some(error.to_string())));
+                None
+            }
+        };
+        self.drain();
+        learned
+    }
+
+    fn refresh(&mut self, learned: &mut Option<Arc<TrustDb>>) {
+        let (Some(database), Some(before)) = (self.packages.first(), learned.as_ref()) else { return };
+        let began = Instant::now();
+        match refresh(database, before, budget(), &mut |_| ControlFlow::Continue(())) {
+            Ok(None) => {}
+            Ok(Some(learning)) => {
+                let words = Learning::over(&learning.summary, began.elapsed().as_secs_f64());
+                tracing::info!("trust: packages changed: {}", words.words());
+                self.desk.learning(words);
+                *learned = Some(self.desk.packages(learning.trust, clock::now()));
+            }
+            Err(error) => tracing::warn!("the package manager's database could not be read again: {error}"),
+        }
+    }
+
+    /// Judges what waited for packages.
+    fn drain(&mut self) {
+        for sight in std::mem::take(&mut self.waiting) {
+            self.judge(sight);
+        }
+    }
+
+    fn take(&mut self, sight: Sight) {
+        if self.desk.mode() == Mode::Off {
+            return;
+        }
+        self.judge(sight);
+    }
+
+    fn judge(&mut self, sight: Sight) {
+        match &sight.what {
+            What::Ran { image, comm } => self.ran(&sight, image, comm),
+            What::Judged(judgement) => self.judged(&sight, judgement),
+        }
+    }
+
+    /// A program ran, and nobody judged it before.
+    fn ran(&mut self, sight: &Sight, image: &ExecImage, comm: &str) {
+        let Some(digest) = self.digest_of_running(sight.process.pid, image) else { return };
+        let path = if image.path.is_empty() { comm } else { &image.path };
+        let nameless = is_nameless(image);
+        let question = Question { digest: Some(digest), path, nameless, failsafe: None };
+        let ruling = self.desk.ruling(&question, clock::now());
+        if ruling.allowed {
+            return;
+        }
+        let new = self.note(sight, CodeKind::Exec, digest, path, nameless, false, ruling.because);
+        if new || ruling.rank == Rank::Blocked {
+            let reason = match ruling.rank {
+                Rank::Blocked => CodeReason::Blocked,
+                Rank::Nameless => CodeReason::Nameless,
+                _ => CodeReason::Unknown,
+            };
+            let judgement = CodeJudgement {
+                kind: if nameless { CodeKind::Nameless } else { CodeKind::Exec },
+                outcome: CodeOutcome::WouldDeny,
+                reason,
+                file: Some(image.file),
+                path: Some(path.to_owned()),
+                sha256: Some(digest),
+                repeats: 0,
+            };
+            let kind = EventKind::CodeJudged(Box::new(judgement));
+            self.intake.event(Event { time: sight.time, process: Some(sight.process), kind });
+        }
+    }
+
+    /// The kernel judged.
+    fn judged(&mut self, sight: &Sight, judgement: &CodeJudgement) {
+        let path = judgement.path.as_deref().unwrap_or_default();
+        let digest = judgement.sha256.or_else(|| self.digest_of_file(path, judgement.file?));
+        let Some(digest) = digest else { return };
+        if judgement.outcome == CodeOutcome::Marked {
+            self.desk.written(digest, sight.by.as_deref().unwrap_or("a trusted program"), path, sight.time);
+            return;
+        }
+        let nameless = judgement.kind == CodeKind::Nameless;
+        let question = Question { digest: Some(digest), path, nameless, failsafe: None };
+        let ruling = self.desk.ruling(&question, clock::now());
+        let refused = judgement.outcome == CodeOutcome::Denied;
+        if refused {
+            self.count_refusal(sight);
+        }
+        if !ruling.allowed {
+            self.note(sight, judgement.kind, digest, path, nameless, refused, ruling.because);
+        }
+    }
+
+    /// A spike of refusals is more likely a gap in the lists than an attack: trust then only observes, loudly.
+    fn count_refusal(&self, sight: &Sight) {
+        let failsafe = lock(&self.shared.rulebook).policy().failsafe.clone();
+        let limit =
+            Limit { per_minute: failsafe.denials_per_minute, grace_secs: failsafe.grace.as_secs_f64() };
+        let mut standing = lock(&self.shared.standing);
+        let rehearsed = standing.circumstances(PROTECTION, &sight.cgroup, sight.time).rehearsal.is_some();
+        if !rehearsed && standing.acted(PROTECTION, limit, sight.time) {
+            tracing::error!("{}", standing.fallen_back(sight.time).join("; "));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn note(
+        &mut self,
+        sight: &Sight,
+        kind: CodeKind,
+        digest: Sha256,
+        path: &str,
+        nameless: bool,
+        refused: bool,
+        because: String,
+    ) -> bool {
+        let user = sight.uid.map(|uid| self.users.name_or_number(uid));
+        let odd = self.desk.odd(path, user.as_deref(), nameless);
+        self.desk.see(Sighting {
+            time: sight.time,
+            digest,
+            path: path.to_owned(),
+            kind,
+            user,
+            by: sight.by.clone(),
+            refused,
+            odd,
+            because,
+        })
+    }
+
+    /// The content that a process runs: by the kernel's own link to it while it lives, else by its path.
+    fn digest_of_running(&mut self, pid: u32, image: &ExecImage) -> Option<Sha256> {
+        let running = File::open(format!("/proc/{pid}/exe")).ok();
+        let same = |file: &File| file.metadata().is_ok_and(|found| is(&found, image.file));
+        let file = running.filter(same).or_else(|| File::open(&image.path).ok().filter(same))?;
+        self.digest(&file)
+    }
+
+    fn digest_of_file(&mut self, path: &str, file: FileId) -> Option<Sha256> {
+        let opened = File::open(path).ok()?;
+        is(&opened.metadata().ok()?, file).then(|| self.digest(&opened)).flatten()
+    }
+
+    fn digest(&mut self, file: &File) -> Option<Sha256> {
+        let found = file.metadata().ok()?;
+        if !found.is_file() || found.len() > MAX_READ {
+            return None;
+        }
+        let face = Face {
+            file: FileId { dev: found.dev(), ino: found.ino() },
+            size: found.len(),
+            changed: (found.ctime(), found.ctime_nsec()),
+        };
+        if let Some(digest) = self.digests.get(&face) {
+            return Some(*digest);
+        }
+        let digest = digest_of(file).ok()?;
+        if self.digests.len() >= DIGESTS {
+            self.digests.clear();
+        }
+        self.digests.insert(face, digest);
+        Some(digest)
+    }
+}
+
+fn budget() -> Budget {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Budget::new(processors.min(THREADS), SHARE)
+}
+
+fn is(found: &std::fs::Metadata, file: FileId) -> bool {
+    (found.dev(), found.ino()) == (file.dev, file.ino)
+}

@@ -1,0 +1,126 @@
+//! Programs with a role in trust: those that write code which is trusted for a time, and those that make code in memory.
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Davy's own list.
+const BUILT_IN: &str = include_str!("../../../content/trust/programs.toml");
+
+/// What is wrong with a list of programs.
+#[derive(Debug, Error)]
+#[error("the list of programs with a role: {0}")]
+pub struct ProgramsError(#[from] toml::de::Error);
+
+/// Path patterns of programs with a role.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Programs {
+    writers: Vec<String>,
+    written_code: Vec<String>,
+    interpreters: Vec<String>,
+}
+
+/// What a program may do beyond running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// What it writes is trusted for a time.
+    pub writer: bool,
+    /// It makes memory executable after it wrote it.
+    pub written_code: bool,
+    /// It runs what its arguments name.
+    pub interpreter: bool,
+    /// It may run without a file.
+    pub nameless: bool,
+}
+
+impl Programs {
+    /// Davy's own list.
+    ///
+    /// # Errors
+    /// When it is no such list; a test sees to it that it is.
+    pub fn built_in() -> Result<Self, ProgramsError> {
+        Self::parse(BUILT_IN)
+    }
+
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// When the text is not TOML, or has other keys.
+    pub fn parse(text: &str) -> Result<Self, ProgramsError> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// The rights of the packaged program at this path. The caller has seen that its content is the package's.
+    #[must_use]
+    pub fn rights(&self, path: &str) -> Rights {
+        let listed = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, path));
+        Rights {
+            writer: listed(&self.writers),
+            written_code: listed(&self.written_code),
+            interpreter: listed(&self.interpreters),
+            nameless: false,
+        }
+    }
+}
+
+/// Whether a path fits a pattern, part by part; `*` stands for any run of characters inside one part.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(part)) if part_matches(pattern, part) => {}
+            _ => return false,
+        }
+    }
+}
+
+fn part_matches(pattern: &str, part: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == part };
+    let Some(mut left) = part.strip_prefix(first) else { return false };
+    let mut pieces = rest.split('*').peekable();
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return left.ends_with(piece);
+        }
+        match left.find(piece) {
+            Some(at) => left = &left[at + piece.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_built_in_list_names_what_installs_and_what_translates() {
+        let programs = Programs::built_in().unwrap();
+        assert_eq!(programs.rights("/usr/bin/dpkg"), Rights { writer: true, ..Rights::default() });
+        assert!(programs.rights("/usr/lib/gcc/x86_64-linux-gnu/12/cc1").writer);
+        assert!(programs.rights("/usr/bin/x86_64-linux-gnu-ld.bfd").writer);
+        assert!(programs.rights("/usr/lib/jvm/java-17-openjdk-amd64/bin/java").written_code);
+        for path in ["/usr/bin/curl", "/usr/bin/cp", "/bin/sh", "/usr/bin/tar", "/usr/bin/install"] {
+            let rights = programs.rights(path);
+            assert!(!rights.writer && !rights.written_code, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_star_stays_inside_its_part() {
+        assert!(matches("/a/*/c", "/a/b/c") && matches("/a/x*z", "/a/xyz") && matches("/a/x*", "/a/x"));
+        assert!(matches("/a/*b*d", "/a/abcd") && matches("/a/*-ld", "/a/x-y-ld"));
+        for (pattern, path) in [
+            ("/a/*", "/a/b/c"),
+            ("/a/*/c", "/a/c"),
+            ("/a/x*z", "/a/xy"),
+            ("/a/*b*d", "/a/adb"),
+            ("/a", "/a/"),
+        ] {
+            assert!(!matches(pattern, path), "{pattern} {path}");
+        }
+    }
+}
