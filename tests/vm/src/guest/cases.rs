@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output};
 
 use anyhow::{Context, Result};
-pub(crate) use trust::agent as trust_agent;
 use davy_test_vm::report::SKIP_CODE;
 pub(crate) use trust::agent as trust_agent;
 
