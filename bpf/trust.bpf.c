@@ -3,12 +3,13 @@
  * Which code may run: programs, libraries, scripts, modules, memory. The kernel reads a file once, asks the map of
  * digests, and keeps the answer until somebody opens the file for writing. Nobody in user space is asked.
  */
+#include "content.h"
 #include "interpreter.h"
-#include "trust.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define PTRACE_MODE_ATTACH 2
+#define PROC_SUPER_MAGIC 0x9fa0
 /* enum kernel_read_file_id and kernel_load_data_id */
 #define READING_MODULE 2
 /* Of a process, that are looked at. */
@@ -112,6 +113,7 @@ int BPF_PROG(trust_become, struct linux_binprm *bprm)
     if (program->now.flags & PROGRAM_TRUSTED_WRITER && !(program->next.flags & PROGRAM_TRUSTED_WRITER))
         lose_marks();
     program->now = program->next;
+    __builtin_memset(&program->next, 0, sizeof(program->next));
     program->has_names = 0;
     program->judge_next = 0;
     __builtin_memset(program->names, 0, sizeof(program->names));

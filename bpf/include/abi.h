@@ -361,7 +361,7 @@ struct digest_judgement {
 
 /*
  * What is known of a file. `state` alone decides and is changed as one word, because the place may be taken for another
- * file at any moment; see trust.h. `mapped` is when it was last mapped as code, in nanoseconds of the boot-time clock.
+ * file at any moment; see content.h. `mapped` is when it was last mapped as code, in nanoseconds of the boot-time clock.
  */
 struct file_verdict {
     u64 state;

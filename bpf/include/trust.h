@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
-/*
- * What is known of files and programs, and whom it binds.
- *
- * The place of a file in the cache can be taken for another file at any moment, also while a program holds a pointer to
- * it. So what decides is one word, `state`, and it is given a verdict only by exchanging it for the number that this very
- * judge wrote there before it read the file: whoever opens the file for writing meanwhile sets the word to zero, the
- * exchange fails, and nothing is kept. A word that is lost means that the file is read again, never a wrong answer.
- */
+/* The tables of the judge of code, whom it binds, and how what it finds is told. */
 #ifndef DAVY_TRUST_H
 #define DAVY_TRUST_H
 
@@ -16,26 +9,6 @@
 #define EPOCHS 4096
 #define SECOND 1000000000ULL
 #define SHA256_BYTES 32
-/* enum hash_algo */
-#define HASH_ALGO_SHA256 4
-
-#define PROC_SUPER_MAGIC 0x9fa0
-#define EXT4_SUPER_MAGIC 0xef53
-#define XFS_SUPER_MAGIC 0x58465342
-#define F2FS_SUPER_MAGIC 0xf2f52010
-#define SQUASHFS_MAGIC 0x73717368
-#define EROFS_SUPER_MAGIC_V1 0xe0f5e1e2
-#define FUSE_SUPER_MAGIC 0x65735546
-#define OVERLAYFS_SUPER_MAGIC 0x794c7630
-#define FIRST_USER_NAMESPACE 0xeffffffd
-
-/* `state`: a judge's number, the place and serial of a digest, a mark with its source and end, or a digest unknown. */
-#define STATE_JUDGING (1ULL << 63)
-#define STATE_DIGEST (1ULL << 60)
-#define STATE_MARK (2ULL << 60)
-#define STATE_UNKNOWN (3ULL << 60)
-#define STATE_FORM (7ULL << 60)
-#define SERIAL_MASK 0xffffff
 
 /* Within which a file that was mapped as code counts as mapped, although the mapping may not be there yet. */
 #define MAPPING_TIME (10 * SECOND)
@@ -213,7 +186,9 @@ static __always_inline void count_judged(u32 kind, enum judged_count what)
 /* Whether to tell of it now, and of how many that were not told. */
 static __always_inline bool tell_now(struct file_key *key, u32 kind, u32 reason, u64 now, u64 *repeats)
 {
-    struct told_key about = {.ino = key->ino, .dev = key->dev, .what = kind << 8 | reason};
+    /* Without a file, by process. */
+    u64 what = key->ino ? key->ino : bpf_get_current_pid_tgid() >> 32;
+    struct told_key about = {.ino = what, .dev = key->dev, .what = kind << 8 | reason};
     struct told *before = bpf_map_lookup_elem(&told, &about);
     struct told fresh = {.time = now};
 
@@ -317,199 +292,6 @@ static __always_inline int settle_with_path(struct finding *found, u32 mode, str
         bpf_ringbuf_submit(record, WAKE_IF_IDLE);
     }
     return outcome == OUTCOME_DENIED ? refuse() : 0;
-}
-
-/* Whether what is known of a file here may be kept: every change of its bytes goes by hooks that see this inode. */
-static __always_inline bool keeps(u64 magic)
-{
-    return magic == EXT4_SUPER_MAGIC || magic == XFS_SUPER_MAGIC || magic == TMPFS_MAGIC || magic == F2FS_SUPER_MAGIC ||
-           magic == SQUASHFS_MAGIC || magic == EROFS_SUPER_MAGIC_V1;
-}
-
-/* Whether another than the kernel chooses what each reader gets, so that a digest says nothing. */
-static __always_inline bool unstable(struct super_block *sb)
-{
-    return sb->s_magic == FUSE_SUPER_MAGIC ||
-           (sb->s_magic == OVERLAYFS_SUPER_MAGIC && sb->s_user_ns->ns.inum != FIRST_USER_NAMESPACE);
-}
-
-static __always_inline u64 *epoch_of(u64 dev)
-{
-    /* Anonymous devices count upwards in the minor; a major's disks are few. */
-    u32 place = (dev ^ dev >> 20) % EPOCHS;
-
-    return bpf_map_lookup_elem(&epochs, &place);
-}
-
-enum answer {
-    ANSWER_NONE,
-    ANSWER_TRUSTED,
-    ANSWER_DISTRUSTED,
-};
-
-static __always_inline u32 boot_seconds(void)
-{
-    return bpf_ktime_get_boot_ns() / SECOND;
-}
-
-/* What the digest at a place says now. */
-static __always_inline enum answer answer_of_digest(u32 place, u32 serial, struct finding *found)
-{
-    struct digest_judgement *judgement = bpf_map_lookup_elem(&judgements, &place);
-
-    if (!judgement || (judgement->serial & SERIAL_MASK) != serial)
-        return ANSWER_NONE;
-    if (judgement->verdict == VERDICT_DENY) {
-        found->reason = REASON_BLOCKED;
-        return ANSWER_DISTRUSTED;
-    }
-    if (judgement->verdict != VERDICT_ALLOW)
-        return ANSWER_NONE;
-    if (judgement->until && judgement->until <= boot_seconds()) {
-        found->reason = REASON_EXPIRED;
-        return ANSWER_DISTRUSTED;
-    }
-    found->rights.flags = judgement->flags;
-    found->rights.marks = judgement->marks;
-    found->rights.source = judgement->source;
-    return ANSWER_TRUSTED;
-}
-
-static __always_inline enum answer answer_of_state(u64 state, struct finding *found)
-{
-    if (state & STATE_JUDGING)
-        return ANSWER_NONE;
-    switch (state & STATE_FORM) {
-    case STATE_DIGEST:
-        return answer_of_digest(state, state >> 32 & SERIAL_MASK, found);
-    case STATE_MARK:
-        if ((u32)state <= boot_seconds())
-            return ANSWER_NONE;
-        found->reason = REASON_MARKED;
-        return ANSWER_TRUSTED;
-    case STATE_UNKNOWN: {
-        struct trust_state *settings = the_state();
-
-        if (!settings || settings->vouched != (u32)state)
-            return ANSWER_NONE;
-        found->reason = REASON_UNKNOWN;
-        return ANSWER_DISTRUSTED;
-    }
-    }
-    return ANSWER_NONE;
-}
-
-static __always_inline struct file_verdict *known_of(struct file_key *key, struct inode *inode, u64 epoch)
-{
-    struct file_verdict *known = bpf_map_lookup_elem(&files, key);
-
-    if (known && (known->epoch != epoch || known->generation != inode->i_generation))
-        return 0;
-    return known;
-}
-
-/* Read once, whatever the compiler thinks of it. */
-static __always_inline u64 state_of(struct file_verdict *known)
-{
-    return *(volatile u64 *)&known->state;
-}
-
-static __always_inline bool written_now(struct inode *inode)
-{
-    return inode->i_writecount.counter > 0;
-}
-
-/* Asks the cache. The mapping is noted before the writers are looked at, as they do it the other way round. */
-static __always_inline enum answer ask_cache(struct inode *inode, u64 epoch, bool maps, struct finding *found)
-{
-    struct file_verdict *known = known_of(&found->key, inode, epoch);
-
-    if (!known)
-        return ANSWER_NONE;
-    if (maps)
-        known->mapped = bpf_ktime_get_boot_ns();
-    enum answer answer = answer_of_state(state_of(known), found);
-    if (answer == ANSWER_TRUSTED && written_now(inode)) {
-        found->reason = REASON_OPEN_FOR_WRITING;
-        return ANSWER_DISTRUSTED;
-    }
-    return answer;
-}
-
-/* Announces a judge; gives the number that its verdict is exchanged for. */
-static __always_inline u64 begin_judging(struct inode *inode, u64 epoch, bool maps, struct finding *found)
-{
-    struct file_verdict *known = known_of(&found->key, inode, epoch);
-    u32 zero = 0;
-    u64 *judge = bpf_map_lookup_elem(&judges, &zero);
-
-    if (!judge)
-        return 0;
-    u64 number = STATE_JUDGING | __sync_fetch_and_add(judge, 1);
-    u64 now = maps ? bpf_ktime_get_boot_ns() : 0;
-    if (known) {
-        if (maps)
-            known->mapped = now;
-        __sync_lock_test_and_set(&known->state, number);
-        return number;
-    }
-    struct file_verdict fresh = {
-        .state = number,
-        .epoch = epoch,
-        .mapped = now,
-        .generation = inode->i_generation,
-    };
-    bpf_map_update_elem(&files, &found->key, &fresh, BPF_ANY);
-    return number;
-}
-
-static __always_inline void end_judging(struct finding *found, u64 number, u64 state)
-{
-    struct file_verdict *known = bpf_map_lookup_elem(&files, &found->key);
-
-    if (known)
-        __sync_val_compare_and_swap(&known->state, number, state);
-}
-
-/* Reads the file and asks its digest. For hooks that may sleep. */
-static __always_inline void judge_content(struct file *file, struct inode *inode, u64 number, struct finding *found)
-{
-    struct trust_state *settings = the_state();
-    u32 vouched = settings ? settings->vouched : 0;
-
-    if (written_now(inode)) {
-        found->reason = REASON_OPEN_FOR_WRITING;
-        return;
-    }
-    count_judged(found->kind, COUNT_HASHED);
-    if (bpf_ima_file_hash(file, found->sha256, SHA256_BYTES) != HASH_ALGO_SHA256) {
-        found->reason = REASON_UNREADABLE;
-        return;
-    }
-    found->has_sha256 = 1;
-    struct digest_place *place = bpf_map_lookup_elem(&digests, found->sha256);
-    u64 state = STATE_UNKNOWN | vouched;
-    enum answer answer = ANSWER_NONE;
-    if (place) {
-        u32 serial = place->serial & SERIAL_MASK;
-
-        state = STATE_DIGEST | (u64)serial << 32 | place->place;
-        answer = answer_of_digest(place->place, serial, found);
-    }
-    if (answer == ANSWER_NONE)
-        found->reason = REASON_UNKNOWN;
-    if (written_now(inode)) {
-        found->reason = REASON_OPEN_FOR_WRITING;
-        return;
-    }
-    if (number)
-        end_judging(found, number, state);
-}
-
-static __always_inline bool nameless(struct inode *inode, struct super_block *sb)
-{
-    return !inode->i_nlink || (inode->i_mode & S_IFMT) != S_IFREG ||
-           (sb->s_flags & SB_KERNMOUNT && (sb->s_magic == TMPFS_MAGIC || sb->s_magic == HUGETLBFS_MAGIC));
 }
 
 #endif

@@ -22,6 +22,7 @@ pub const NAMES: &[&str] = &[
     "unknown_programs_are_refused_in_their_scope",
     "changed_programs_are_refused",
     "no_race_of_writer_and_exec_is_won",
+    "judging_is_never_passed_over",
     "observing_refuses_nothing",
     "blocked_programs_are_refused_although_vouched_for",
     "nameless_programs_are_refused",

@@ -41,6 +41,8 @@ pub const QUEUE_MODULES: [&str; 9] = [
 pub enum Watcher {
     /// `davy agent`, observing.
     Davy,
+    /// Davy's judging of code alone, enforced for the loads, with all of the machine's programs vouched for.
+    Trust,
     /// The kernel's audit subsystem with its daemon.
     Auditd,
     /// An allow-list of programs by fanotify.
@@ -51,13 +53,14 @@ pub enum Watcher {
 
 impl Watcher {
     /// Davy, then its peers.
-    pub const ALL: [Self; 4] = [Self::Davy, Self::Auditd, Self::Fapolicyd, Self::OpenSnitch];
+    pub const ALL: [Self; 5] = [Self::Davy, Self::Trust, Self::Auditd, Self::Fapolicyd, Self::OpenSnitch];
 
     /// As it calls itself.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Davy => "davy",
+            Self::Trust => "trust",
             Self::Auditd => "auditd",
             Self::Fapolicyd => "fapolicyd",
             Self::OpenSnitch => "OpenSnitch",
@@ -69,6 +72,7 @@ impl Watcher {
     pub fn case(self) -> &'static str {
         match self {
             Self::Davy => "cost_of_davy",
+            Self::Trust => "cost_of_trust",
             Self::Auditd => "cost_of_auditd",
             Self::Fapolicyd => "cost_of_fapolicyd",
             Self::OpenSnitch => "cost_of_opensnitch",

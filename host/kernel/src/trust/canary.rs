@@ -9,7 +9,6 @@ use super::digests::{Rights, Saying, Verdict};
 use super::gate::{TrustConfig, TrustGate};
 use super::modes::{TrustModes, TrustScope};
 use crate::error::{During, Result};
-use crate::program_loads::OwnPrograms;
 use crate::sys;
 
 /// What became of mapping the canary's own file executable: an error number, or nothing when it was let through.
@@ -26,11 +25,7 @@ pub(crate) struct Seen {
 /// Loads the programs, binds a cgroup, and lets a child in it map a file of its own executable: unknown, vouched for by the
 /// digest that user space computed, and unbound. Nobody else is in that cgroup.
 pub(crate) fn canary(cgroup: &Path) -> Result<Seen> {
-    let gate = TrustGate::load(
-        TrustConfig { digests: 16, files: 1024, ..TrustConfig::default() },
-        &[],
-        &OwnPrograms::default(),
-    )?;
+    let gate = TrustGate::unheard(TrustConfig { digests: 16, files: 1024, ..TrustConfig::default() })?;
     let scope = TrustScope::Cgroup(crate::cgroup_id(cgroup)?);
     let text = format!("davy's canary in process {}\n", std::process::id());
     // Without a name, because a folder whose files may be executed is not to be had everywhere.

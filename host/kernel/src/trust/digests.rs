@@ -78,7 +78,8 @@ impl Saying {
         };
         DigestJudgement {
             serial,
-            until: self.until.unwrap_or(0),
+            // Zero is no end; a word that ended when the machine began has one.
+            until: self.until.map_or(0, |until| until.max(1)),
             flags: rights.flags(),
             marks: rights.trusted_writer_secs,
             source: self.source,

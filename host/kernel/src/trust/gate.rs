@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -82,7 +84,22 @@ impl TrustGate {
         Ok(gate)
     }
 
+    /// The same without sensors: what is judged is counted, and told to nobody.
+    ///
+    /// # Errors
+    /// As [`TrustGate::start`].
+    pub fn unheard(config: TrustConfig) -> Result<Self> {
+        Self::load(config, &[], &OwnPrograms::default())
+    }
+
     pub(super) fn load(config: TrustConfig, lanes: &[MapHandle], own: &OwnPrograms) -> Result<Self> {
+        if !runs_side_by_side()? {
+            return Err(Error::Unsupported(
+                "this kernel passes a security program over while it already runs on the same processor, so code could get by; \
+                 Linux 6.2 and later do not, nor does 6.1 as Debian 12 has it"
+                    .to_owned(),
+            ));
+        }
         let kept = config.pin.clone().filter(|folder| pins::are_there(folder));
         let load = || -> Result<(Object, bool)> {
             let mut object = objects::TRUST.open()?;
@@ -215,7 +232,7 @@ impl TrustGate {
     ///
     /// # Errors
     /// When this process is not in the exempt cgroup, the file is empty, or lies where nothing may be executed.
-    pub fn read(&self, file: &std::fs::File) -> Result<()> {
+    pub fn read(&self, file: &File) -> Result<()> {
         use std::os::fd::AsFd;
         if self.config.exempt.is_none() {
             return Err(Error::Unsupported("files are read ahead from the exempt cgroup only".to_owned()));
@@ -291,6 +308,14 @@ impl Inner {
         let state = abi::TrustState { vouched, writers: self.digests.writers() };
         self.state.update(&key, state.as_bytes(), MapFlags::ANY).during(|| "telling trust's state".to_owned())
     }
+}
+
+/// Whether the kernel runs a security program although it already runs on the same processor. Where it does not, whoever keeps one
+/// reading a file gets everything else by; the kernel that was changed tells the two apart by functions of its own.
+fn runs_side_by_side() -> Result<bool> {
+    let symbols = File::open("/proc/kallsyms").during(|| "opening /proc/kallsyms".to_owned())?;
+    let mut lines = BufReader::new(symbols).lines().map_while(std::io::Result::ok);
+    Ok(lines.any(|line| line.split(' ').nth(2) == Some("__bpf_prog_enter_sleepable_recur")))
 }
 
 fn attach(object: &Object) -> Result<Vec<(String, Link)>> {

@@ -24,6 +24,7 @@ pub(crate) fn run(act: &[&str]) -> Option<ExitCode> {
         ["by-descriptor", loader, file, rest @ ..] => by_descriptor(loader, file, rest),
         ["map", file] => map(file, ProtFlags::READ | ProtFlags::EXEC).map(drop),
         ["map-memfd", file] => map_memfd(file),
+        ["map-memfd-often", file, flag] => map_memfd_often(file, flag),
         ["map-then-protect", file] => map_then_protect(file),
         ["map-and-write", file] => map_and_write(file),
         ["hold-mapped", file, flag] => hold_mapped(file, flag),
@@ -108,6 +109,21 @@ fn map_memfd(file: &str) -> io::Result<()> {
     unsafe {
         mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::EXEC, MapFlags::SHARED, &memory, 0)
     }?;
+    Ok(())
+}
+
+/// Tries until a file is removed; each time the whole of the memfd is read for it, in a scope.
+fn map_memfd_often(file: &str, flag: &str) -> io::Result<()> {
+    let memory = memfd_of(file)?;
+    while fs::exists(flag)? {
+        let protection = ProtFlags::READ | ProtFlags::EXEC;
+        // SAFETY: a new mapping that nothing refers to, taken away again.
+        unsafe {
+            if let Ok(place) = mmap(std::ptr::null_mut(), PAGE, protection, MapFlags::SHARED, &memory, 0) {
+                rustix::mm::munmap(place, PAGE)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -26,6 +26,7 @@ const USER: u32 = 1000;
 pub(crate) fn find(name: &str) -> Option<fn() -> Result<()>> {
     Some(match Watcher::ALL.into_iter().find(|watcher| watcher.case() == name)? {
         Watcher::Davy => || compare(Watcher::Davy),
+        Watcher::Trust => || compare(Watcher::Trust),
         Watcher::Auditd => || compare(Watcher::Auditd),
         Watcher::Fapolicyd => || compare(Watcher::Fapolicyd),
         Watcher::OpenSnitch => || compare(Watcher::OpenSnitch),

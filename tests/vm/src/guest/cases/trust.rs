@@ -21,7 +21,7 @@ use davy_model::{CodeJudgement, CodeKind, CodeOutcome, CodeReason, EventKind, Fi
 
 use super::{Cell, Lacks, SELF};
 use crate::watch::Watch;
-pub(crate) use lasting::agent;
+pub(crate) use lasting::{agent, everything};
 
 pub(super) fn find(name: &str) -> Option<fn() -> Result<()>> {
     Some(match name {
@@ -30,6 +30,7 @@ pub(super) fn find(name: &str) -> Option<fn() -> Result<()>> {
         }
         "changed_programs_are_refused" => programs::changed_programs_are_refused,
         "no_race_of_writer_and_exec_is_won" => programs::no_race_of_writer_and_exec_is_won,
+        "judging_is_never_passed_over" => programs::judging_is_never_passed_over,
         "observing_refuses_nothing" => programs::observing_refuses_nothing,
         "blocked_programs_are_refused_although_vouched_for" => {
             programs::blocked_programs_are_refused_although_vouched_for
@@ -130,7 +131,9 @@ impl Scene {
         ensure!(output.status.code() != Some(99), "{what}: the scope could not be entered");
         ensure!(!output.status.success(), "{what} was let through in the scope: {}", said(&output));
         let said = said(&output);
-        ensure!(said.contains("not permitted") || said.contains("denied"), "{what} failed otherwise: {said}");
+        // The loader says that a segment could not be mapped, and not why.
+        let refusals = ["not permitted", "denied", "failed to map segment"];
+        ensure!(refusals.iter().any(|text| said.contains(text)), "{what} failed otherwise: {said}");
         Ok(())
     }
 

@@ -12,11 +12,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::USER;
+use crate::cases::SELF;
 
 const DAVY: [&str; 3] = ["/usr/sbin/davy", "--base-dir", "/tmp/davy"];
 
 /// The rules of a usual deployment: Debian's own settings, then programs and connections.
 const AUDIT_RULES: &str = "/etc/audit/davy-bench.rules";
+
+/// Made by the gate when it binds this case's cgroup.
+const GATE_READY: &str = "/tmp/gate-is-ready";
 
 /// How long one may take to start or to end, in the machine's time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,6 +43,12 @@ impl Running {
                 fs::create_dir_all(DAVY[2])?;
                 let mut command = Command::new(DAVY[0]);
                 command.args(&DAVY[1..]).arg("agent");
+                command
+            }
+            Watcher::Trust => {
+                let _ = fs::remove_file(GATE_READY);
+                let mut command = Command::new(SELF);
+                command.args(["act", "trust-everything", GATE_READY]);
                 command
             }
             Watcher::Auditd => {
@@ -84,6 +94,10 @@ impl Running {
                 std::thread::sleep(Duration::from_millis(500));
             }
         }
+        while self.watcher == Watcher::Trust && !fs::exists(GATE_READY)? {
+            ensure!(self.child.try_wait()?.is_none() && Instant::now() < deadline, "the gate is not ready");
+            std::thread::sleep(Duration::from_millis(100));
+        }
         std::thread::sleep(WARM_UP);
         if self.watcher == Watcher::Auditd {
             auditctl(&["-R", AUDIT_RULES])?;
@@ -109,7 +123,7 @@ impl Running {
                 let log = String::from_utf8_lossy(&log);
                 ensure!(log.contains("davy-bench"), "its log has none of the loads");
             }
-            Watcher::Fapolicyd => {
+            Watcher::Trust | Watcher::Fapolicyd => {
                 let stranger = Path::new("/tmp/stranger");
                 fs::copy("/bin/true", stranger)?;
                 let started = Command::new(stranger).uid(USER).status();

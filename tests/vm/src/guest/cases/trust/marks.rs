@@ -14,7 +14,7 @@ pub(super) fn trusted_writers_output_is_trusted() -> Result<()> {
     let out = scene.path("out");
     let good = format!("{out}; test $? = 3");
     let make = |script: &str| -> Result<()> {
-        let fresh = format!("rm -f {out}; {script}").replace("COMPILER", &writer);
+        let fresh = format!("rm -f {out}; {script}; chmod 755 {out}").replace("COMPILER", &writer);
         worked(&scene.bound.shell(&fresh)?, script)
     };
     let ran = |what: &str, script: &str, run: &str| -> Result<()> {
@@ -41,18 +41,14 @@ pub(super) fn trusted_writers_output_is_trusted() -> Result<()> {
         &format!("exec 3>{out}; {write}; cat {other} >&3"),
         &bad,
     )?;
-    refused(
-        "what it wrote through another's opening",
-        &format!("COMPILER cat {program} >{out}; chmod 755 {out}"),
-        &good,
-    )?;
+    refused("what it wrote through another's opening", &format!("COMPILER cat {program} >{out}"), &good)?;
     refused(
         "what a program wrote that it left an opening to",
-        &format!("COMPILER sh -c 'exec 3>{out}; exec /bin/busybox cat {other} >&3'; chmod 755 {out}"),
+        &format!("COMPILER sh -c 'exec 3>{out}; exec /bin/busybox cat {other} >&3'"),
         &bad,
     )?;
     // What it is told to forget is read, and nobody vouches for it.
     make(&write)?;
-    let _ = scene.gate.forget(identity(&out)?);
+    ensure!(scene.gate.forget(identity(&out)?), "nothing was known of it");
     scene.refused_in_scope("what was forgotten", &good)
 }

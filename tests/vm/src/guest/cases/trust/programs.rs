@@ -82,6 +82,33 @@ pub(super) fn no_race_of_writer_and_exec_is_won() -> Result<()> {
     Ok(())
 }
 
+/// While large files are being read on every processor, nothing else gets by: some kernels pass a program over that is
+/// already running on the same processor, and the gate does not start there.
+pub(super) fn judging_is_never_passed_over() -> Result<()> {
+    let scene = Scene::set(Mode::Enforce)?;
+    let bad = scene.program("bad", 5)?;
+    scene.refused("an unknown program", &super::run_it(&bad, 5))?;
+    let (big, flag) = (scene.path("big"), scene.path("flag"));
+    fs::File::create(&big)?.set_len(16 << 20)?;
+    fs::write(&flag, "")?;
+    let before = scene.count(CodeKind::Library).hashed;
+    // Known to be unknown; new each time; a mapping.
+    let script = format!(
+        "for n in 1 2 3; do {SELF} act map-memfd-often {big} {flag} & done; sleep 1\n\
+         for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do\n\
+             {bad} 2>/dev/null; test $? = 5 && echo PASSED exec\n\
+             new={}$turn; cp {bad} $new; echo $turn >>$new; $new 2>/dev/null; test $? = 5 && echo PASSED new exec\n\
+             cp {bad} $new.so; echo $turn so >>$new.so; {SELF} act map $new.so >/dev/null && echo PASSED map\n\
+         done; rm {flag}; wait",
+        scene.path("new")
+    );
+    let said = said(&scene.bound.shell(&script)?);
+    ensure!(!said.contains("PASSED"), "not judged while others were: {said}");
+    let read = scene.count(CodeKind::Library).hashed - before;
+    ensure!(read > 40, "only {read} files were read, so nothing was in the way: {said}");
+    Ok(())
+}
+
 /// Nobody is refused in observe mode, and what would have been is told and counted; one unknown file many times is told once.
 pub(super) fn observing_refuses_nothing() -> Result<()> {
     let scene = Scene::set(Mode::Observe)?;
