@@ -26,6 +26,7 @@ pub const NAMES: &[&str] = &[
     "observing_refuses_nothing",
     "blocked_programs_are_refused_although_vouched_for",
     "nameless_programs_are_refused",
+    "trusted_files_are_read_once",
     "code_for_the_loader_is_judged",
     "written_memory_is_not_executed",
     "mapped_files_are_judged_when_made_executable",

@@ -11,7 +11,7 @@ use davy_test_vm::{Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, ca
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// All cases of one kernel, with an emulated CPU on a busy machine.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Memory of one machine in MiB.
 const MEMORY: u32 = 512;

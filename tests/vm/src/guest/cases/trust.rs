@@ -36,6 +36,7 @@ pub(super) fn find(name: &str) -> Option<fn() -> Result<()>> {
             programs::blocked_programs_are_refused_although_vouched_for
         }
         "nameless_programs_are_refused" => nameless::nameless_programs_are_refused,
+        "trusted_files_are_read_once" => nameless::trusted_files_are_read_once,
         "code_for_the_loader_is_judged" => nameless::code_for_the_loader_is_judged,
         "written_memory_is_not_executed" => memory::written_memory_is_not_executed,
         "mapped_files_are_judged_when_made_executable" => {

@@ -1,6 +1,7 @@
 //! Davy and its peers, started and stopped as their manuals have it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -126,6 +127,8 @@ impl Running {
             Watcher::Trust | Watcher::Fapolicyd => {
                 let stranger = Path::new("/tmp/stranger");
                 fs::copy("/bin/true", stranger)?;
+                // One goes by the name that it knows, the other by the content.
+                File::options().append(true).open(stranger)?.write_all(b"!")?;
                 let started = Command::new(stranger).uid(USER).status();
                 fs::remove_file(stranger)?;
                 ensure!(started.is_err(), "a program that it does not trust was started");

@@ -1,4 +1,4 @@
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use davy_kernel::Rights;
 use davy_model::{CodeKind, CodeOutcome, CodeReason, Mode};
 
@@ -18,6 +18,24 @@ pub(super) fn nameless_programs_are_refused() -> Result<()> {
     // A container runtime runs a sealed copy of itself.
     scene.vouch("/bin/busybox", Rights { may_be_nameless: true, ..Rights::default() })?;
     scene.allowed("a memfd that may", &format!("{SELF} act memfd /bin/busybox true"))
+}
+
+/// A file that is known is read once, wherever it lies that can be remembered: running it often costs no hashing.
+pub(super) fn trusted_files_are_read_once() -> Result<()> {
+    let scene = Scene::set(Mode::Enforce)?;
+    let program = dynamic(&scene)?;
+    let copy = scene.path("copy");
+    std::fs::copy(program, &copy)?;
+    for file in [program, &copy] {
+        scene.allowed("a dynamic program", file)?;
+        let before = scene.gate.counts();
+        scene.bound_only(
+            "running it often",
+            &format!("for n in 1 2 3 4 5 6 7 8 9 0; do {file} || exit 1; done"),
+        )?;
+        ensure!(scene.gate.counts() == before, "{file}: counted {before:?}, then {:?}", scene.gate.counts());
+    }
+    Ok(())
 }
 
 /// The loader is known, and what it is given is judged all the same.

@@ -105,7 +105,8 @@ pub(super) fn judging_is_never_passed_over() -> Result<()> {
     let said = said(&scene.bound.shell(&script)?);
     ensure!(!said.contains("PASSED"), "not judged while others were: {said}");
     let read = scene.count(CodeKind::Library).hashed - before;
-    ensure!(read > 40, "only {read} files were read, so nothing was in the way: {said}");
+    // Thirty are the new mappings; the others are the large one, again and again until the end.
+    ensure!(read > 33, "only {read} files were read, so nothing was in the way: {said}");
     Ok(())
 }
 
