@@ -138,11 +138,10 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         // Without programs on sockets nothing is captured.
         (Box::new(drop) as davy_kernel::CaptureSink, None, None)
     };
-    let mut eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
+    let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
     probes.push(file_systems(&eyes));
+    let trust = trust::open(paths, &eyes, &intake, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
-    let judges = works(&probes, Capability::TrustLsm);
-    let trust = trust::open(paths, &mut eyes, &intake, facts.cgroup2.clone(), eyes_config.pin, judges)?;
     let mut notes = eyes.notes.clone();
     for (protection, note) in &notes {
         tracing::warn!("{protection}: {note}");

@@ -212,6 +212,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
 fn judged(judgement: &CodeJudgement) -> String {
     let outcome = match judgement.outcome {
         CodeOutcome::WouldDeny => "would be refused",
+        CodeOutcome::Ran => "ran",
         CodeOutcome::Denied => "refused",
         CodeOutcome::Marked => "runs on its writer's word",
     };

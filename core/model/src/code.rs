@@ -89,6 +89,8 @@ pub enum CodeKind {
 pub enum CodeOutcome {
     /// It ran, and would have been refused in enforce mode.
     WouldDeny,
+    /// It ran where nothing judges beforehand, and was found wanting afterwards.
+    Ran,
     /// It was refused.
     Denied,
     /// It ran because trusted writers alone wrote it; nobody vouches for its content yet.

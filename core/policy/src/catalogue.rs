@@ -185,6 +185,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Kind::Mode { enforce: true },
                 "off, observe (say what would have been refused) or enforce.",
             ),
+            key(
+                "kernel",
+                Kind::Flag,
+                "Whether observing is done in the kernel, exactly as enforcing is; it reads every file once.",
+            ),
             key("scripts", Kind::Flag, "Whether scripts that are given to interpreters are judged too."),
             key("modules", Kind::Flag, "Whether kernel modules are judged too."),
             key("sources", SOURCES, "Who may vouch besides the lists below."),

@@ -187,6 +187,7 @@ fn trust(checker: &mut Checker<'_>, root: &mut Node, defaults: Trust) -> Trust {
     let block = block.into_iter().filter_map(trust_block).collect();
     Trust {
         mode: trust.mode("mode", defaults.mode),
+        kernel: trust.flag("kernel", defaults.kernel),
         scripts: trust.flag("scripts", defaults.scripts),
         modules: trust.flag("modules", defaults.modules),
         sources: trust.sources().unwrap_or(defaults.sources),

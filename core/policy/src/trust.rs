@@ -12,6 +12,8 @@ use crate::Digest;
 pub struct Trust {
     /// What is done with code that nobody vouches for.
     pub mode: Mode,
+    /// Whether observing is done in the kernel too, exactly as enforcing is.
+    pub kernel: bool,
     /// Whether scripts that are given to interpreters are judged too.
     pub scripts: bool,
     /// Whether kernel modules are judged too.
@@ -32,6 +34,7 @@ impl Default for Trust {
     fn default() -> Self {
         Self {
             mode: Mode::Observe,
+            kernel: false,
             scripts: true,
             modules: true,
             sources: TrustSource::ALL.to_vec(),

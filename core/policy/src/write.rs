@@ -60,6 +60,7 @@ impl Policy {
             ("mining.pools", "hosts") => texts(&self.mining.pools.hosts),
             ("mining.pools", "cidrs") => texts(&self.mining.pools.cidrs),
             ("trust", "mode") => mode_name(self.trust.mode).into(),
+            ("trust", "kernel") => self.trust.kernel.into(),
             ("trust", "scripts") => self.trust.scripts.into(),
             ("trust", "modules") => self.trust.modules.into(),
             ("trust", "sources") => {

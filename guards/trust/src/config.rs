@@ -23,6 +23,8 @@ pub struct ConfigFault {
 pub struct Config {
     /// What is done with code that nobody vouches for.
     pub mode: Mode,
+    /// Whether the kernel observes too.
+    pub kernel: bool,
     /// Whether scripts are judged.
     pub scripts: bool,
     /// Whether kernel modules are judged.
@@ -46,6 +48,7 @@ impl Config {
         let trust = &policy.trust;
         let mut config = Self {
             mode: trust.mode,
+            kernel: trust.kernel,
             scripts: trust.scripts,
             modules: trust.modules,
             sources: trust.sources.clone(),

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::db::{Fingerprint, PackageDb, PackageFiles, Reading};
 use crate::digest::{Digested, Digester};
 use crate::error::Error;
+use crate::heap;
 use crate::root::{Found, Root, Stamp};
 use crate::rows::{Row, Rows, Verdict};
 use crate::summary::Summary;
@@ -60,7 +61,9 @@ pub fn learn(
     budget: Budget,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Learning, Error> {
-    run(db, None, budget, progress)
+    let learned = run(db, None, budget, progress);
+    heap::give_back();
+    learned
 }
 
 /// Learns what changed in the database since `before`: packages that are new or changed, or that diversions moved files
@@ -80,7 +83,9 @@ pub fn refresh(
     if db.stamp() == before.stamp && db.root.aliases() == before.aliases {
         return Ok(None);
     }
-    run(db, Some(before), budget, progress).map(Some)
+    let learned = run(db, Some(before), budget, progress).map(Some);
+    heap::give_back();
+    learned
 }
 
 fn run(

@@ -13,6 +13,7 @@ mod db;
 mod digest;
 mod dpkg;
 mod error;
+mod heap;
 mod learn;
 mod root;
 mod rows;

@@ -1,6 +1,7 @@
 //! What is known of code, and the questions that it answers.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use davy_model::{CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
@@ -10,7 +11,7 @@ use davy_trust::host::{Memory, approval};
 use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
 use davy_wire::{TrustSummary, TrustedBy};
 
-use super::gate::{Gate, Said};
+use super::gate::{Binding, Gate, Said};
 use super::learning::Learning;
 use crate::shared::lock;
 
@@ -40,6 +41,8 @@ struct Inner {
     rehearsals: Vec<(String, Timestamp)>,
     /// Whether nothing is refused now, because Davy is disarmed or fell back.
     held_back: bool,
+    /// Whether the kernel judges everywhere, so that what ran need not be looked at afterwards.
+    kernel_judges: Arc<AtomicBool>,
     dirty: bool,
 }
 
@@ -75,6 +78,7 @@ impl TrustDesk {
             scopes: Vec::new(),
             rehearsals: Vec::new(),
             held_back: false,
+            kernel_judges: Arc::default(),
             dirty: false,
         };
         Self { inner: Mutex::new(inner), manifests, file }
@@ -100,9 +104,16 @@ impl TrustDesk {
             (Vec::new(), Vec::new())
         };
         inner.faults.extend(faults);
+        if config.mode == Mode::Enforce && inner.gate.is_none() {
+            inner.faults.push(
+                "the policy says enforce, and nothing is refused: see trust in `davy status`".to_owned(),
+            );
+        }
         let listed: Vec<_> = config.allow_list().collect();
         inner.book.replace("allow_list", listed);
         inner.book.replace("manifests", manifests);
+        // What lies in a folder is looked at again when it runs.
+        inner.book.replace("directory", []);
         inner.config = config;
         inner.scopes = policy.scope.cgroups.clone();
         inner.settle(now);
@@ -129,6 +140,11 @@ impl TrustDesk {
         lock(&self.inner).ruling(question, now)
     }
 
+    /// Whether the kernel judges everywhere, now and later.
+    pub(super) fn kernel_judges(&self) -> Arc<AtomicBool> {
+        Arc::clone(&lock(&self.inner).kernel_judges)
+    }
+
     /// What the policy wants done with code that is not allowed.
     pub(crate) fn mode(&self) -> Mode {
         lock(&self.inner).config.mode
@@ -146,6 +162,21 @@ impl TrustDesk {
         let packages = lock(&self.inner).packages.clone();
         let altered = packages.is_some_and(|packages| packages.by_path(path.as_ref()).is_some());
         oddities(path, user, altered, nameless)
+    }
+
+    /// Has the kernel read a file and remember it.
+    pub(super) fn read(&self, file: &std::fs::File) {
+        if let Some(gate) = &lock(&self.inner).gate
+            && let Err(error) = gate.read(file)
+        {
+            tracing::warn!("a file could not be read ahead: {error}");
+        }
+    }
+
+    /// A folder that is allowed as a whole vouches for this content, which the kernel, knowing digests alone, is told from now
+    /// on.
+    pub(super) fn in_directory(&self, digest: Sha256, voucher: &Voucher, now: Timestamp) {
+        lock(&self.inner).vouch(digest, voucher.clone(), now);
     }
 
     /// A trusted program wrote this content.
@@ -401,20 +432,36 @@ impl Inner {
     /// Tells the kernel where it is to act.
     fn bind(&mut self, now: Timestamp) {
         self.rehearsals.retain(|(_, until)| *until > now);
-        let mode = |wanted: bool| if wanted { self.config.mode } else { Mode::Off };
-        let modes = [
-            (CodeKind::Exec, self.config.mode),
-            (CodeKind::Library, self.config.mode),
-            (CodeKind::Nameless, self.config.mode),
-            (CodeKind::Script, mode(self.config.scripts)),
-            (CodeKind::Module, mode(self.config.modules)),
-        ];
         let refuses = self.is_ready() && !self.held_back;
-        let modes = modes
-            .map(|(kind, mode)| (kind, if mode == Mode::Enforce && !refuses { Mode::Observe } else { mode }));
-        let rehearsed: Vec<String> = self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect();
+        let config = &self.config;
+        // Observing in the kernel has a price that somebody must have agreed to.
+        let observed = if config.kernel { Mode::Observe } else { Mode::Off };
+        let inside = match config.mode {
+            Mode::Enforce if refuses => Mode::Enforce,
+            Mode::Enforce | Mode::Observe => observed,
+            Mode::Off => Mode::Off,
+        };
+        let outside = if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed };
+        let modes = |mode: Mode| {
+            let wanted = |wanted: bool| if wanted { mode } else { Mode::Off };
+            [
+                (CodeKind::Exec, mode),
+                (CodeKind::Library, mode),
+                (CodeKind::Nameless, mode),
+                (CodeKind::Script, wanted(config.scripts)),
+                (CodeKind::Module, wanted(config.modules)),
+            ]
+        };
+        let binding = Binding {
+            cgroups: self.scopes.clone(),
+            inside: modes(inside),
+            outside: modes(outside),
+            rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
+        };
+        let judges = self.gate.is_some() && outside != Mode::Off;
+        self.kernel_judges.store(judges, Ordering::Relaxed);
         if let Some(gate) = &self.gate
-            && let Err(error) = gate.bind(&self.scopes, &modes, &rehearsed)
+            && let Err(error) = gate.bind(&binding)
         {
             tracing::error!("trust is not enforced everywhere it should be: {error}");
             self.faults.push(format!("not enforced everywhere it should be: {error}"));
@@ -443,3 +490,7 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! Where the kernel decides: what it is told.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -16,15 +17,32 @@ pub(crate) type Said = (Sha256, Option<(bool, Rights)>);
 /// What a rehearsal refuses. Memory, BPF programs and tracing are left to the policy: the acts themselves use them.
 const REHEARSED: [CodeKind; 4] = [CodeKind::Exec, CodeKind::Library, CodeKind::Script, CodeKind::Nameless];
 
+/// The kinds of code that the policy speaks of, each with its mode.
+pub(crate) type Modes = [(CodeKind, Mode); 5];
+
+/// Who is bound to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Binding {
+    /// cgroup v2 paths of the policy's scope.
+    pub(crate) cgroups: Vec<String>,
+    /// What holds there.
+    pub(crate) inside: Modes,
+    /// What holds everywhere else.
+    pub(crate) outside: Modes,
+    /// cgroups in which every kind of code is refused that a rehearsal refuses.
+    pub(crate) rehearsed: Vec<String>,
+}
+
 /// Where the kernel decides which code may run.
 pub(crate) trait Gate: Send {
     /// Replaces what is held of these contents.
     fn say(&self, said: &[Said]) -> Result<()>;
     /// Every content of which something is held.
     fn held(&self) -> Vec<Sha256>;
-    /// Binds these cgroups, or the whole host when there are none, to these modes. What is outside is observed, and in what is
-    /// rehearsed every kind of code is refused that the gate can refuse.
-    fn bind(&self, cgroups: &[String], modes: &[(CodeKind, Mode)], rehearsed: &[String]) -> Result<()>;
+    /// Has a file read and remembered, where it cannot be read when it is asked for.
+    fn read(&self, file: &File) -> Result<()>;
+    /// Replaces who is bound to what.
+    fn bind(&self, binding: &Binding) -> Result<()>;
 }
 
 /// The gate of security hooks.
@@ -76,24 +94,28 @@ impl Gate for KernelGate {
         self.gate.vouched()
     }
 
-    fn bind(&self, cgroups: &[String], modes: &[(CodeKind, Mode)], rehearsed: &[String]) -> Result<()> {
-        let with = |change: fn(Mode) -> Mode| {
-            modes.iter().fold(TrustModes::default(), |all, (kind, mode)| all.with(*kind, change(*mode)))
+    fn read(&self, file: &File) -> Result<()> {
+        Ok(self.gate.read(file)?)
+    }
+
+    fn bind(&self, binding: &Binding) -> Result<()> {
+        let with = |modes: &Modes| {
+            modes.iter().fold(TrustModes::default(), |all, (kind, mode)| all.with(*kind, *mode))
         };
-        let inside = with(|mode| mode);
-        let outside = with(|mode| if mode == Mode::Enforce { Mode::Observe } else { mode });
-        let mut wanted = vec![(TrustScope::Host, if cgroups.is_empty() { inside } else { outside })];
+        let (inside, outside) = (with(&binding.inside), with(&binding.outside));
         let rehearsal =
             REHEARSED.iter().fold(TrustModes::default(), |all, kind| all.with(*kind, Mode::Enforce));
-        let asked = cgroups.iter().map(|cgroup| (cgroup, inside));
-        for (cgroup, modes) in asked.chain(rehearsed.iter().map(|cgroup| (cgroup, rehearsal))) {
+        let mut wanted = vec![(TrustScope::Host, outside)];
+        let scopes = binding.cgroups.iter().map(|cgroup| (cgroup, inside));
+        for (cgroup, modes) in scopes.chain(binding.rehearsed.iter().map(|cgroup| (cgroup, rehearsal))) {
             // A service that does not run has no cgroup; it is bound when it has.
             if let Ok(id) = davy_kernel::cgroup_id(&self.cgroup2.join(cgroup.trim_start_matches('/'))) {
                 wanted.push((TrustScope::Cgroup(id), modes));
             }
         }
+        let enforces = outside.enforce() || (inside.enforce() && !binding.cgroups.is_empty());
         // Pins come first, so that what is enforced is enforced when the agent dies at once.
-        if inside.enforce() {
+        if enforces {
             self.gate.pin().context("keeping it when the agent ends")?;
         }
         let mut bound = lock(&self.bound);
@@ -104,7 +126,7 @@ impl Gate for KernelGate {
             self.gate.clear_scope(*scope)?;
         }
         *bound = wanted.into_iter().map(|(scope, _)| scope).collect();
-        if !inside.enforce() {
+        if !enforces {
             self.gate.unpin()?;
         }
         Ok(())

@@ -7,11 +7,12 @@ mod learning;
 mod sight;
 mod thread;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use davy_kernel::{TrustConfig, TrustGate};
+use davy_model::{Capability, Mode, Probe};
 
 pub(crate) use desk::TrustDesk;
 pub(crate) use sight::Sights;
@@ -34,39 +35,63 @@ pub(crate) struct Trust {
     pub(crate) gate: Option<Arc<TrustGate>>,
 }
 
-/// Begins to learn and to look. `cgroup2` and `pin` are where cgroups and what outlives the agent lie; without the hooks the
-/// kernel decides nothing, and what ran is looked at afterwards.
+/// Why the kernel does not judge although it could.
+const ASLEEP: &str = "the kernel could judge code; it does from the next start on when [trust] enforces or has `kernel = true`";
+
+/// Begins to learn and to look. `cgroup2` and `pin` are where cgroups and what outlives the agent lie. The kernel judges where
+/// the probes say that it can and the policy wants it: merely attached, the programs cost every opening of a file something. Where
+/// it does not, the probes are told why.
 pub(crate) fn open(
     paths: &Paths,
-    eyes: &mut Eyes,
+    eyes: &Eyes,
     intake: &Intake,
     cgroup2: Option<PathBuf>,
     pin: Option<PathBuf>,
-    hooks: bool,
+    probes: &mut [Probe],
 ) -> Result<Trust> {
+    let policy = lock(&intake.shared().rulebook).policy();
+    let pin = pin.map(|folder| folder.join("trust"));
+    let wanted = policy.trust.mode == Mode::Enforce
+        || policy.trust.kernel
+        // What an agent before this one left is taken over, if only to be let go.
+        || pin.as_ref().is_some_and(|folder| folder.exists());
     let mut gate = None;
-    if let (true, Some(cgroup2)) = (hooks, cgroup2.as_ref()) {
-        let exempt = davy_kernel::cgroup_id(&crate::own::own_cgroup(cgroup2)).ok();
-        let config =
-            TrustConfig { pin: pin.map(|folder| folder.join("trust")), exempt, ..TrustConfig::default() };
-        match eyes.trust_gate(config) {
+    if let Some(probe) = probes.iter_mut().find(|p| p.capability == Capability::TrustLsm && p.works) {
+        match start_gate(eyes, cgroup2.as_deref(), pin, wanted) {
             Ok(started) => gate = Some(Arc::new(started)),
-            Err(error) => eyes.notes.push(("trust", format!("the kernel does not judge code: {error}"))),
+            Err(why) => (probe.works, probe.reason) = (false, why),
         }
     }
-    let policy = lock(&intake.shared().rulebook).policy();
     let mark_secs = u32::try_from(policy.trust.writers_for.as_secs()).unwrap_or(u32::MAX);
     let told = gate
         .clone()
         .zip(cgroup2)
         .map(|(gate, cgroup2)| Box::new(KernelGate::new(gate, cgroup2, mark_secs)) as Box<dyn Gate>);
-    let kernel = told.is_some();
     let desk = Arc::new(TrustDesk::new(
         paths.state.join("trust.json"),
         paths.config.join("trust"),
         told,
         clock::now(),
     ));
-    let (sights, thread) = thread::start(Arc::clone(&desk), intake.clone(), kernel)?;
+    let (sights, thread) = thread::start(Arc::clone(&desk), intake.clone())?;
     Ok(Trust { desk, sights, thread, gate })
+}
+
+fn start_gate(
+    eyes: &Eyes,
+    cgroup2: Option<&Path>,
+    pin: Option<PathBuf>,
+    wanted: bool,
+) -> Result<TrustGate, String> {
+    if !wanted {
+        return Err(ASLEEP.to_owned());
+    }
+    let cgroup2 = cgroup2.ok_or("no cgroup v2 is mounted here, so that code could be judged in no scope")?;
+    let own = crate::own::own_cgroup(cgroup2);
+    if own == cgroup2 {
+        let why = "the agent runs in the root cgroup, and its own is never judged; start it as a service";
+        return Err(why.to_owned());
+    }
+    let exempt = Some(davy_kernel::cgroup_id(&own).map_err(|error| error.to_string())?);
+    eyes.trust_gate(TrustConfig { pin, exempt, ..TrustConfig::default() })
 }

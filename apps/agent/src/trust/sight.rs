@@ -1,11 +1,11 @@
 //! What the engine sees of code that runs, on its way to the thread that judges it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use davy_detect::Detector;
-use davy_model::{CodeJudgement, Event, EventKind, ExecImage, ImageKind, ProcessKey, Timestamp};
+use davy_model::{CodeJudgement, CodeOutcome, Event, EventKind, ExecImage, ImageKind, ProcessKey, Timestamp};
 
 /// Code that ran or was refused.
 #[derive(Debug)]
@@ -33,14 +33,14 @@ pub(super) enum What {
 #[derive(Clone, Debug)]
 pub(crate) struct Sights {
     sender: SyncSender<Sight>,
-    /// Whether the kernel judges, so that what merely ran need not be looked at.
-    kernel: bool,
+    /// Whether the kernel judges everywhere, so that what merely ran need not be looked at.
+    kernel_judges: Arc<AtomicBool>,
     lost: Arc<AtomicU64>,
 }
 
 impl Sights {
-    pub(super) fn new(sender: SyncSender<Sight>, kernel: bool) -> Self {
-        Self { sender, kernel, lost: Arc::default() }
+    pub(super) fn new(sender: SyncSender<Sight>, kernel_judges: Arc<AtomicBool>) -> Self {
+        Self { sender, kernel_judges, lost: Arc::default() }
     }
 
     /// Sights that were lost because the thread fell behind.
@@ -52,11 +52,12 @@ impl Sights {
     pub(crate) fn see(&self, event: &Event, detector: &Detector) {
         let Some(process) = event.process else { return };
         let (what, uid, cgroup, parent) = match &event.kind {
-            EventKind::Exec(info) if !self.kernel && !info.kernel_thread => {
+            EventKind::Exec(info) if !info.kernel_thread && !self.kernel_judges.load(Ordering::Relaxed) => {
                 let what = What::Ran { image: info.image.clone(), comm: info.comm.clone() };
                 (what, Some(info.creds.euid), info.cgroup.clone(), info.parent)
             }
-            EventKind::CodeJudged(judgement) => {
+            // What ran is told by the thread itself, whose own word this would be.
+            EventKind::CodeJudged(judgement) if judgement.outcome != CodeOutcome::Ran => {
                 let known = detector.processes().get(&process);
                 let uid = known.map(|process| process.program.creds.euid);
                 let cgroup = known.map(|process| process.program.cgroup.clone()).unwrap_or_default();

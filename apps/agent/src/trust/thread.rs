@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use davy_model::{
-    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, Rank, Sha256,
+    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, Rank,
+    Sha256, Source,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
 use davy_policy::TrustSource;
@@ -70,8 +71,9 @@ impl TrustThread {
     }
 }
 
-/// Starts it. `kernel` says whether the kernel judges.
-pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake, kernel: bool) -> Result<(Sights, TrustThread)> {
+/// Starts it.
+pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake) -> Result<(Sights, TrustThread)> {
+    let judges = desk.kernel_judges();
     let (sender, sights) = sync_channel(SIGHTS);
     let stop = Arc::new(AtomicBool::new(false));
     let keeping = Keeping {
@@ -86,7 +88,7 @@ pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake, kernel: bool) -> Resul
     };
     let thread =
         std::thread::Builder::new().name("davy-trust".to_owned()).spawn(move || keeping.run(&sights))?;
-    Ok((Sights::new(sender, kernel), TrustThread { thread, stop }))
+    Ok((Sights::new(sender, judges), TrustThread { thread, stop }))
 }
 
 /// What says whether a file is still the one whose digest is known. It is enough to tell people; the kernel's own verdicts
@@ -96,6 +98,16 @@ struct Face {
     file: FileId,
     size: u64,
     changed: (i64, i64),
+}
+
+/// Code that is not allowed, as it was seen.
+struct Seen<'s> {
+    kind: CodeKind,
+    digest: Sha256,
+    path: &'s str,
+    nameless: bool,
+    refused: bool,
+    because: String,
 }
 
 struct Keeping {
@@ -238,7 +250,9 @@ impl Keeping {
         if ruling.allowed {
             return;
         }
-        let new = self.note(sight, CodeKind::Exec, digest, path, nameless, false, ruling.because);
+        let kind = if nameless { CodeKind::Nameless } else { CodeKind::Exec };
+        let because = ruling.because;
+        let new = self.note(sight, Seen { kind, digest, path, nameless, refused: false, because });
         if new || ruling.rank == Rank::Blocked {
             let reason = match ruling.rank {
                 Rank::Blocked => CodeReason::Blocked,
@@ -246,8 +260,8 @@ impl Keeping {
                 _ => CodeReason::Unknown,
             };
             let judgement = CodeJudgement {
-                kind: if nameless { CodeKind::Nameless } else { CodeKind::Exec },
-                outcome: CodeOutcome::WouldDeny,
+                kind,
+                outcome: CodeOutcome::Ran,
                 reason,
                 file: Some(image.file),
                 path: Some(path.to_owned()),
@@ -262,6 +276,9 @@ impl Keeping {
     /// The kernel judged.
     fn judged(&mut self, sight: &Sight, judgement: &CodeJudgement) {
         let path = judgement.path.as_deref().unwrap_or_default();
+        if judgement.reason == CodeReason::NotJudged {
+            self.read_ahead(path, judgement.file);
+        }
         let digest = judgement.sha256.or_else(|| self.digest_of_file(path, judgement.file?));
         let Some(digest) = digest else { return };
         if judgement.outcome == CodeOutcome::Marked {
@@ -271,12 +288,17 @@ impl Keeping {
         let nameless = judgement.kind == CodeKind::Nameless;
         let question = Question { digest: Some(digest), path, nameless, failsafe: None };
         let ruling = self.desk.ruling(&question, clock::now());
+        let by_folder = ruling.vouchers.first().filter(|v| matches!(v.source, Source::Directory { .. }));
+        if let Some(voucher) = by_folder.filter(|_| ruling.allowed) {
+            self.desk.in_directory(digest, voucher, clock::now());
+        }
         let refused = judgement.outcome == CodeOutcome::Denied;
         if refused {
             self.count_refusal(sight);
         }
         if !ruling.allowed {
-            self.note(sight, judgement.kind, digest, path, nameless, refused, ruling.because);
+            let (kind, because) = (judgement.kind, ruling.because);
+            self.note(sight, Seen { kind, digest, path, nameless, refused, because });
         }
     }
 
@@ -292,30 +314,30 @@ impl Keeping {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn note(
-        &mut self,
-        sight: &Sight,
-        kind: CodeKind,
-        digest: Sha256,
-        path: &str,
-        nameless: bool,
-        refused: bool,
-        because: String,
-    ) -> bool {
+    /// Takes down code that is not allowed. Says whether it is new.
+    fn note(&mut self, sight: &Sight, seen: Seen<'_>) -> bool {
         let user = sight.uid.map(|uid| self.users.name_or_number(uid));
-        let odd = self.desk.odd(path, user.as_deref(), nameless);
         self.desk.see(Sighting {
             time: sight.time,
-            digest,
-            path: path.to_owned(),
-            kind,
+            digest: seen.digest,
+            path: seen.path.to_owned(),
+            kind: seen.kind,
+            odd: self.desk.odd(seen.path, user.as_deref(), seen.nameless),
             user,
             by: sight.by.clone(),
-            refused,
-            odd,
-            because,
+            refused: seen.refused,
+            because: seen.because,
         })
+    }
+
+    /// Before Linux 6.8 the kernel cannot read a script when it is opened. Read now, it is let through the next time.
+    fn read_ahead(&self, path: &str, file: Option<FileId>) {
+        let opened = File::open(path)
+            .ok()
+            .filter(|opened| opened.metadata().is_ok_and(|found| file.is_some_and(|file| is(&found, file))));
+        if let Some(opened) = opened {
+            self.desk.read(&opened);
+        }
     }
 
     /// The content that a process runs: by the kernel's own link to it while it lives, else by its path.

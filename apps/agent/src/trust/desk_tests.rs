@@ -1,0 +1,211 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use davy_trust::Rights;
+use tempfile::TempDir;
+
+use super::*;
+
+const A: Sha256 = Sha256([1; 32]);
+const B: Sha256 = Sha256([2; 32]);
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+/// What the kernel would hold.
+#[derive(Default)]
+struct Held {
+    said: BTreeMap<Sha256, (bool, Rights)>,
+    bound: Option<Binding>,
+}
+
+#[derive(Clone, Default)]
+struct FakeGate(Arc<Mutex<Held>>);
+
+impl Gate for FakeGate {
+    fn say(&self, said: &[Said]) -> Result<()> {
+        let mut held = lock(&self.0);
+        for (digest, what) in said {
+            match what {
+                Some(what) => drop(held.said.insert(*digest, *what)),
+                None => drop(held.said.remove(digest)),
+            }
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> Vec<Sha256> {
+        lock(&self.0).said.keys().copied().collect()
+    }
+
+    fn read(&self, _: &std::fs::File) -> Result<()> {
+        Ok(())
+    }
+
+    fn bind(&self, binding: &Binding) -> Result<()> {
+        lock(&self.0).bound = Some(binding.clone());
+        Ok(())
+    }
+}
+
+impl FakeGate {
+    fn allows(&self, digest: Sha256) -> Option<bool> {
+        lock(&self.0).said.get(&digest).map(|(allowed, _)| *allowed)
+    }
+
+    fn mode(&self, kind: CodeKind) -> Mode {
+        of(self.bound().inside, kind)
+    }
+
+    fn bound(&self) -> Binding {
+        lock(&self.0).bound.clone().unwrap()
+    }
+}
+
+fn of(modes: super::super::gate::Modes, kind: CodeKind) -> Mode {
+    modes.iter().find(|(known, _)| *known == kind).map(|(_, mode)| *mode).unwrap()
+}
+
+fn desk(folder: &TempDir, gate: &FakeGate) -> TrustDesk {
+    let (file, manifests) = (folder.path().join("trust.json"), folder.path().join("trust"));
+    TrustDesk::new(file, manifests, Some(Box::new(gate.clone())), NOW)
+}
+
+fn policy(text: &str) -> Policy {
+    Policy::parse("p.toml", text).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// A policy that does not wait for packages.
+fn without_packages(more: &str) -> Policy {
+    policy(&format!("[trust]\nmode = \"enforce\"\nsources = [\"learned\"]\n{more}"))
+}
+
+fn sighting(digest: Sha256, odd: Vec<davy_model::Oddity>) -> Sighting {
+    Sighting {
+        time: NOW,
+        digest,
+        path: "/opt/run".to_owned(),
+        kind: CodeKind::Exec,
+        user: None,
+        by: None,
+        refused: true,
+        odd,
+        because: String::new(),
+    }
+}
+
+#[test]
+fn lists_reach_the_kernel_and_leave_it_with_the_policy() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    let lists = format!(
+        "[[trust.allow]]\nsha256 = \"{A}\"\nreason = \"ours\"\n[[trust.block]]\nsha256 = \"{B}\"\nreason = \"bad\"\n"
+    );
+    desk.configure(&without_packages(&lists), NOW);
+    assert_eq!((gate.allows(A), gate.allows(B)), (Some(true), Some(false)));
+    assert_eq!(gate.mode(CodeKind::Exec), Mode::Enforce);
+    desk.configure(&without_packages(""), NOW);
+    assert_eq!((gate.allows(A), gate.allows(B)), (None, None));
+}
+
+#[test]
+fn an_approval_is_told_survives_a_restart_and_ends_with_its_time() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let first = desk(&folder, &gate);
+    first.configure(&without_packages(""), NOW);
+    assert!(first.see(sighting(A, Vec::new())));
+    let id = first.pending(10)[0].id;
+    first.approve(id, Some(NOW.plus_secs(60.0)), NOW).unwrap();
+    assert!(first.pending(10).is_empty());
+    assert_eq!(gate.allows(A), Some(true));
+    drop(first);
+
+    let gate = FakeGate::default();
+    let next = desk(&folder, &gate);
+    next.configure(&without_packages(""), NOW);
+    assert_eq!(gate.allows(A), Some(true));
+    next.tend(NOW.plus_secs(61.0));
+    assert_eq!(gate.allows(A), None);
+    assert!(next.withdraw(A, NOW.plus_secs(61.0)).is_err(), "nothing is left to be withdrawn");
+}
+
+#[test]
+fn what_is_on_the_block_list_cannot_be_approved() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(&without_packages(&format!("[[trust.block]]\nsha256 = \"{A}\"\nreason = \"bad\"\n")), NOW);
+    desk.see(sighting(A, Vec::new()));
+    let refused = desk.approve(desk.pending(1)[0].id, None, NOW).unwrap_err();
+    assert!(refused.contains("bad (p.toml:4)"), "{refused}");
+}
+
+#[test]
+fn accepting_leaves_what_is_odd_and_can_be_taken_back() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(&without_packages(""), NOW);
+    desk.see(sighting(A, Vec::new()));
+    desk.see(sighting(B, vec![davy_model::Oddity::Hidden]));
+    desk.accept(NOW).unwrap();
+    assert_eq!((gate.allows(A), gate.allows(B)), (Some(true), None));
+    assert_eq!(desk.pending(10).len(), 1);
+    desk.withdraw(A, NOW).unwrap();
+    assert_eq!(gate.allows(A), None);
+}
+
+#[test]
+fn before_packages_are_learned_nothing_is_refused_unless_the_kernel_still_knows() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let enforce = policy("[trust]\nmode = \"enforce\"\n");
+    let first = desk(&folder, &gate);
+    first.configure(&enforce, NOW);
+    assert_eq!(gate.mode(CodeKind::Exec), Mode::Off);
+    assert!(first.rehearse("/x", NOW.plus_secs(9.0), NOW).is_err());
+    // What an agent before this one left in the kernel stays, and goes on being enforced.
+    gate.say(&[(A, Some((true, Rights::default())))]).unwrap();
+    let next = desk(&folder, &gate);
+    next.configure(&enforce, NOW);
+    assert_eq!((gate.mode(CodeKind::Exec), gate.allows(A)), (Mode::Enforce, Some(true)));
+}
+
+#[test]
+fn held_back_nothing_is_refused_and_rehearsals_end() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(&without_packages(""), NOW);
+    desk.hold_back(true, NOW);
+    assert_eq!(gate.mode(CodeKind::Library), Mode::Off);
+    desk.hold_back(false, NOW);
+    assert_eq!(gate.mode(CodeKind::Library), Mode::Enforce);
+    desk.rehearse("/drill", NOW.plus_secs(60.0), NOW).unwrap();
+    assert_eq!(gate.bound().rehearsed, ["/drill"]);
+    desk.tend(NOW.plus_secs(61.0));
+    assert!(gate.bound().rehearsed.is_empty());
+}
+
+#[test]
+fn scripts_and_modules_follow_their_own_settings() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(&policy("[trust]\nmode = \"enforce\"\nsources = []\nscripts = false\n"), NOW);
+    assert_eq!((gate.mode(CodeKind::Script), gate.mode(CodeKind::Module)), (Mode::Off, Mode::Enforce));
+}
+
+#[test]
+fn the_kernel_observes_only_when_it_is_asked_to() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    let judges = desk.kernel_judges();
+    let modes = |text: &str| {
+        desk.configure(&policy(text), NOW);
+        let bound = gate.bound();
+        (of(bound.inside, CodeKind::Exec), of(bound.outside, CodeKind::Exec), judges.load(Ordering::Relaxed))
+    };
+    let scope = "[scope]\ncgroups = [\"/a\"]\n[trust]\nsources = []\n";
+    assert_eq!(modes(""), (Mode::Off, Mode::Off, false));
+    assert_eq!(modes("[trust]\nkernel = true\n"), (Mode::Observe, Mode::Observe, true));
+    assert_eq!(modes(&format!("{scope}mode = \"enforce\"\n")), (Mode::Enforce, Mode::Off, false));
+    let both = format!("{scope}mode = \"enforce\"\nkernel = true\n");
+    assert_eq!(modes(&both), (Mode::Enforce, Mode::Observe, true));
+    assert_eq!(modes("[trust]\nmode = \"off\"\nkernel = true\n"), (Mode::Off, Mode::Off, false));
+}
