@@ -28,7 +28,13 @@ fn holds(path: &Path, said: &str) {
         fs::write(path, said).unwrap();
     }
     let golden = fs::read_to_string(path).unwrap_or_default();
-    assert!(golden == said, "{} says otherwise; now it is:\n{said}", path.display());
+    // In which order JSON names the fields of an object depends on what else is built with it.
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    let same = match json(&golden) {
+        Some(value) => json(said) == Some(value),
+        None => golden == said,
+    };
+    assert!(same, "{} says otherwise; now it is:\n{said}", path.display());
 }
 
 #[test]
