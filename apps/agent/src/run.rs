@@ -76,6 +76,7 @@ pub enum Ending {
 /// When another agent holds the folders, a folder or socket cannot be made, or the store cannot be opened. What the
 /// kernel refuses is no error: the agent runs in a lower tier and says so.
 pub fn run(options: AgentOptions) -> Result<Ending> {
+    davy_proc::keep_one_heap();
     let instance = Instance::claim(&options.paths)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -9,6 +9,7 @@ mod cgroup;
 mod cpus;
 mod environ;
 pub mod gpu;
+mod heap;
 mod hidden;
 mod host;
 mod image;
@@ -26,6 +27,7 @@ mod users;
 
 use davy_model::{MemoryShape, ProcessInfo, ProcessKey};
 
+pub use heap::keep_one_heap;
 pub use hidden::{Concealed, Hiding, Sweep};
 pub use host::{Hardware, HostFacts, MemoryInfo};
 pub use poller::{PollOptions, Poller};
