@@ -28,7 +28,7 @@ pub(super) fn run(cgroup: &str, code: &str, folder: &Path) -> anyhow::Result<()>
             command
         }
         "script" => {
-            let script = folder.join("script.sh");
+            let script = folder.join(format!("script-{}.sh", std::process::id()));
             fs::write(&script, "exit 0\n").context("write a script")?;
             let mut command = Command::new("/bin/sh");
             command.arg(script);
@@ -63,7 +63,8 @@ fn outcome(tried: io::Result<ExitStatus>) -> String {
 
 /// A packaged program with a byte more.
 fn altered(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let copy = folder.join("altered");
+    // Another file each time: what is told of one and the same is told once a while.
+    let copy = folder.join(format!("altered-{}", std::process::id()));
     let mut bytes = fs::read(PACKAGED).with_context(|| format!("read {PACKAGED}"))?;
     bytes.push(0);
     let mut file = File::create(&copy).context("make a copy")?;
