@@ -6,6 +6,7 @@ pub const STEPS: &[&str] = &[
     "unit_is_hardened",
     "pool_is_cut_off_in_one_service",
     "canary_is_stopped_in_the_units_sandbox",
+    "code_that_nobody_vouches_for_is_refused",
     "upgrade_leaves_no_gap",
     "signals_from_outside_are_refused",
     "crash_leaves_no_gap",

@@ -51,6 +51,7 @@ impl Life {
             "unit_is_hardened" => hardened(),
             "pool_is_cut_off_in_one_service" => cut_off(),
             "canary_is_stopped_in_the_units_sandbox" => canary_stopped(),
+            "code_that_nobody_vouches_for_is_refused" => code_refused(),
             "upgrade_leaves_no_gap" => self.without_a_gap(|| {
                 run("dpkg", &["--install", PACKAGES[1]])?;
                 let version = run("dpkg-query", &["--show", "--showformat=${Version}", "davy"])?;
@@ -240,6 +241,32 @@ fn canary_stopped() -> Result<()> {
             .any(|entry| entry.file_name().to_string_lossy().starts_with("davy-canary-"));
         Ok((!left).then_some(()))
     })
+}
+
+/// The drills of trust, by the installed program, with what the machine's own packages vouch for.
+fn code_refused() -> Result<()> {
+    fs::write("/etc/davy/davy.toml", format!("{POLICY}\n[trust]\nkernel = true\n"))?;
+    run("systemctl", &["restart", "davy.service"])?;
+    let vouched = wait_for("packages are learned", || {
+        let by = davy(&["trust", "status"])?["by"].clone();
+        let packages = by.as_array().into_iter().flatten().find(|source| source["source"] == "packages");
+        Ok(packages.and_then(|source| source["contents"].as_u64()))
+    })?;
+    ensure!(vouched > 500, "packages vouch for {vouched} contents only");
+    let explained = davy(&["trust", "explain", "/usr/bin/true"])?;
+    ensure!(explained[0]["ruling"]["rank"] == "allowed", "{explained}");
+    let results = davy(&["drill", "trust"])?;
+    let results = results.as_array().context("no results")?;
+    ensure!(results.len() == 4, "{results:?}");
+    for result in results {
+        ensure!(result["outcome"] == "held" && result["tier"] == "lsm", "{result}");
+    }
+    // What was refused waits for the administrator, with its content.
+    let pending = davy(&["trust", "pending"])?;
+    let refused =
+        pending.as_array().into_iter().flatten().filter(|p| p["refused"].as_u64() > Some(0)).count();
+    ensure!(refused >= 2, "{pending}");
+    Ok(())
 }
 
 /// A service that restarts is in another cgroup of the same name. What it may reach until the agent has seen that is in
