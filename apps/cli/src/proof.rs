@@ -15,12 +15,11 @@ pub(crate) fn sentences(status: &AgentStatus, clock: &Clock) -> String {
     let proofs = named.into_iter().filter_map(|(name, proof)| Some((name, proof.as_ref()?)));
     proofs
         .map(|(name, proof)| {
-            format!(
-                " Last {name} {}: {} of {} held.",
-                clock.moment(proof.time),
-                proof.tally.held,
-                proof.tally.of
-            )
+            let held = match proof.tally.of {
+                0 => "nothing of it can be tried on this host".to_owned(),
+                of => format!("{} of {of} held", proof.tally.held),
+            };
+            format!(" Last {name} {}: {held}.", clock.moment(proof.time))
         })
         .collect()
 }

@@ -12,11 +12,17 @@ use tempfile::TempDir;
 /// How long an agent may take to answer, or to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long an agent may take to have done what it does once at its start (it reads what packages vouch for), and what it
+/// uses of one core when that is over.
+const SETTLING: Duration = Duration::from_secs(180);
+const SETTLED: f64 = 0.05;
+
 /// An agent in observe mode with a folder of its own; gone when dropped.
 pub(crate) struct Agent {
     davy: PathBuf,
     base: TempDir,
     child: Child,
+    started: f64,
 }
 
 /// What an agent used while it had nothing to do.
@@ -30,6 +36,8 @@ pub(crate) struct Rest {
     pub(crate) resident: u64,
     /// Processes on the host meanwhile.
     pub(crate) processes: u64,
+    /// What it took to start, before it rested: CPU seconds.
+    pub(crate) started_cpu_seconds: f64,
 }
 
 impl Agent {
@@ -46,7 +54,7 @@ impl Agent {
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting {}", davy.display()))?;
-        let mut agent = Self { davy: davy.to_owned(), base, child };
+        let mut agent = Self { davy: davy.to_owned(), base, child, started: 0.0 };
         let deadline = Instant::now() + PATIENCE;
         while agent.status().is_err() {
             if agent.child.try_wait()?.is_some() || Instant::now() > deadline {
@@ -55,9 +63,25 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        // What it does once at its start is not its running cost.
-        std::thread::sleep(Duration::from_secs(2));
+        agent.started = agent.settle()?;
         Ok(agent)
+    }
+
+    /// Waits until it has done what it does once at its start, which is not its running cost. Returns what that took, in CPU
+    /// seconds.
+    fn settle(&self) -> Result<f64> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let (before, begin) = (self.cpu()?, Instant::now());
+            std::thread::sleep(Duration::from_secs(2));
+            let after = self.cpu()?;
+            if (after - before) / begin.elapsed().as_secs_f64() < SETTLED {
+                return Ok(after);
+            }
+            if Instant::now() > deadline {
+                bail!("the agent does not come to rest within {} s", SETTLING.as_secs());
+            }
+        }
     }
 
     /// `davy status --json`.
@@ -88,17 +112,17 @@ impl Agent {
             cpu_percent: 100.0 * (after - before) / seconds,
             resident: self.resident()?,
             processes,
+            started_cpu_seconds: self.started,
         })
     }
 
-    /// CPU seconds of all its threads, by the scheduler's own nanoseconds.
+    /// CPU seconds of all its threads, those that ended among them, by the scheduler's own count in ticks of 10 ms.
     fn cpu(&self) -> Result<f64> {
-        let mut nanoseconds = 0;
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?.flatten() {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            nanoseconds += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(nanoseconds as f64 / 1e9)
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th fields after it (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     fn resident(&self) -> Result<u64> {

@@ -29,6 +29,13 @@ pub(super) enum What {
     Judged(Box<CodeJudgement>),
 }
 
+impl Sight {
+    /// Whether a program without a name ran.
+    pub(super) fn is_nameless(&self) -> bool {
+        matches!(&self.what, What::Ran { image, .. } if is_nameless(image))
+    }
+}
+
 /// The engine's end of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Sights {

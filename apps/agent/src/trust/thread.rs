@@ -1,6 +1,6 @@
 //! The thread that learns what may run, and looks at what did.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
@@ -40,6 +40,10 @@ const DIGESTS: usize = 8192;
 /// How often the package manager's database is looked at, and how often what is over is dropped.
 const REFRESH: Duration = Duration::from_secs(10);
 const TEND: Duration = Duration::from_secs(5);
+
+/// How long programs that ran are gathered before they are looked at. A host that starts one program over and over has it
+/// looked at once in that time, and the thread is not woken for each.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// How often the policy in force is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -129,7 +133,7 @@ impl Keeping {
         let (mut refreshed, mut tended) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Relaxed) {
             match sights.recv_timeout(LOOK) {
-                Ok(sight) => self.take(sight),
+                Ok(sight) => self.take(sight, sights),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -221,34 +225,47 @@ impl Keeping {
 
     /// Judges what waited for packages.
     fn drain(&mut self) {
-        for sight in std::mem::take(&mut self.waiting) {
-            self.judge(sight);
+        let waiting = std::mem::take(&mut self.waiting);
+        self.judge(waiting);
+    }
+
+    /// Judges what is seen now and what follows at once.
+    fn take(&mut self, first: Sight, sights: &Receiver<Sight>) {
+        // What has no name can be read only while it runs.
+        if !first.is_nameless() {
+            std::thread::sleep(GATHERING);
+        }
+        let gathered: Vec<Sight> = std::iter::once(first).chain(sights.try_iter().take(SIGHTS)).collect();
+        if self.desk.mode() != Mode::Off {
+            self.judge(gathered);
         }
     }
 
-    fn take(&mut self, sight: Sight) {
-        if self.desk.mode() == Mode::Off {
-            return;
+    /// Judges what was gathered. Of one file that is allowed, the first that ran speaks for the others.
+    fn judge(&mut self, gathered: impl IntoIterator<Item = Sight>) {
+        let mut allowed = HashSet::new();
+        for sight in gathered {
+            match &sight.what {
+                What::Ran { image, .. } if allowed.contains(&image.file) => {}
+                What::Ran { image, comm } => {
+                    if self.ran(&sight, image, comm) {
+                        allowed.insert(image.file);
+                    }
+                }
+                What::Judged(judgement) => self.judged(&sight, judgement),
+            }
         }
-        self.judge(sight);
     }
 
-    fn judge(&mut self, sight: Sight) {
-        match &sight.what {
-            What::Ran { image, comm } => self.ran(&sight, image, comm),
-            What::Judged(judgement) => self.judged(&sight, judgement),
-        }
-    }
-
-    /// A program ran, and nobody judged it before.
-    fn ran(&mut self, sight: &Sight, image: &ExecImage, comm: &str) {
-        let Some(digest) = self.digest_of_running(sight.process.pid, image) else { return };
+    /// A program ran, and nobody judged it before. Says whether it is allowed.
+    fn ran(&mut self, sight: &Sight, image: &ExecImage, comm: &str) -> bool {
+        let Some(digest) = self.digest_of_running(sight.process.pid, image) else { return false };
         let path = if image.path.is_empty() { comm } else { &image.path };
         let nameless = is_nameless(image);
         let question = Question { digest: Some(digest), path, nameless, failsafe: None };
         let ruling = self.desk.ruling(&question, clock::now());
         if ruling.allowed {
-            return;
+            return true;
         }
         let kind = if nameless { CodeKind::Nameless } else { CodeKind::Exec };
         let because = ruling.because;
@@ -271,6 +288,7 @@ impl Keeping {
             let kind = EventKind::CodeJudged(Box::new(judgement));
             self.intake.event(Event { time: sight.time, process: Some(sight.process), kind });
         }
+        false
     }
 
     /// The kernel judged.
