@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 
+mod acts;
 mod scope;
 
+pub use acts::{freezes, kills, puts_away};
 pub use scope::{Scope, cgroup2};
 
 /// The `davy` binary under test: `DAVY_BIN`, or what cargo built beside the test.

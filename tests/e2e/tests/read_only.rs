@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use davy_model::{Action, ActionRecord, ActionState, FindingKind, Incident};
-use davy_test_e2e::{Agent, Scope, davy, miner, root_or_skip};
+use davy_test_e2e::{Agent, Scope, davy, freezes, miner, puts_away, root_or_skip};
 use davy_wire::{Command as Order, Query, Reply, RequestBody};
 
 /// A mount namespace with an empty /run and a disk that takes nothing, which ends with the test.
@@ -79,15 +79,6 @@ fn journal(agent: &Agent, wanted: impl Fn(&Action) -> bool) -> Option<ActionReco
         _ => None,
     };
     replies.into_iter().find_map(of_it)
-}
-
-fn freezes(pid: u32) -> impl Fn(&Action) -> bool {
-    move |action| matches!(action, Action::Freeze { root, .. } if root.pid == pid)
-}
-
-fn puts_away(program: &Path) -> impl Fn(&Action) -> bool {
-    let program = program.display().to_string();
-    move |action| matches!(action, Action::Quarantine { path, .. } if *path == program)
 }
 
 #[test]

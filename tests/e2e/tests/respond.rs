@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use davy_model::{Action, ActionRecord, ActionState, FindingKind, Incident, IncidentState};
-use davy_test_e2e::{Agent, Scope, root_or_skip};
+use davy_test_e2e::{Agent, Scope, freezes, kills, puts_away, root_or_skip};
 use davy_wire::{Command as Order, RequestBody};
 
 /// One test at a time: each agent sees the whole host, and the test runner would be the cause of all their miners.
@@ -42,19 +42,6 @@ fn mining_incident(agent: &Agent, pid: u32) -> Option<Incident> {
 /// An action on this miner.
 fn action(incident: &Incident, wanted: impl Fn(&Action) -> bool) -> Option<&ActionRecord> {
     incident.actions.iter().find(|r| wanted(&r.action))
-}
-
-fn kills(pid: u32) -> impl Fn(&Action) -> bool {
-    move |action| matches!(action, Action::Kill { root, .. } if root.pid == pid)
-}
-
-fn freezes(pid: u32) -> impl Fn(&Action) -> bool {
-    move |action| matches!(action, Action::Freeze { root, .. } if root.pid == pid)
-}
-
-fn puts_away(program: &Path) -> impl Fn(&Action) -> bool {
-    let program = program.display().to_string();
-    move |action| matches!(action, Action::Quarantine { path, .. } if *path == program)
 }
 
 #[test]
