@@ -167,6 +167,11 @@ impl Answer for Desk {
                 let until = seconds.map(|seconds| now.plus_secs(seconds as f64));
                 self.trust.approve(id, until, now)
             }
+            Command::TrustApproveContent { sha256, path, seconds } => {
+                let now = clock::now();
+                let until = seconds.map(|seconds| now.plus_secs(seconds as f64));
+                self.trust.approve_content(sha256, &path, until, now)
+            }
             Command::TrustAccept => self.trust.accept(clock::now()),
             Command::TrustWithdraw { sha256 } => self.trust.withdraw(sha256, clock::now()),
             Command::Stop => {

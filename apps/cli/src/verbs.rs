@@ -321,7 +321,9 @@ pub(crate) enum Trust {
     #[command(after_help = "Examples:\n  davy trust pending\n  davy trust pending --json | jq '.[].sha256'")]
     Pending(TrustPending),
     /// Let that very content run from now on, for a time or for good
-    #[command(after_help = "Examples:\n  sudo davy trust approve 12\n  sudo davy trust approve 12 --for 7d")]
+    #[command(
+        after_help = "Examples:\n  sudo davy trust approve 12\n  sudo davy trust approve /opt/app/run --for 7d"
+    )]
     Approve(TrustApprove),
     /// Take back what was approved or learned
     #[command(
@@ -362,9 +364,9 @@ pub(crate) struct TrustPending {
 /// Options of `davy trust approve`.
 #[derive(Debug, Args)]
 pub(crate) struct TrustApprove {
-    /// The number that `davy trust pending` shows
-    #[arg(value_name = "ID")]
-    pub(crate) id: u64,
+    /// A number that `davy trust pending` shows, or a file, whose content of this moment is meant; `./7` is a file called 7
+    #[arg(value_name = "ID|FILE")]
+    pub(crate) what: String,
     /// For how long, such as 7d; without it for good
     #[arg(long = "for", value_name = "LENGTH", value_parser = clock::length)]
     pub(crate) length: Option<u32>,

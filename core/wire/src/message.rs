@@ -164,6 +164,15 @@ pub enum Command {
         /// For how many seconds; `None` for good.
         seconds: Option<u64>,
     },
+    /// Let a content run that was not seen yet.
+    TrustApproveContent {
+        /// The content.
+        sha256: Sha256,
+        /// Where it lies now, for people.
+        path: String,
+        /// For how many seconds; `None` for good.
+        seconds: Option<u64>,
+    },
     /// Let everything run that waits and is not odd.
     TrustAccept,
     /// Take back what was approved or learned.

@@ -18,6 +18,9 @@ use crate::shared::lock;
 /// The most cgroups that are rehearsed in at once.
 const MAX_REHEARSALS: usize = 64;
 
+/// The most characters kept of a path that somebody tells.
+const MAX_PATH: usize = 4096;
+
 /// What is known of code. Shared by the thread that keeps it and the sockets that ask.
 pub(crate) struct TrustDesk {
     inner: Mutex<Inner>,
@@ -207,13 +210,36 @@ impl TrustDesk {
         let Some(waiting) = waiting else {
             return Err(format!("nothing waits under the number {}; see `davy trust pending`", id.0));
         };
-        if let Some(why) = inner.config.blocked(&waiting.sha256, now) {
-            return Err(format!("{} cannot be approved: {why}", waiting.path));
+        self.approved(&mut inner, waiting.sha256, &waiting.path, until, now)
+    }
+
+    /// Lets a content run from now on, whether or not it was seen.
+    pub(crate) fn approve_content(
+        &self,
+        digest: Sha256,
+        path: &str,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<String, String> {
+        let path: String = path.chars().take(MAX_PATH).collect();
+        self.approved(&mut lock(&self.inner), digest, &path, until, now)
+    }
+
+    fn approved(
+        &self,
+        inner: &mut Inner,
+        digest: Sha256,
+        path: &str,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<String, String> {
+        if let Some(why) = inner.config.blocked(&digest, now) {
+            return Err(format!("{path} cannot be approved: {why}"));
         }
-        inner.vouch(waiting.sha256, approval(now, &waiting.path, until), now);
-        inner.pendings.settle(&waiting.sha256);
+        inner.vouch(digest, approval(now, path, until), now);
+        inner.pendings.settle(&digest);
         inner.save(self);
-        Ok(format!("{} may run: SHA-256 {}", waiting.path, waiting.sha256))
+        Ok(format!("{path} may run: SHA-256 {digest}"))
     }
 
     /// Takes back an approval, or what was learned.

@@ -140,6 +140,20 @@ fn what_is_on_the_block_list_cannot_be_approved() {
 }
 
 #[test]
+fn a_content_is_approved_before_it_ever_ran() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(&without_packages(&format!("[[trust.block]]\nsha256 = \"{B}\"\nreason = \"bad\"\n")), NOW);
+    desk.see(sighting(A, Vec::new()));
+    desk.approve_content(A, "/opt/app/run", Some(NOW.plus_secs(60.0)), NOW).unwrap();
+    assert!(desk.pending(10).is_empty(), "it waits no longer");
+    assert_eq!(gate.allows(A), Some(true));
+    assert!(desk.approve_content(B, "/opt/app/bad", None, NOW).unwrap_err().contains("bad (p.toml"));
+    assert!(desk.withdraw(A, NOW).is_ok());
+    assert_eq!(gate.allows(A), None);
+}
+
+#[test]
 fn accepting_leaves_what_is_odd_and_can_be_taken_back() {
     let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
     let desk = desk(&folder, &gate);

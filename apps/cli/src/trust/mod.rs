@@ -31,7 +31,11 @@ pub(crate) fn run(verb: &Trust, client: &Client, answering: &Answering) -> Resul
         Trust::Pending(asked) => pending(client, answering, asked.limit)?,
         Trust::Approve(asked) => {
             let seconds = asked.length.map(u64::from);
-            change::order(client, answering, Command::TrustApprove { id: PendingId(asked.id), seconds })?;
+            let order = match asked.what.parse() {
+                Ok(number) => Command::TrustApprove { id: PendingId(number), seconds },
+                Err(_) => approve_file(Path::new(&asked.what), seconds)?,
+            };
+            change::order(client, answering, order)?;
         }
         Trust::Withdraw(asked) => {
             let sha256 = match asked.what.parse() {
@@ -46,6 +50,12 @@ pub(crate) fn run(verb: &Trust, client: &Client, answering: &Answering) -> Resul
         Trust::Sign(asked) => sign::sign(answering, asked)?,
     }
     Ok(Exit::Done)
+}
+
+/// The content that a file has now: what it becomes later is not approved.
+fn approve_file(file: &Path, seconds: Option<u64>) -> Result<Command, Failure> {
+    let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()).display().to_string();
+    Ok(Command::TrustApproveContent { sha256: digest(file)?, path, seconds })
 }
 
 fn status(client: &Client, answering: &Answering) -> Result<(), Failure> {
