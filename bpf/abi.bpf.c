@@ -32,3 +32,4 @@ struct digest_place described_digest_place;
 struct digest_judgement described_digest_judgement;
 struct trust_state described_trust_state;
 struct judged_record described_judged_record;
+struct ended described_ended;

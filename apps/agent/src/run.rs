@@ -34,7 +34,7 @@ use crate::rulebook::Rulebook;
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
-use crate::trust::{self, TrustThread};
+use crate::trust::{self, Refusing, TrustThread};
 use crate::{Paths, inspection, left, own, protections, service};
 
 /// How many orders may wait for the arbiter.

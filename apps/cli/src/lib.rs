@@ -104,6 +104,7 @@ fn worker(which: verbs::WhichWorker) -> Result<(), Failure> {
     let outcome = match which {
         verbs::WhichWorker::Inspect => davy_worker::inspect(),
         verbs::WhichWorker::Scan => davy_worker::scan(),
+        verbs::WhichWorker::Gate => davy_worker::keep_gate(),
     };
     outcome.map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))
 }

@@ -517,6 +517,8 @@ pub(crate) enum WhichWorker {
     Inspect,
     /// Looks at files and memory for what rules describe
     Scan,
+    /// Answers permission events by deadlines
+    Gate,
 }
 
 #[cfg(test)]

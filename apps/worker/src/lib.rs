@@ -38,3 +38,12 @@ pub fn scan() -> Result<()> {
     let confinement = confine(Allowance { memory: SCAN_MEMORY, receives_files: true })?;
     scan::serve(&mut intake::Intake::new(io::stdin()), &mut io::stdout().lock(), confinement)
 }
+
+/// Keeps the agent's permission gate until the agent is gone. It stays root, which permission events need, and reads no
+/// file's bytes.
+///
+/// # Errors
+/// When the kernel has no permission events for it.
+pub fn keep_gate() -> Result<()> {
+    Ok(davy_files::permission::keep()?)
+}

@@ -36,7 +36,8 @@ impl Detector {
         noted.extend(fileless::look(time, info, parent, names, found));
         noted.extend(odd_parent::look(time, info, &self.processes, names));
         if !found {
-            campaign::look(time, info, names, &mut noted);
+            campaign::look(time, info, names, &self.lists.interpreters, &mut noted);
+            noted.extend(campaign::fed(time, info, &self.processes, &self.lists.interpreters));
             noted.extend(preparation::command(time, info));
         }
         for noted in noted {

@@ -5,9 +5,11 @@
 use davy_model::{ProcessInfo, Signal, Timestamp};
 
 use crate::flow_watch::Noted;
+use crate::interpreters::{Given, Interpreters};
 use crate::known_names::KnownNames;
 use crate::ledger::{Particulars, Topic, evidence};
-use crate::process_table::base_name;
+use crate::one_liner::{self, Does};
+use crate::process_table::{ProcessTable, base_name};
 use crate::weights::{CAMPAIGN_STRONG, CAMPAIGN_USUAL};
 
 /// Of a command line so many bytes are read.
@@ -64,6 +66,7 @@ const AGENTS: Act =
     act("campaign/agents", CAMPAIGN_STRONG, "T1562.001", "removes the cloud provider's agent");
 const PIPED: Act = act("campaign/piped", CAMPAIGN_USUAL, "T1059.004", "downloads into a shell");
 const ENCODED: Act = act("campaign/encoded", CAMPAIGN_USUAL, "T1140", "decodes text into a shell");
+const SHELL_OUT: Act = act("campaign/shell_out", CAMPAIGN_STRONG, "T1059", "connects a shell to the network");
 const CRONTAB: Act = act("campaign/crontab", CAMPAIGN_USUAL * 0.75, "T1053.003", "writes a crontab");
 const KEYS: Act = act("campaign/keys", CAMPAIGN_USUAL, "T1098.004", "adds a login key");
 const FIREWALL: Act = act("campaign/firewall", CAMPAIGN_USUAL, "T1562.004", "takes the firewall down");
@@ -87,13 +90,44 @@ const PRELOAD: Act = act(
     "arranges that its library is loaded into every program",
 );
 
+impl Does {
+    const fn act(self) -> &'static Act {
+        match self {
+            Self::FetchesAndRuns => &PIPED,
+            Self::DecodesAndRuns => &ENCODED,
+            Self::GivesShell => &SHELL_OUT,
+        }
+    }
+}
+
+/// What an interpreter says that is given its program by a pipe, as its parent's other children show.
+pub(crate) fn fed(
+    time: Timestamp,
+    info: &ProcessInfo,
+    table: &ProcessTable,
+    interpreters: &Interpreters,
+) -> Option<Noted> {
+    let (does, source) = one_liner::fed(time, info, table, interpreters)?;
+    let act = does.act();
+    let text =
+        format!("{}: {} into {}", act.text, shortened(&source, 120), shortened(&joined(&info.args), 40));
+    let found = evidence(time, Signal::Campaign, act.weight, text).of(info.key).technique(act.technique);
+    Some((act.topic, found))
+}
+
 /// Whether a program of this name is a shell.
 pub(crate) fn is_shell(name: &str) -> bool {
     SHELLS.contains(&name)
 }
 
 /// What an exec says of a campaign.
-pub(crate) fn look(time: Timestamp, info: &ProcessInfo, names: &KnownNames, noted: &mut Vec<Noted>) {
+pub(crate) fn look(
+    time: Timestamp,
+    info: &ProcessInfo,
+    names: &KnownNames,
+    interpreters: &Interpreters,
+    noted: &mut Vec<Noted>,
+) {
     let file = base_name(&info.image.path);
     let tool = info.args.first().map_or(file, |a| base_name(a.strip_prefix('-').unwrap_or(a)));
     let text = joined(&info.args);
@@ -111,6 +145,11 @@ pub(crate) fn look(time: Timestamp, info: &ProcessInfo, names: &KnownNames, note
             }
         }
         return;
+    }
+    if let Some(Given::Code(code)) = interpreters.given(file, &info.args)
+        && let Some(does) = one_liner::code(&code)
+    {
+        add(does.act());
     }
     if let Some(act) = tool_act(tool, &low, &info.args, names) {
         add(act);
@@ -164,6 +203,7 @@ fn shell_acts<'a>(low: &'a str, names: &'a KnownNames) -> impl Iterator<Item = &
     let fetches = ["curl ", "wget ", "lwp-download", "/dev/tcp/"].iter().any(|w| low.contains(w));
     let piped = (fetches && into_shell(low)).then_some(&PIPED);
     let encoded = (low.contains("base64") && low.contains("-d") && into_shell(low)).then_some(&ENCODED);
+    let shell_out = one_liner::shell_to_network(low).then_some(&SHELL_OUT);
     let crontab =
         (low.contains("crontab -") && !low.trim_end().ends_with("crontab -l") && low.contains("| crontab")
             || low.contains("> /etc/cron")
@@ -200,6 +240,7 @@ fn shell_acts<'a>(low: &'a str, names: &'a KnownNames) -> impl Iterator<Item = &
         agents,
         piped,
         encoded,
+        shell_out,
         crontab,
         keys,
         firewall,
@@ -237,12 +278,29 @@ fn into_shell(low: &str) -> bool {
     let piped = low.split('|').skip(1).any(|part| {
         let mut words =
             part.split_whitespace().skip_while(|w| matches!(*w, "sudo" | "nohup" | "env" | "setsid"));
-        words.next().is_some_and(|w| SHELLS.contains(&base_name(w)) || w.starts_with("python") || w == "perl")
+        words.next().is_some_and(|w| {
+            let word = base_name(w);
+            SHELLS.contains(&word)
+                || word.starts_with("python")
+                || matches!(word, "perl" | "php" | "ruby" | "node" | "lua")
+        })
     });
     piped
-        || ["bash <(", "sh <(", "source <(", "bash -c \"$(", "sh -c \"$(", "eval \"$(", "eval $("]
-            .iter()
-            .any(|w| low.contains(w))
+        || [
+            "bash <(",
+            "sh <(",
+            "source <(",
+            ". <(",
+            "python3 <(",
+            "python <(",
+            "perl <(",
+            "bash -c \"$(",
+            "sh -c \"$(",
+            "eval \"$(",
+            "eval $(",
+        ]
+        .iter()
+        .any(|w| low.contains(w))
 }
 
 fn clears_logs(low: &str) -> bool {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::interpreters::Interpreters;
 use crate::known_names::KnownNames;
 
 /// Entries kept of all lists together.
@@ -59,13 +60,14 @@ pub struct Lists {
     domains: HashMap<String, Listed>,
     networks: BTreeMap<(bool, u8), HashMap<u128, Arc<str>>>,
     pub(crate) names: KnownNames,
+    pub(crate) interpreters: Interpreters,
 }
 
 impl Lists {
     /// No pools; the names of well-known programs only.
     #[must_use]
     pub fn empty() -> Self {
-        Self { names: KnownNames::builtin(), ..Self::default() }
+        Self { names: KnownNames::builtin(), interpreters: Interpreters::builtin(), ..Self::default() }
     }
 
     /// The lists that come with Davy.

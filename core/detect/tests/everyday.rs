@@ -369,3 +369,36 @@ fn package_managers_may_write_units_and_cron_tables() {
     assert!(scene.of_kind(FindingKind::Persistence).is_empty());
     assert!(scene.findings.values().all(|f| f.evidence.iter().all(|e| e.signal != Signal::Persistence)));
 }
+
+#[test]
+fn pipes_and_one_liners_of_every_day_say_nothing() {
+    let mut scene = Scene::new();
+    let shell = scene.run(scene.init(), "/usr/bin/bash", &["-bash"]);
+    for pipe in [
+        [
+            &["/usr/bin/curl", "-s", "http://localhost/health"][..],
+            &["/usr/bin/python3.11", "-m", "json.tool"],
+        ],
+        [&["/usr/bin/curl", "-s", "http://localhost/x.json"], &["/usr/bin/jq", "."]],
+        [&["/usr/bin/base64", "/etc/hostname"], &["/usr/bin/bash", "./upload.sh"]],
+        [&["/usr/bin/cat", "x.sql"], &["/usr/bin/perl", "-pe", "s/a/b/"]],
+    ] {
+        let ends = pipe.map(|line| scene.run(shell, line[0], line));
+        ends.into_iter().for_each(|end| scene.exit(end));
+    }
+    // A download that is over, and then a shell for the person.
+    let curl = scene.run(shell, "/usr/bin/curl", &["curl", "-O", "https://example.org/x"]);
+    scene.exit(curl);
+    scene.seconds(1);
+    scene.run(shell, "/usr/bin/bash", &["bash"]);
+    for line in [
+        &["/usr/bin/python3.11", "-c", "import socket; print(socket.gethostname())"][..],
+        &["/usr/bin/php8.2", "-r", "echo PHP_VERSION;"],
+        &["/usr/bin/node", "-e", "console.log(process.version)"],
+        &["/usr/bin/bash", "-c", "nc -z localhost 5432"],
+    ] {
+        scene.run(shell, line[0], line);
+    }
+    scene.seconds(3);
+    assert!(scene.findings.is_empty(), "{:?}", scene.findings);
+}

@@ -109,6 +109,10 @@ records! {
     struct ScopedBlockKey as "scoped_block_key" { address: [u8; 16], port: u16, reserved: [u16; 3], cgroup: u64, }
     /// A file.
     struct FileKey as "file_key" { ino: u64, dev: u64, }
+    /// A program that was ended.
+    struct EndedProgram as "ended" {
+        time: u64, file: FileKey, pid: u32, reason: u32, failed: u32, reserved: u32,
+    }
 }
 
 /// The kinds of record, as `enum record_kind`.

@@ -47,6 +47,8 @@ objects! {
     PROTECT = "protect";
     /// Which code may run.
     TRUST = "trust";
+    /// Programs without a file.
+    NAMELESS = "nameless";
 }
 
 /// One compiled object.

@@ -17,6 +17,7 @@ use crate::cgroups::{Cgroups, cgroup2_mount};
 use crate::decode::Decoder;
 use crate::error::{During, Error, Result};
 use crate::guard::{Hooks, ObjectIds, Refused, SelfGuard};
+use crate::nameless::Nameless;
 use crate::program_loads::{OwnPrograms, ProgramLoads, map_ids, program_ids};
 use crate::reader::{Reader, Shared};
 use crate::sample::Sampler;
@@ -67,6 +68,7 @@ pub struct Sensors {
     own: OwnPrograms,
     /// Objects of others that write to these lanes.
     gates: Mutex<ObjectIds>,
+    boot: u32,
 }
 
 /// Loaded objects and their links; the links go first.
@@ -161,6 +163,7 @@ impl Sensors {
             attached,
             own,
             gates: Mutex::default(),
+            boot: config.boot,
         })
     }
 
@@ -190,6 +193,14 @@ impl Sensors {
     #[must_use]
     pub fn blocker(&self) -> Option<Blocker> {
         self.blocker.clone()
+    }
+
+    /// Ends programs without a file, and blocked files, in the cgroups that it is told then; detached when it is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program.
+    pub fn nameless(&self) -> Result<Nameless> {
+        Nameless::start(self.boot, &self.own)
     }
 
     /// Protects the agent from everyone outside its cgroup. Called again, it replaces what is protected.

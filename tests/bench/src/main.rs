@@ -6,6 +6,7 @@
 
 mod agent;
 mod flood;
+mod gate;
 mod loads;
 mod ratio;
 mod report;
@@ -58,13 +59,38 @@ enum Part {
         /// For how many seconds
         seconds: u64,
     },
+    /// Measures the permission gate, in a mount namespace of its own
+    #[command(hide = true)]
+    Gate {
+        /// Which of the processes that takes this is
+        part: GatePart,
+    },
+}
+
+/// The processes of a measurement of the gate.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum GatePart {
+    /// The load under a gate
+    With,
+    /// The load without one
+    Without,
+    /// The gate's keeper
+    Keep,
+    /// The load
+    Load,
+    /// All rounds, with the result on standard output
+    Rounds,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Part::Flood { rate, seconds }) = arguments.part {
-        println!("{}", flood::generate(rate, Duration::from_secs(seconds)));
-        return Ok(());
+    match arguments.part {
+        Some(Part::Flood { rate, seconds }) => {
+            println!("{}", flood::generate(rate, Duration::from_secs(seconds)));
+            return Ok(());
+        }
+        Some(Part::Gate { part }) => return gate_part(part),
+        None => {}
     }
     let davy = arguments.davy.canonicalize().context("no release binary here: make build")?;
     let workshop = Workshop::open()?;
@@ -84,12 +110,28 @@ fn main() -> Result<()> {
     eprintln!("nothing against davy, {} rounds", arguments.rounds);
     report.ratios = rounds(&workshop, arguments.rounds, || Agent::start(&davy))?;
 
+    eprintln!("the permission gate against nothing");
+    report.gate = gate::measure()?;
+
     print!("{}", report.markdown());
     if let Some(path) = arguments.json {
         std::fs::write(&path, serde_json::to_string_pretty(&report)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
+}
+
+fn gate_part(part: GatePart) -> Result<()> {
+    match part {
+        GatePart::With => gate::inside(true),
+        GatePart::Without => gate::inside(false),
+        GatePart::Keep => Ok(davy_files::permission::keep()?),
+        GatePart::Load => gate::load(),
+        GatePart::Rounds => {
+            println!("{}", serde_json::to_string_pretty(&gate::measure()?)?);
+            Ok(())
+        }
+    }
 }
 
 /// The ratios of every load.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::agent::Rest;
 use crate::flood::Flood;
+use crate::gate::GateCost;
 use crate::loads::LOADS;
 use crate::ratio::Ratio;
 use crate::scan::Scan;
@@ -27,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) ratios: Vec<Option<Ratio>>,
     /// Scans, by Davy and others; none without rounds.
     pub(crate) scan: Option<Scan>,
+    /// The permission gate alone; none without root.
+    pub(crate) gate: Option<GateCost>,
 }
 
 impl Report {
@@ -45,6 +48,7 @@ impl Report {
             floods: Vec::new(),
             ratios: Vec::new(),
             scan: None,
+            gate: None,
         })
     }
 
@@ -70,6 +74,14 @@ impl Report {
                 Some(r) => writeln!(out, " {:.3} ({:.3} to {:.3}) |", r.median, r.lower, r.upper)?,
                 None => writeln!(out, " |")?,
             }
+        }
+        if let Some(GateCost { execs: r, first_sight_ms }) = &self.gate {
+            writeln!(
+                out,
+                "\nPermission gate on a mount of its own: fork+exec+exit of a known program {:.3} ({:.3} to {:.3}; goal 1.02); \
+                 first sight of an unknown one of 1 MiB {first_sight_ms:.1} ms more (goal 5).",
+                r.median, r.lower, r.upper
+            )?;
         }
         if let Some(rest) = &self.rest {
             writeln!(

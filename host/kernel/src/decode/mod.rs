@@ -14,7 +14,7 @@ use crate::cgroups::Cgroups;
 use crate::clock::BootClock;
 use crate::guard::{Refused, RefusedAct};
 
-pub(crate) use process::short_name;
+pub(crate) use process::{device, short_name};
 
 /// Nanoseconds in a clock tick (1/100 s).
 const TICK: u64 = 10_000_000;

@@ -89,7 +89,7 @@ fn image(record: &abi::Exec, exe: &[u8]) -> ExecImage {
 }
 
 /// `st_dev` from the kernel's own device number, which has 20 bits of minor.
-pub(super) fn device(kernel: u32) -> u64 {
+pub(crate) fn device(kernel: u32) -> u64 {
     let (major, minor) = (u64::from(kernel >> 20), u64::from(kernel & 0xf_ffff));
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }

@@ -1,0 +1,176 @@
+//! The signal tier of trust: programs without a file, and blocked files, are ended before their first instruction.
+
+use std::collections::BTreeSet;
+
+use davy_model::{FileId, ProcessKey, Timestamp};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::abi::EndedProgram;
+use crate::clock::BootClock;
+use crate::error::{During, Error, Result};
+use crate::guard::file_key;
+use crate::objects;
+use crate::program_loads::{OwnPrograms, program_ids};
+
+/// `enum ended_reason`.
+const BLOCKED: u32 = 2;
+
+/// Nanoseconds in a clock tick as user space counts them.
+const TICK: u64 = 10_000_000;
+
+/// What becomes of programs without a file in a cgroup and all below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamelessMode {
+    /// They are ended, and so are blocked files.
+    Enforce,
+    /// They run, whatever holds for cgroups above or below: the agent's own, to begin with.
+    Exempt,
+}
+
+/// Why a program was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// It has no file: memory, a deleted file, or one that never had a name.
+    NoFile,
+    /// Its file is on the list of blocked ones.
+    Blocked,
+}
+
+/// A program that was ended before its first instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub time: Timestamp,
+    /// What it would have become.
+    pub process: ProcessKey,
+    /// What it was executed from.
+    pub file: FileId,
+    /// Why.
+    pub by: EndedBy,
+    /// False when the kernel could not send the signal: then it runs.
+    pub killed: bool,
+}
+
+/// Ends programs without a file in the cgroups that it is told. Nothing is in a scope at first; detached when dropped.
+pub struct Nameless {
+    scopes: MapHandle,
+    blocked: MapHandle,
+    runtimes: MapHandle,
+    ended: MapHandle,
+    /// What is blocked now, as bytes of keys.
+    listed: BTreeSet<Vec<u8>>,
+    clock: BootClock,
+    boot: u32,
+    /// The links go first.
+    _links: Vec<Link>,
+    _object: Object,
+}
+
+impl Nameless {
+    /// Loads and attaches it. `boot` becomes part of the identities of what is ended.
+    pub(crate) fn start(boot: u32, own: &OwnPrograms) -> Result<Self> {
+        let object = own.during(
+            || objects::load(objects::NAMELESS.open()?, "nameless"),
+            |loaded| loaded.as_ref().map(program_ids).unwrap_or_default(),
+        )?;
+        let links = objects::attach_tracing(&object)?;
+        let map = |name| objects::map(&object, name);
+        Ok(Self {
+            scopes: map("nameless_scopes")?,
+            blocked: map("blocked_files")?,
+            runtimes: map("nameless_runtimes")?,
+            ended: map("nameless_ended")?,
+            listed: BTreeSet::new(),
+            clock: BootClock::new(),
+            boot,
+            _links: links,
+            _object: object,
+        })
+    }
+
+    /// Says what holds for a cgroup and all below it; `None` for nothing. An exemption is stronger than enforcement,
+    /// whichever of the two is nearer.
+    ///
+    /// # Errors
+    /// [`Error::Full`] beyond 1,024 cgroups.
+    pub fn set_scope(&self, cgroup: u64, mode: Option<NamelessMode>) -> Result<()> {
+        let key = cgroup.to_ne_bytes();
+        let Some(mode) = mode else {
+            // One that is not there is as good as removed.
+            let _ = self.scopes.delete(&key);
+            return Ok(());
+        };
+        let mode: u32 = match mode {
+            NamelessMode::Enforce => 1,
+            NamelessMode::Exempt => 2,
+        };
+        put(&self.scopes, &key, &mode.to_ne_bytes(), "the table of scopes without nameless programs")
+    }
+
+    /// Blocks these files and no others. What is on both lists stays blocked throughout.
+    ///
+    /// # Errors
+    /// [`Error::Full`] beyond 16,384 files; those before it are blocked.
+    pub fn block_files(&mut self, files: impl IntoIterator<Item = FileId>) -> Result<()> {
+        let wanted: BTreeSet<Vec<u8>> =
+            files.into_iter().map(|file| file_key(file).as_bytes().to_vec()).collect();
+        for gone in self.listed.difference(&wanted) {
+            let _ = self.blocked.delete(gone);
+        }
+        self.listed.retain(|key| wanted.contains(key));
+        for key in wanted {
+            put(&self.blocked, &key, &1u32.to_ne_bytes(), "the table of blocked files")?;
+            self.listed.insert(key);
+        }
+        Ok(())
+    }
+
+    /// Lets the children of this program run without a file. Container runtimes execute a sealed copy of themselves from
+    /// memory; a scope with such a runtime in it stops starting containers otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Full`] beyond 64 programs.
+    pub fn allow_under(&self, program: FileId) -> Result<()> {
+        let key = file_key(program);
+        put(&self.runtimes, key.as_bytes(), &1u32.to_ne_bytes(), "the table of container runtimes")
+    }
+
+    /// What was ended since the last call, oldest first. At most 1,024 are kept.
+    #[must_use]
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        self.clock.renew();
+        let mut taken = Vec::new();
+        for key in self.ended.keys().collect::<Vec<_>>() {
+            let value = self.ended.lookup(&key, MapFlags::ANY).ok().flatten();
+            let _ = self.ended.delete(&key);
+            let record = value.and_then(|value| EndedProgram::read_from_bytes(&value).ok());
+            if let (Some(record), Ok(start)) = (record, u64::read_from_bytes(&key)) {
+                taken.push(self.told(&record, start));
+            }
+        }
+        taken.sort_by_key(|ended| ended.time);
+        taken
+    }
+
+    fn told(&self, record: &EndedProgram, start: u64) -> Ended {
+        let device = u32::try_from(record.file.dev).unwrap_or(u32::MAX);
+        Ended {
+            time: self.clock.at(record.time),
+            process: ProcessKey { pid: record.pid, start_ticks: start / TICK, boot: self.boot },
+            file: FileId { dev: crate::decode::device(device), ino: record.file.ino },
+            by: if record.reason == BLOCKED { EndedBy::Blocked } else { EndedBy::NoFile },
+            killed: record.failed == 0,
+        }
+    }
+}
+
+fn put(map: &MapHandle, key: &[u8], value: &[u8], what: &'static str) -> Result<()> {
+    map.update(key, value, MapFlags::ANY).or_else(|error| {
+        let bound = map.max_entries();
+        if map.keys().count() >= bound as usize {
+            return Err(Error::Full { what, bound });
+        }
+        Err(error).during(|| format!("writing to {what}"))
+    })
+}
