@@ -19,7 +19,7 @@ use davy_model::{Action, ActionRecord, ActionState, FileId};
 use davy_respond::{Responder, ResponderConfig};
 use disk::Disk;
 use stage::{act, intended, line};
-use tracer::{End, Go, Step, step_through};
+use tracer::{End, Go, Step, step_through, trace};
 
 const CONTENT: &[u8] = b"\x7fELF and 70 kB of a miner that nobody else has";
 const TASK: &str = "DAVY_RESPOND_TASK";
@@ -360,6 +360,33 @@ fn a_host_that_loses_its_power_between_any_two_steps_loses_nothing() {
         assert_eq!(end, Ok(End::Exited(0)), "{} failed", play.task);
         look();
         assert!(steps > 2, "{steps}");
+    }
+}
+
+/// The file system of the test above makes names last in the order in which they were changed. Not every one does.
+#[test]
+fn each_change_of_a_name_is_made_to_last_before_the_next() {
+    if !tracer::available() {
+        return;
+    }
+    for play in &PLAYS {
+        let folder = tempfile::tempdir().unwrap();
+        let scene = prepared(folder.path(), play);
+        let (end, steps) = trace(&mut scene.child(play.task)).unwrap();
+        assert_eq!(end, End::Exited(0));
+        let mut changed = None;
+        for (step, succeeded) in &steps {
+            match *step {
+                "fsync" => changed = None,
+                "rename" | "renameat" | "renameat2" | "linkat" | "unlink" | "unlinkat" if *succeeded => {
+                    assert_eq!(changed, None, "{}: {step} follows it unsynced: {steps:?}", play.task);
+                    changed = Some(*step);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(changed, None, "{}: {steps:?}", play.task);
+        assert!(steps.contains(&("fsync", true)), "{steps:?}");
     }
 }
 

@@ -49,6 +49,25 @@ pub enum End {
 
 /// Runs a command to its end, or until a step is answered by [`Go::Kill`]; all its threads are gone after this.
 pub fn step_through(command: &mut Command, mut at: impl FnMut(Step) -> Go) -> Result<End, Errno> {
+    run(command, &mut at, &mut |_| ())
+}
+
+/// Runs a command to its end, and gives its steps in order with whether each succeeded.
+pub fn trace(command: &mut Command) -> Result<(End, Vec<(Step, bool)>), Errno> {
+    let (mut steps, mut outcomes) = (Vec::new(), Vec::new());
+    let note = &mut |step| {
+        steps.push(step);
+        Go::On
+    };
+    let end = run(command, note, &mut |succeeded| outcomes.push(succeeded))?;
+    Ok((end, steps.into_iter().zip(outcomes).collect()))
+}
+
+fn run(
+    command: &mut Command,
+    at: &mut impl FnMut(Step) -> Go,
+    left: &mut impl FnMut(bool),
+) -> Result<End, Errno> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     // SAFETY: between fork and exec the child makes one system call and allocates nothing.
     unsafe {
@@ -56,10 +75,12 @@ pub fn step_through(command: &mut Command, mut at: impl FnMut(Step) -> Go) -> Re
     }
     // It is waited for here, by its process group, and not by the standard library.
     let child = command.spawn().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
-    follow(Pid::from_raw(child.id() as i32), &mut at)
+    follow(Pid::from_raw(child.id() as i32), at, left)
 }
 
-fn follow(leader: Pid, at: &mut impl FnMut(Step) -> Go) -> Result<End, Errno> {
+fn follow(leader: Pid, at: &mut impl FnMut(Step) -> Go, left: &mut impl FnMut(bool)) -> Result<End, Errno> {
+    // One thread of these children changes disks, so that a step ends before the next begins.
+    let mut within = None;
     let group = Pid::from_raw(-leader.as_raw());
     waitpid(leader, None)?;
     let follow = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
@@ -71,7 +92,14 @@ fn follow(leader: Pid, at: &mut impl FnMut(Step) -> Go) -> Result<End, Errno> {
             Ok(WaitStatus::Exited(pid, code)) if pid == leader => end = Some(End::Exited(code)),
             Ok(WaitStatus::Signaled(pid, ..)) if pid == leader => end = Some(End::Killed),
             Ok(WaitStatus::PtraceSyscall(pid)) => {
+                if within == Some(pid)
+                    && let Some(succeeded) = left_with(pid)
+                {
+                    within = None;
+                    left(succeeded);
+                }
                 let step = entered(pid);
+                within = step.map(|_| pid).or(within);
                 if let Some(step) = step
                     && at(step) == Go::Kill
                 {
@@ -92,6 +120,16 @@ fn follow(leader: Pid, at: &mut impl FnMut(Step) -> Go) -> Result<End, Errno> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Whether the system call succeeded that a thread comes back from; `None` when it comes back from none.
+fn left_with(pid: Pid) -> Option<bool> {
+    let info = ptrace::syscall_info(pid).ok()?;
+    if info.op != libc::PTRACE_SYSCALL_INFO_EXIT {
+        return None;
+    }
+    // SAFETY: the kernel filled this member, as `op` says.
+    Some(unsafe { info.u.exit.is_error } == 0)
 }
 
 /// The system call that a thread is about to make, when it is one that changes a disk.
