@@ -1,5 +1,7 @@
 //! What the control sockets answer.
 
+mod sealed;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +15,7 @@ use davy_trust::Question;
 use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply, StoreStatus};
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use crate::arbiter::Order;
+use crate::arbiter::{Order, SealedOrder};
 use crate::canary::Poke;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
@@ -99,6 +101,8 @@ impl Answer for Desk {
                 let found = self.store.incident(id).await;
                 send_one(client, found, Reply::Incident, || no_incident(id)).await
             }
+            Query::Quarantine => self.quarantine(client).await,
+            Query::QuarantineContent { number } => self.content(number, client).await,
             Query::Trust => client.send(&Reply::Trust(self.trust.summary(clock::now()))).await,
             Query::TrustPending { limit } => {
                 for pending in self.trust.pending(limit as usize) {
@@ -139,6 +143,12 @@ impl Answer for Desk {
             }
             Command::Quarantine { path, file, reason } => {
                 self.arbitrate(|reply| Order::Quarantine { path, file, reason, reply }).await
+            }
+            Command::QuarantineRestore { number } => {
+                return self.sealed(|reply| SealedOrder::Restore(number, reply)).await;
+            }
+            Command::QuarantineDelete { number } => {
+                return self.sealed(|reply| SealedOrder::Delete(number, reply)).await;
             }
             Command::Disarm { seconds } if seconds == 0 || seconds > MAX_DISARM => {
                 return error(ErrorCode::Invalid, format!("disarm for 1 to {MAX_DISARM} seconds"));

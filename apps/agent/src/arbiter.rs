@@ -3,6 +3,8 @@
 //! The detector proposes. The arbiter asks the policy and what overrules it, lets the responder's failsafes look, writes
 //! the action down durably, has it carried out, and writes down what became of it.
 
+mod sealed;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -24,6 +26,8 @@ use crate::clock;
 use crate::deed::{self, fingerprint, in_order, outcome_words, record, said, settle, timed};
 use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
+
+pub(crate) use sealed::{Refused, SealedOrder};
 
 /// How many incidents' proposals are remembered for `davy act`; the oldest goes first.
 const MAX_CASES: usize = 1024;
@@ -51,6 +55,8 @@ pub(crate) enum Order {
     Undo(Vec<ActionRecord>, oneshot::Sender<Result<String, String>>),
     /// The agent's own canary is to be acted on, whatever the policy says; a cut is for this cgroup alone.
     Prove(Action, Option<String>, oneshot::Sender<ActionRecord>),
+    /// Something about the files in quarantine.
+    Sealed(SealedOrder),
     /// Time to go; what is timed is left to the kernel and the next agent.
     Stop,
 }
@@ -143,6 +149,7 @@ impl Arbiter {
                 Ok(Order::Undo(records, reply)) => {
                     let _ = reply.send(self.undo(records));
                 }
+                Ok(Order::Sealed(order)) => self.on_sealed(order),
                 Ok(Order::Prove(action, cgroup, reply)) => {
                     // Of a canary without a cgroup nothing is cut; what comes here all the same is cut for nobody.
                     self.block.set_reach(Reach::Cgroups(cgroup.into_iter().collect()));
@@ -289,7 +296,7 @@ impl Arbiter {
             record.state =
                 if outcome.state == ActionState::Undone { ActionState::Undone } else { record.state };
             record.note = said(&record, outcome.note);
-            record.undoable &= record.state != ActionState::Undone;
+            record.undoable = outcome.undoable && record.state != ActionState::Undone;
             lines.push(format!("{}: {}", fingerprint(&record.action), outcome_words(&record)));
             self.timed.retain(|t| t.id != record.id);
             self.change(&record);

@@ -159,6 +159,11 @@ async fn serve_client<A: Answer>(stream: UnixStream, answer: &A, may_change: boo
     {
         let outcome = match parse(&line) {
             Err(reply) => client.send(&reply).await,
+            Ok(RequestBody::Query(query)) if query.is_guarded() && !may_change => {
+                let reply =
+                    error(ErrorCode::Forbidden, "this socket does not answer that; the change socket does");
+                client.send(&reply).await
+            }
             Ok(RequestBody::Query(query)) => answer.query(query, &mut client).await,
             Ok(RequestBody::Command(_)) if !may_change => {
                 let reply = error(ErrorCode::Forbidden, "this socket only answers questions");

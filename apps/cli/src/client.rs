@@ -45,6 +45,11 @@ impl Client {
         self.send(&self.paths.read_socket(), RequestBody::Query(query), patience)
     }
 
+    /// Asks on the change socket, which answers what is not for every reader.
+    pub(crate) fn ask_guarded(&self, query: Query) -> Result<Answers, Failure> {
+        self.send(&self.paths.control_socket(), RequestBody::Query(query), Some(PATIENCE_FOR_CHANGES))
+    }
+
     /// Asks a question that has one answer.
     pub(crate) fn ask_one(&self, query: Query) -> Result<Reply, Failure> {
         let mut answers = self.ask(query)?;

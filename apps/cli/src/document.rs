@@ -5,7 +5,7 @@
 use std::io;
 
 use davy_model::{ActionRecord, Event, Finding, Incident, Timestamp};
-use davy_wire::{AgentStatus, TopView};
+use davy_wire::{AgentStatus, Quarantined, TopView};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
@@ -122,6 +122,13 @@ pub(crate) fn finding(finding: &Finding) -> Value {
 pub(crate) fn action(action: &ActionRecord) -> Value {
     let mut value = raw(action);
     dated(&mut value, &["time", "changed"]);
+    value
+}
+
+/// A file in quarantine.
+pub(crate) fn quarantined(file: &Quarantined) -> Value {
+    let mut value = raw(file);
+    dated(&mut value, &["taken", "accessed", "modified"]);
     value
 }
 

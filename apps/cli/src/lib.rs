@@ -21,6 +21,7 @@ mod incidents;
 mod page;
 mod policy;
 mod proof;
+mod quarantine;
 mod scan;
 mod shell;
 mod status;
@@ -86,6 +87,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Act(asked) => change::act(&client, answering, asked)?,
         Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
+        Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,
         Verb::Trust(verb) => return trust::run(verb, &client, answering),
         Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
         Verb::Completions(asked) => shell::completions(asked)?,

@@ -24,6 +24,7 @@ fn host() -> FakeAgent {
             Query::Process { pid: 811 } => {
                 vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
             }
+            Query::Quarantine => canned::quarantined().into_iter().map(Reply::Quarantined).collect(),
             Query::Actions { .. } => canned::actions().into_iter().map(Reply::Action).collect(),
             _ => {
                 vec![Reply::Error { code: ErrorCode::NotFound, message: "there is no such thing".to_owned() }]
@@ -97,6 +98,17 @@ fn findings() {
 #[test]
 fn actions() {
     answers("actions", &["actions"]);
+}
+
+#[test]
+fn the_quarantine() {
+    answers("quarantine", &["quarantine", "list"]);
+}
+
+#[test]
+fn one_file_in_quarantine() {
+    answers("quarantine_file", &["quarantine", "show", "3"]);
+    assert_eq!(host().davy(&["quarantine", "show", "4"]).code, 4);
 }
 
 #[test]
@@ -235,6 +247,7 @@ fn the_reference_names_every_field() {
         &["explain", "7"],
         &["explain", "f12"],
         &["actions"],
+        &["quarantine", "list"],
         &["stop"],
         &["incidents", "99"],
         &["policy", "check"],

@@ -5,11 +5,13 @@
 //! Every message names the protocol version; an agent answers a version it does not know with [`Reply::Error`].
 
 mod message;
+mod sealed;
 mod status;
 mod trust;
 pub mod worker;
 
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
+pub use sealed::Quarantined;
 pub use status::{
     AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, PolicySummary, Proof, StoreStatus, Tally,
     TopView, TreeFlow, WorkerStatus,

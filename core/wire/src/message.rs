@@ -4,7 +4,7 @@ use davy_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentStatus, Tally, TopView, TrustSummary};
+use crate::{AgentStatus, Quarantined, Tally, TopView, TrustSummary};
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
 pub const VERSION: u32 = 1;
@@ -84,6 +84,13 @@ pub enum Query {
         /// At most so many of the newest.
         limit: u32,
     },
+    /// What lies in quarantine, oldest first.
+    Quarantine,
+    /// The content of a file in quarantine, in pieces; on the change socket only, since it may be anybody's secret.
+    QuarantineContent {
+        /// Which.
+        number: u64,
+    },
     /// Which code may run, in numbers.
     Trust,
     /// Code that was refused or would have been, the oddest first.
@@ -105,6 +112,14 @@ pub enum Query {
         /// Which.
         pid: u32,
     },
+}
+
+impl Query {
+    /// Whether only who may change things may ask.
+    #[must_use]
+    pub const fn is_guarded(&self) -> bool {
+        matches!(self, Self::QuarantineContent { .. })
+    }
 }
 
 /// Changes.
@@ -136,6 +151,16 @@ pub enum Command {
         file: FileId,
         /// Why, for the journal.
         reason: String,
+    },
+    /// Put a file in quarantine back as it was.
+    QuarantineRestore {
+        /// Which.
+        number: u64,
+    },
+    /// Forget a file in quarantine for good.
+    QuarantineDelete {
+        /// Which.
+        number: u64,
     },
     /// Break-glass: observe only, for a time.
     Disarm {
@@ -209,6 +234,12 @@ pub enum Reply {
     Action(ActionRecord),
     /// One process.
     Process(ProcessInfo),
+    /// One file in quarantine.
+    Quarantined(Quarantined),
+    /// Something in the quarantine that cannot be read, in words.
+    QuarantineFault(String),
+    /// The next bytes of a content, in base64 with padding.
+    Content(String),
     /// Answer to [`Query::Trust`].
     Trust(TrustSummary),
     /// One content that waits.

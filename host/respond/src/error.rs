@@ -13,6 +13,12 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// There is no such file in quarantine.
+    #[error("there is no file {number} in quarantine")]
+    NotHeld {
+        /// The number asked for.
+        number: u64,
+    },
     /// A sealed file or its record does not hold what was put in.
     #[error("{}: {reason}", path.display())]
     Broken {

@@ -23,11 +23,13 @@ mod responder;
 mod take;
 mod tree;
 mod undo;
+mod vaulted;
 
 pub use block::Block;
 pub use config::{Protected, QuarantineLimits, ResponderConfig};
 pub use error::Error;
 pub use expiry::due;
 pub use outcome::{Outcome, Prepared, Refusal};
-pub use quarantine::SealedFile;
+pub use quarantine::{SealedContent, SealedFile};
 pub use responder::Responder;
+pub use vaulted::sealed_number;

@@ -1,9 +1,9 @@
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use davy_model::{Action, ActionRecord, ActionState, ProcessKey};
 
 use crate::{
-    Block, Error, Outcome, Prepared, Refusal, ResponderConfig, SealedFile, failsafe,
+    Block, Error, Outcome, Prepared, Refusal, ResponderConfig, failsafe,
     freeze::{self, sort_out},
     kill::kill,
     process,
@@ -138,26 +138,6 @@ impl Responder {
             outcome.undo = Undo::Thaw { cgroup: now.or(cgroup), stopped: all }.to_json();
         }
         outcome
-    }
-
-    /// What lies in quarantine, oldest first.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn quarantined(&self) -> Result<Vec<SealedFile>, Error> {
-        self.vault.list()
-    }
-
-    /// Writes the content of a file in quarantine to `out`, as it was.
-    ///
-    /// # Errors
-    /// When there is none of this number, or it does not open any more.
-    pub fn read_back(&self, number: u64, out: impl Write) -> Result<(), Error> {
-        let record = self.vault.record(number)?.ok_or_else(|| Error::Broken {
-            path: self.config.state_dir.join("quarantine"),
-            reason: format!("there is no file {number} in quarantine"),
-        })?;
-        self.vault.read_into(&record, out)
     }
 
     fn prepare_tree(&self, root: &ProcessKey, members: &[ProcessKey]) -> Result<Undo, Refusal> {

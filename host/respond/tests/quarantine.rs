@@ -6,13 +6,14 @@ mod stage;
 
 use std::{
     fs::{self, Permissions},
+    io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use davy_model::{Action, ActionState, FileId, ProcessKey};
-use davy_respond::QuarantineLimits;
+use davy_respond::{QuarantineLimits, Responder, SealedFile};
 use proptest::prelude::*;
 use stage::*;
 
@@ -32,6 +33,18 @@ fn scene(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let file = folder.path().join("victim/xmrig");
     fs::write(&file, content).unwrap();
     (folder, file)
+}
+
+fn held(responder: &Responder) -> Vec<SealedFile> {
+    let (held, faults) = responder.quarantined().unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    held
+}
+
+fn content_of(responder: &Responder, number: u64) -> Vec<u8> {
+    let mut content = Vec::new();
+    responder.content(number).unwrap().1.read_to_end(&mut content).unwrap();
+    content
 }
 
 /// A minute ago, in seconds since 1970.
@@ -91,11 +104,9 @@ fn a_file_comes_back_as_it_was() {
         let outcome = act(&responder, &action);
         assert_eq!((outcome.state, outcome.undoable), (ActionState::Done, true), "{}", outcome.note);
         assert!(!file.exists());
-        let listed = responder.quarantined().unwrap();
+        let listed = held(&responder);
         assert_eq!(listed.len(), 1);
-        let mut back = Vec::new();
-        responder.read_back(listed[0].number, &mut back).unwrap();
-        assert!(back == content, "the content reads back");
+        assert!(content_of(&responder, listed[0].number) == content, "the content reads back");
         for entry in fs::read_dir(state.path().join("quarantine")).unwrap().flatten() {
             assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "{:?}", entry.path());
         }
@@ -116,7 +127,7 @@ fn a_file_comes_back_as_it_was() {
             assert_eq!((after.atime(), after.atime_nsec()), (before.atime(), before.atime_nsec()));
         }
         assert_eq!(attributes(&file), attributes_before);
-        assert!(responder.quarantined().unwrap().is_empty());
+        assert!(held(&responder).is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
 
         let again = responder.undo(&record);
@@ -139,7 +150,7 @@ fn a_file_swapped_after_preparing_is_refused() {
     assert_eq!(outcome.state, ActionState::Refused, "{}", outcome.note);
     assert!(outcome.note.contains("another file"), "{}", outcome.note);
     assert_eq!(fs::read(&file).unwrap(), b"the payroll");
-    assert!(responder.quarantined().unwrap().is_empty());
+    assert!(held(&responder).is_empty());
 }
 
 #[test]
@@ -288,9 +299,7 @@ fn a_deleted_program_is_kept_by_the_process_that_runs_it() {
         Action::Quarantine { path: program.to_str().unwrap().into(), file, process: Some(play.root) };
     let outcome = act(&responder, &action);
     assert_eq!((outcome.state, outcome.undoable), (ActionState::Done, false), "{}", outcome.note);
-    let mut back = Vec::new();
-    responder.read_back(1, &mut back).unwrap();
-    assert!(back == fs::read("/bin/sleep").unwrap());
+    assert!(content_of(&responder, 1) == fs::read("/bin/sleep").unwrap());
 
     let stranger = ProcessKey { start_ticks: play.root.start_ticks + 1, ..play.root };
     let action = Action::Quarantine { path: program.to_str().unwrap().into(), file, process: Some(stranger) };
@@ -335,7 +344,7 @@ fn a_quarantine_cut_short_is_made_good() {
     // Died after the file was taken and before the journal knew.
     let outcome = responder.settle(&record);
     assert_eq!((outcome.state, outcome.undoable), (ActionState::Done, true), "{}", outcome.note);
-    assert_eq!(responder.quarantined().unwrap().len(), 1);
+    assert_eq!(held(&responder).len(), 1);
     assert_eq!(responder.undo(&line(&action, &outcome)).state, ActionState::Undone);
     // Died between the seal and the unlink.
     let action = quarantine(&file);
@@ -347,7 +356,7 @@ fn a_quarantine_cut_short_is_made_good() {
     let outcome = responder.settle(&intended(&action, prepared.undo()));
     assert_eq!(outcome.state, ActionState::Done, "{}", outcome.note);
     assert!(!file.exists());
-    assert_eq!(responder.quarantined().unwrap().len(), 1);
+    assert_eq!(held(&responder).len(), 1);
 }
 
 #[test]

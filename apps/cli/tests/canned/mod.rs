@@ -116,6 +116,37 @@ pub fn actions() -> Vec<ActionRecord> {
     ]
 }
 
+pub fn quarantined() -> Vec<Quarantined> {
+    let sealed = Quarantined {
+        number: 3,
+        path: "/var/www/shop/img/a.php".to_owned(),
+        sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+        bytes: 412,
+        sealed_bytes: 371,
+        shares: None,
+        taken: BEGAN.plus_secs(9.4),
+        uid: 33,
+        gid: 33,
+        mode: 0o755,
+        accessed: BEGAN.plus_secs(-60.0),
+        modified: BEGAN.plus_secs(-3600.0),
+        xattrs: vec!["user.origin".to_owned()],
+        links: 2,
+        restorable: true,
+        action: Some(ActionId(31)),
+        incident: Some(IncidentId(7)),
+    };
+    let nameless = Quarantined {
+        number: 5,
+        path: "/memfd:kworker\u{1b}[31m (deleted)".to_owned(),
+        shares: Some(3),
+        restorable: false,
+        incident: None,
+        ..sealed.clone()
+    };
+    vec![sealed, nameless]
+}
+
 pub fn incident() -> Incident {
     Incident {
         id: IncidentId(7),

@@ -11,12 +11,16 @@ use std::{
 use davy_model::{FileId, ProcessKey};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{AtFlags, IFlags, Mode, OFlags, fsync, ioctl_getflags, ioctl_setflags, open, statat, unlinkat},
+    fs::{AtFlags, IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags, open, statat, unlinkat},
     io::Errno,
 };
 use xattr::FileExt;
 
-use super::sealed_file::{HexBytes, Place};
+use super::{
+    content::Counted,
+    disk::sync_names,
+    sealed_file::{HexBytes, Place, SealedFile},
+};
 use crate::held::Held;
 
 /// A file found and proven to be the one that is meant.
@@ -28,6 +32,17 @@ pub(crate) struct Original {
     named: Option<(OwnedFd, OsString)>,
 }
 
+/// How far a name was taken away.
+#[derive(Debug)]
+pub(crate) enum Unlinked {
+    /// It had none.
+    Nameless,
+    /// It is gone.
+    Gone,
+    /// It is gone, and a loss of power soon may bring it back, because of this.
+    NotYetOnDisk(String),
+}
+
 /// Why a file was not reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -35,6 +50,8 @@ pub(crate) enum Reach {
     Another,
     /// There is none.
     Gone,
+    /// It was changed while it was looked at.
+    Changed,
     /// It is no ordinary file.
     Special,
     /// The kernel does not let us.
@@ -46,6 +63,7 @@ impl std::fmt::Display for Reach {
         match self {
             Self::Another => f.write_str("there is another file at this path now"),
             Self::Gone => f.write_str("there is no such file any more"),
+            Self::Changed => f.write_str("it was changed meanwhile"),
             Self::Special => f.write_str("it is not an ordinary file"),
             Self::Denied(why) => write!(f, "it cannot be opened: {why}"),
         }
@@ -71,6 +89,15 @@ impl Original {
             Ok(original) => Ok(original),
             Err(_) => Err(reach.clone()),
         }
+    }
+
+    /// The file at this path when it is the one that was sealed, whatever number its disk has now.
+    pub(crate) fn again(path: &Path, sealed: &SealedFile) -> Option<Self> {
+        let file = FileId { dev: fs::symlink_metadata(path).ok()?.dev(), ino: sealed.file.ino };
+        let original = Self::at(path, file).ok().filter(|original| original.meta.len() == sealed.bytes)?;
+        let mut content = Counted::new(original.reader(sealed.bytes).ok()?);
+        io::copy(&mut content, &mut io::sink()).ok()?;
+        (content.finish().1 == sealed.sha256).then_some(original)
     }
 
     fn at(path: &Path, file: FileId) -> Result<Self, Reach> {
@@ -125,16 +152,22 @@ impl Original {
         ioctl_getflags(&self.content).map_or(0, |flags| flags.bits())
     }
 
-    /// Whether nobody wrote to it since it was reached.
+    /// Whether nobody changed it since it was reached. The time of change cannot be set back, as that of the content can.
     pub(crate) fn unchanged(&self) -> io::Result<bool> {
         let now = self.content.metadata()?;
-        let mark = |meta: &fs::Metadata| (meta.size(), meta.mtime(), meta.mtime_nsec());
+        let mark = |meta: &fs::Metadata| {
+            (meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
+        };
         Ok(mark(&now) == mark(&self.meta))
     }
 
-    /// Takes its name away; `false` when it had none. The attributes that forbid it are lifted first.
-    pub(crate) fn unlink(&self) -> Result<bool, Reach> {
-        let Some((folder, name)) = &self.named else { return Ok(false) };
+    /// Takes its name away, and makes sure that it does not come back with the power. The attributes that forbid it are
+    /// lifted first.
+    pub(crate) fn unlink(&self) -> Result<Unlinked, Reach> {
+        let Some((folder, name)) = &self.named else { return Ok(Unlinked::Nameless) };
+        if !self.unchanged().map_err(|error| Reach::Denied(error.to_string()))? {
+            return Err(Reach::Changed);
+        }
         let flags = IFlags::from_bits_retain(self.flags());
         let forbidding = IFlags::IMMUTABLE | IFlags::APPEND;
         let lifted = flags.intersects(forbidding);
@@ -148,10 +181,10 @@ impl Original {
         }
         gone?;
         let readable = open(descriptor_path(folder), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        if let Ok(folder) = readable {
-            let _ = fsync(&folder);
+        match readable.map_err(io::Error::from).and_then(|folder| sync_names(&folder.into())) {
+            Ok(()) => Ok(Unlinked::Gone),
+            Err(error) => Ok(Unlinked::NotYetOnDisk(error.to_string())),
         }
-        Ok(true)
     }
 
     fn is_still_named(&self, folder: &OwnedFd, name: &OsString) -> Result<(), Reach> {

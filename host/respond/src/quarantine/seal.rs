@@ -1,7 +1,7 @@
 //! The sealed form: zstd, then XChaCha20-Poly1305 in chunks (the STREAM construction, so that chunks can neither
 //! be dropped, repeated nor put in another order), behind a magic word and a random nonce.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305,
@@ -59,7 +59,7 @@ pub(super) fn seal(key: &Key, number: u64, mut content: impl Read, mut sealed: i
 ///
 /// # Errors
 /// When it was changed in any way, or belongs to another number or key.
-pub(super) fn open<R: Read>(key: &Key, number: u64, mut sealed: R) -> io::Result<impl Read + use<R>> {
+pub(super) fn open<R: Read>(key: &Key, number: u64, mut sealed: R) -> io::Result<Unsealed<R>> {
     let mut head = [0; MAGIC.len() + NONCE];
     sealed.read_exact(&mut head)?;
     let (magic, nonce) = head.split_at(MAGIC.len());
@@ -117,7 +117,10 @@ impl<W: Write> Write for Sealing<W> {
     }
 }
 
-struct Opening<R> {
+/// What [`open`] gives: the content as it was sealed.
+pub(super) type Unsealed<R> = zstd::stream::read::Decoder<'static, BufReader<Opening<R>>>;
+
+pub(super) struct Opening<R> {
     stream: Option<DecryptorBE32<XChaCha20Poly1305>>,
     number: [u8; 8],
     plain: Vec<u8>,

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct SealedFile {
     /// Its number in the quarantine, counted from one.
     pub number: u64,
+    /// The number under which its content lies, when a file that was taken before had the same.
+    #[serde(default)]
+    pub shares: Option<u64>,
     /// The path for people.
     pub path: String,
     /// The folder it lay in and its name there, as the kernel gives them; `None` for files that had no name.
@@ -34,6 +37,25 @@ pub struct SealedFile {
     pub(crate) flags: u32,
     /// How many names it had.
     pub links: u64,
+}
+
+impl SealedFile {
+    /// The number under which its content lies.
+    pub(crate) fn content(&self) -> u64 {
+        self.shares.unwrap_or(self.number)
+    }
+
+    /// Names of its extended attributes.
+    #[must_use]
+    pub fn attributes(&self) -> Vec<String> {
+        self.xattrs.iter().map(|(name, _)| name.to_os().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Whether there is a place to put it back to.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.place.is_some()
+    }
 }
 
 /// Where a file lay.
