@@ -7,6 +7,7 @@
 mod content;
 mod fanotify;
 mod inotify;
+mod integrity;
 mod known;
 mod mounts;
 mod place;
@@ -15,5 +16,6 @@ mod tally;
 mod throttle;
 mod watcher;
 
+pub use integrity::{VerityDigest, ima_attribute};
 pub use place::place_of;
 pub use watcher::{FileSystems, StartError, WatchConfig, Watcher, Way};
