@@ -1,5 +1,6 @@
 //! What trust keeps on disk, and reads from there.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -57,12 +58,23 @@ impl Memory {
     }
 }
 
-/// What a folder of manifests vouches for, and what is wrong with those that do not count.
+/// What a folder of manifests says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Contents that it vouches for.
+    pub contents: Vec<(Sha256, Voucher)>,
+    /// What it vouches for by fs-verity digest.
+    pub verity: HashMap<String, Voucher>,
+    /// What is wrong with those manifests that do not count.
+    pub faults: Vec<String>,
+}
+
+/// What a folder of manifests vouches for.
 ///
 /// A manifest `NAME.sha256` counts when `NAME.sha256.minisig` beside it is by one of the policy's keys.
 #[must_use]
-pub fn manifests(folder: &Path, config: &Config) -> (Vec<(Sha256, Voucher)>, Vec<String>) {
-    let (mut words, mut faults) = (Vec::new(), Vec::new());
+pub fn manifests(folder: &Path, config: &Config) -> Listed {
+    let mut listed = Listed::default();
     for path in files_of(folder, "sha256") {
         let name = path.display().to_string();
         let read = read_bounded(&path).and_then(|text| {
@@ -78,14 +90,17 @@ pub fn manifests(folder: &Path, config: &Config) -> (Vec<(Sha256, Voucher)>, Vec
             Err(error) => Err(format!("{name}: {error}")),
         };
         match verified {
-            Ok((manifest, by)) => words.extend(manifest.files.into_iter().map(|(digest, _)| {
-                let manifest = file_name(&path);
-                (digest, Voucher::lasting(Source::Manifest { signer: by.name.clone(), manifest }))
-            })),
-            Err(fault) => faults.push(fault),
+            Ok((manifest, by)) => {
+                let name = file_name(&path);
+                let word =
+                    || Voucher::lasting(Source::Manifest { signer: by.name.clone(), manifest: name.clone() });
+                listed.contents.extend(manifest.files.into_iter().map(|(digest, _)| (digest, word())));
+                listed.verity.extend(manifest.verity.into_iter().map(|(digest, _)| (digest, word())));
+            }
+            Err(fault) => listed.faults.push(fault),
         }
     }
-    (words, faults)
+    listed
 }
 
 fn files_of(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -165,14 +180,14 @@ mod tests {
         let text = format!("[[trust.key]]\nname = \"ops\"\nminisign = \"{}\"\n", pair.pk.to_base64());
         let config = Config::new(&davy_policy::Policy::parse("p", &text).unwrap()).unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let list = Manifest { files: vec![(Sha256([1; 32]), "/opt/a".to_owned())] }.to_text();
+        let list = Manifest { files: vec![(Sha256([1; 32]), "/opt/a".to_owned())], verity: vec![] }.to_text();
         put("good.sha256", &list);
         put("good.sha256.minisig", &Manifest::sign(&list, &pair.sk, "x").unwrap());
         put("unsigned.sha256", &list);
         put("forged.sha256", &list.replace("/opt/a", "/opt/b"));
         put("forged.sha256.minisig", &Manifest::sign(&list, &pair.sk, "x").unwrap());
-        let (words, faults) = manifests(folder.path(), &config);
-        assert_eq!(words.len(), 1);
+        let Listed { contents, faults, .. } = manifests(folder.path(), &config);
+        assert_eq!(contents.len(), 1);
         assert_eq!(faults.len(), 2, "{faults:?}");
         assert!(faults[0].contains("forged.sha256") && faults[1].contains("no signature beside it"));
     }

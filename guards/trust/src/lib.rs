@@ -8,6 +8,7 @@
 mod book;
 mod config;
 pub mod host;
+mod ima;
 mod judge;
 pub mod manifest;
 mod oddity;
@@ -17,6 +18,7 @@ mod proposal;
 
 pub use book::{Book, Change, Entry};
 pub use config::{Config, ConfigFault};
+pub use ima::ImaAttribute;
 pub use judge::{Question, judge};
 pub use manifest::{Manifest, ManifestError, SignedBy};
 pub use oddity::oddities;

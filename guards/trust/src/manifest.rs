@@ -15,7 +15,9 @@ pub const MAX_BYTES: usize = 64 << 20;
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// A line is not one of sha256sum's.
-    #[error("{name}:{line}: expected `DIGEST  PATH` as sha256sum(1) writes it, found `{found}`")]
+    #[error(
+        "{name}:{line}: expected `DIGEST  PATH` as sha256sum(1) writes it, or `sha256:DIGEST PATH` as fsverity(1) does, found `{found}`"
+    )]
     Line {
         /// The manifest's name.
         name: String,
@@ -71,10 +73,12 @@ pub struct SignedBy {
 pub struct Manifest {
     /// Sha256 and path of each file. Paths are for people.
     pub files: Vec<(Sha256, String)>,
+    /// fs-verity digest (`sha256:…`, `sha512:…`) and path of each file that is known by it.
+    pub verity: Vec<(String, String)>,
 }
 
 impl Manifest {
-    /// Reads lines as sha256sum(1) writes them; `#` begins a comment.
+    /// Reads lines as sha256sum(1) and `fsverity digest` write them; `#` begins a comment.
     ///
     /// # Errors
     /// The first line that is none.
@@ -82,9 +86,13 @@ impl Manifest {
         if text.len() > MAX_BYTES {
             return Err(ManifestError::TooLong { name: name.to_owned() });
         }
-        let mut files = Vec::new();
+        let (mut files, mut verity) = (Vec::new(), Vec::new());
         for (index, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(entry) = verity_line(line) {
+                verity.push(entry);
                 continue;
             }
             // A path with a backslash or a line's end is escaped, which sha256sum marks at the beginning.
@@ -101,16 +109,21 @@ impl Manifest {
                 }
             }
         }
-        Ok(Self { files })
+        Ok(Self { files, verity })
     }
 
     /// The text that is signed.
     #[must_use]
     pub fn to_text(&self) -> String {
-        self.files.iter().fold(String::new(), |mut text, (digest, path)| {
+        let text = self.files.iter().fold(String::new(), |mut text, (digest, path)| {
             let escaped = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
             let mark = if escaped == *path { "" } else { "\\" };
             let _ = writeln!(text, "{mark}{digest}  {escaped}");
+            text
+        });
+        self.verity.iter().fold(text, |mut text, (digest, path)| {
+            // fsverity(1) knows no such paths; they are for people alone.
+            let _ = writeln!(text, "{digest} {}", path.replace(['\n', '\r'], "?"));
             text
         })
     }
@@ -148,6 +161,20 @@ impl Manifest {
     }
 }
 
+/// A line of `fsverity digest`.
+fn verity_line(line: &str) -> Option<(String, String)> {
+    let (digest, path) = line.split_once(' ')?;
+    let (algorithm, hex) = digest.split_once(':')?;
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha512" => 128,
+        _ => return None,
+    };
+    let known = hex.len() == length && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let path = path.trim_start();
+    (known && !path.is_empty()).then(|| (digest.to_owned(), path.to_owned()))
+}
+
 /// The public key of a `.pub` file's text, or the key alone.
 ///
 /// # Errors
@@ -179,6 +206,7 @@ mod tests {
                 (Sha256([1; 32]), "/opt/app/run".to_owned()),
                 (Sha256([2; 32]), "odd\nname\\".to_owned()),
             ],
+            verity: vec![(format!("sha256:{}", Sha256([3; 32])), "/opt/app/lib.so".to_owned())],
         }
     }
 
@@ -194,6 +222,7 @@ mod tests {
         let (read, by) = Manifest::verified("app", &text, &signature, &keys(&pair)).unwrap();
         assert_eq!(read.files.len(), 2);
         assert_eq!(read.files[0], manifest().files[0]);
+        assert_eq!(read.verity, manifest().verity);
         assert_eq!(by, SignedBy { name: "ops".to_owned(), comment: "release 7".to_owned() });
     }
 
@@ -219,6 +248,13 @@ mod tests {
         let text = format!("# ours\n{}  a\n{} b\n", Sha256([1; 32]), Sha256([2; 32]));
         let error = Manifest::parse("app", &text).unwrap_err().to_string();
         assert!(error.starts_with("app:3: expected `DIGEST  PATH`"), "{error}");
+        for line in [
+            "sha256:ab /x",
+            "sha1:0000000000000000000000000000000000000000 /x",
+            &format!("sha256:{}", Sha256([1; 32])),
+        ] {
+            assert!(Manifest::parse("app", line).is_err(), "{line}");
+        }
     }
 
     proptest! {

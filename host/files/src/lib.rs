@@ -9,6 +9,7 @@
 mod content;
 mod fanotify;
 mod inotify;
+mod integrity;
 mod known;
 mod mounts;
 pub mod permission;
@@ -18,5 +19,6 @@ mod tally;
 mod throttle;
 mod watcher;
 
+pub use integrity::{VerityDigest, ima_attribute};
 pub use place::place_of;
 pub use watcher::{FileSystems, StartError, WatchConfig, Watcher, Way};

@@ -1,5 +1,6 @@
 //! What is known of code, and the questions that it answers.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use davy_model::{CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
 use davy_pkgdb::TrustDb;
 use davy_policy::{Policy, TrustSource};
-use davy_trust::host::{Memory, approval};
+use davy_trust::host::{Listed, Memory, approval};
 use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
 use davy_wire::{TrustSummary, TrustedBy};
 
@@ -34,6 +35,8 @@ struct Inner {
     book: Book,
     packages: Option<Arc<TrustDb>>,
     config: Config,
+    /// What manifests list by fs-verity digest.
+    verity: HashMap<String, Voucher>,
     programs: Programs,
     pendings: Pendings,
     learning: Learning,
@@ -73,6 +76,7 @@ impl TrustDesk {
             book,
             packages: None,
             config: Config::default(),
+            verity: HashMap::new(),
             programs,
             pendings: memory.pendings,
             learning: Learning::default(),
@@ -101,20 +105,22 @@ impl TrustDesk {
                 Config::new(&without).unwrap_or_default()
             }
         };
-        let (manifests, faults) = if config.asks(TrustSource::Manifests) {
+        let listed = if config.asks(TrustSource::Manifests) {
             davy_trust::host::manifests(&self.manifests, &config)
         } else {
-            (Vec::new(), Vec::new())
+            Listed::default()
         };
-        inner.faults.extend(faults);
+        inner.faults.extend(listed.faults);
+        inner.verity = listed.verity;
         if config.mode == Mode::Enforce && inner.gate.is_none() {
             inner.faults.push(
                 "the policy says enforce, and nothing is refused: see trust in `davy status`".to_owned(),
             );
         }
-        let listed: Vec<_> = config.allow_list().collect();
-        inner.book.replace("allow_list", listed);
-        inner.book.replace("manifests", manifests);
+        let allowed: Vec<_> = config.allow_list().collect();
+        inner.book.replace("allow_list", allowed);
+        // What is known by its fs-verity digest is measured again when it runs.
+        inner.book.replace("manifests", listed.contents);
         // What lies in a folder is looked at again when it runs.
         inner.book.replace("directory", []);
         inner.config = config;
@@ -176,10 +182,22 @@ impl TrustDesk {
         }
     }
 
-    /// A folder that is allowed as a whole vouches for this content, which the kernel, knowing digests alone, is told from now
-    /// on.
-    pub(super) fn in_directory(&self, digest: Sha256, voucher: &Voucher, now: Timestamp) {
-        lock(&self.inner).vouch(digest, voucher.clone(), now);
+    /// What a manifest says of the file that has this fs-verity digest.
+    pub(super) fn listed_by_verity(&self, digest: &str) -> Option<Voucher> {
+        lock(&self.inner).verity.get(digest).cloned()
+    }
+
+    /// Whether any manifest lists fs-verity digests.
+    pub(super) fn lists_verity(&self) -> bool {
+        !lock(&self.inner).verity.is_empty()
+    }
+
+    /// A source that knows the file by something else than its content (a folder that is allowed as a whole, an fs-verity
+    /// digest) vouches for this content, which the kernel, knowing digests alone, is told from now on.
+    pub(super) fn vouch(&self, digest: Sha256, voucher: Voucher, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        inner.vouch(digest, voucher, now);
+        inner.pendings.settle(&digest);
     }
 
     /// A trusted program wrote this content.

@@ -7,6 +7,7 @@ mod gate;
 mod learning;
 mod sight;
 mod thread;
+mod verity;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

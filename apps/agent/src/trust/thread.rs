@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use davy_model::{
     CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, Rank,
-    Sha256, Source,
+    Ruling, Sha256, Source,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
 use davy_policy::TrustSource;
@@ -263,7 +263,7 @@ impl Keeping {
         let path = if image.path.is_empty() { comm } else { &image.path };
         let nameless = is_nameless(image);
         let question = Question { digest: Some(digest), path, nameless, failsafe: None };
-        let ruling = self.desk.ruling(&question, clock::now());
+        let ruling = self.ruling(&question);
         if ruling.allowed {
             return true;
         }
@@ -305,10 +305,10 @@ impl Keeping {
         }
         let nameless = judgement.kind == CodeKind::Nameless;
         let question = Question { digest: Some(digest), path, nameless, failsafe: None };
-        let ruling = self.desk.ruling(&question, clock::now());
+        let ruling = self.ruling(&question);
         let by_folder = ruling.vouchers.first().filter(|v| matches!(v.source, Source::Directory { .. }));
         if let Some(voucher) = by_folder.filter(|_| ruling.allowed) {
-            self.desk.in_directory(digest, voucher, clock::now());
+            self.desk.vouch(digest, voucher.clone(), clock::now());
         }
         let refused = judgement.outcome == CodeOutcome::Denied;
         if refused {
@@ -317,6 +317,22 @@ impl Keeping {
         if !ruling.allowed {
             let (kind, because) = (judgement.kind, ruling.because);
             self.note(sight, Seen { kind, digest, path, nameless, refused, because });
+        }
+    }
+
+    /// What is decided, with a look at the file where nobody vouches for its content.
+    fn ruling(&self, question: &Question<'_>) -> Ruling {
+        let now = clock::now();
+        let ruling = self.desk.ruling(question, now);
+        match question.digest {
+            Some(digest)
+                if !ruling.allowed
+                    && !question.nameless
+                    && self.desk.look_for_verity(question.path, digest, now) =>
+            {
+                self.desk.ruling(question, now)
+            }
+            _ => ruling,
         }
     }
 

@@ -1,5 +1,6 @@
 //! `davy trust`: which code may run, who vouches for it, and what waits.
 
+mod integrity;
 mod sign;
 
 use std::fs::File;
@@ -10,6 +11,8 @@ use davy_trust::Proposal;
 use davy_trust::host::digest_of;
 use davy_wire::{Command, Query, Reply, TrustSummary};
 use serde_json::{Value, json};
+
+use integrity::Integrity;
 
 use crate::answer::Answering;
 use crate::client::{Client, unexpected};
@@ -107,6 +110,7 @@ fn explain(client: &Client, answering: &Answering, files: &[std::path::PathBuf])
     let mut all = true;
     for file in files {
         let sha256 = digest(file)?;
+        let integrity = Integrity::of(file);
         let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone()).display().to_string();
         let query = Query::TrustRuling { sha256, path: path.clone(), nameless: false };
         let ruling = match client.ask_one(query)? {
@@ -115,12 +119,13 @@ fn explain(client: &Client, answering: &Answering, files: &[std::path::PathBuf])
         };
         all &= ruling.allowed;
         if answering.json {
-            documents.push(
-                json!({ "path": path, "sha256": sha256.to_string(), "ruling": document::raw(&ruling) }),
-            );
+            documents
+                .push(json!({ "path": path, "sha256": sha256.to_string(), "ruling": document::raw(&ruling),
+                    "fs_verity": integrity.verity, "ima": integrity.ima_document() }));
         } else {
             page.gap();
             page.extend(ruled(&path, sha256, &ruling));
+            page.extend(integrity.lines());
         }
     }
     if answering.json {
