@@ -230,6 +230,7 @@ fn judged(judgement: &CodeJudgement) -> String {
         CodeKind::Module => "kernel module",
         CodeKind::Bpf => "BPF program",
         CodeKind::Trace => "tracing",
+        CodeKind::Service => "program that a service has no use for",
     };
     let why = match judgement.reason {
         CodeReason::Unknown => "nobody vouches for it",
