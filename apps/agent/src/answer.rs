@@ -21,6 +21,7 @@ use crate::engine::Live;
 use crate::inspection;
 use crate::protections::{self, Notes};
 use crate::reload::reload;
+use crate::services::ServiceDesk;
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 use crate::trust::TrustDesk;
 
@@ -50,6 +51,8 @@ pub(crate) struct Desk {
     pub(crate) notes: Notes,
     /// Which code may run.
     pub(crate) trust: Arc<TrustDesk>,
+    /// What services start.
+    pub(crate) services: Arc<ServiceDesk>,
     /// Why the state lies in memory, where it does.
     pub(crate) temporary: Option<String>,
 }
@@ -103,6 +106,12 @@ impl Answer for Desk {
             Query::TrustPending { limit } => {
                 for pending in self.trust.pending(limit as usize) {
                     client.send(&Reply::Pending(pending)).await?;
+                }
+                Ok(())
+            }
+            Query::ServiceStarts { limit } => {
+                for start in self.services.starts(limit as usize) {
+                    client.send(&Reply::ServiceStart(start)).await?;
                 }
                 Ok(())
             }

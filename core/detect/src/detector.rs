@@ -186,6 +186,12 @@ impl Detector {
         &self.flows
     }
 
+    /// Whether a path lies where only root installs programs.
+    #[must_use]
+    pub fn is_system(&self, path: &str) -> bool {
+        self.lists.names.is_system(path)
+    }
+
     /// How full the tables are and what they turned away, to be shown and never silent.
     #[must_use]
     pub fn sizes(&self) -> TableSizes {

@@ -7,6 +7,8 @@ use davy_model::{ClassSet, ProgramClass};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::services::ProfileSet;
+
 /// Davy's own list.
 const BUILT_IN: &str = include_str!("../../../content/trust/programs.toml");
 
@@ -40,6 +42,12 @@ pub struct Rights {
     pub interpreter: bool,
     /// It may run without a file.
     pub nameless: bool,
+    /// What it is that services may have no use for.
+    pub classes: ClassSet,
+    /// The profiles whose service it is.
+    pub services: ProfileSet,
+    /// The profiles that do not bind what it begins.
+    pub releases: ProfileSet,
 }
 
 impl Programs {
@@ -68,6 +76,8 @@ impl Programs {
             written_code: listed(&self.written_code),
             interpreter: listed(&self.interpreters),
             nameless: false,
+            classes: self.classes(path, &[]),
+            ..Rights::default()
         }
     }
 

@@ -17,7 +17,7 @@ use davy_model::{
     Sha256, Source,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
-use davy_policy::TrustSource;
+use davy_policy::{ServiceMode, TrustSource};
 use davy_trust::host::digest_of;
 use davy_trust::{Question, Sighting};
 
@@ -25,6 +25,7 @@ use super::desk::TrustDesk;
 use super::learning::Learning;
 use super::sight::{Sight, Sights, What, is_nameless};
 use crate::clock;
+use crate::services::{Began, ServiceDesk};
 use crate::shared::{Intake, Shared, lock};
 use crate::standing::Limit;
 
@@ -72,12 +73,17 @@ impl TrustThread {
 }
 
 /// Starts it.
-pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake) -> Result<(Sights, TrustThread)> {
+pub(super) fn start(
+    desk: Arc<TrustDesk>,
+    services: Arc<ServiceDesk>,
+    intake: Intake,
+) -> Result<(Sights, TrustThread)> {
     let judges = desk.kernel_judges();
     let (sender, sights) = sync_channel(SIGHTS);
     let stop = Arc::new(AtomicBool::new(false));
     let keeping = Keeping {
         desk,
+        services,
         shared: Arc::clone(intake.shared()),
         intake,
         stop: Arc::clone(&stop),
@@ -112,6 +118,7 @@ struct Seen<'s> {
 
 struct Keeping {
     desk: Arc<TrustDesk>,
+    services: Arc<ServiceDesk>,
     shared: Arc<Shared>,
     intake: Intake,
     stop: Arc<AtomicBool>,
@@ -142,24 +149,27 @@ impl Keeping {
                 }
             }
             let now = clock::now();
-            let held_back = lock(&self.shared.standing).holds_back(PROTECTION, now);
-            self.desk.hold_back(held_back, now);
+            let held_back = |protection| lock(&self.shared.standing).holds_back(protection, now);
+            self.desk.hold_back(held_back(PROTECTION), held_back(crate::services::PROTECTION), now);
             if refreshed.elapsed() >= REFRESH {
                 self.refresh(&mut learned);
                 refreshed = Instant::now();
             }
             if tended.elapsed() >= TEND {
                 self.desk.tend(clock::now());
+                self.services.tend(clock::now());
                 tended = Instant::now();
             }
         }
         self.desk.tend(clock::now());
+        self.services.tend(clock::now());
     }
 
     /// Whether packages are to be learned at all.
     fn wanted(&self) -> bool {
         let policy = lock(&self.shared.rulebook).policy();
-        policy.trust.mode != Mode::Off && policy.trust.sources.contains(&TrustSource::Packages)
+        let judged = policy.trust.mode != Mode::Off || policy.services.mode != ServiceMode::Off;
+        judged && policy.trust.sources.contains(&TrustSource::Packages)
     }
 
     /// Learns what packages vouch for, taking in what runs meanwhile.
@@ -227,7 +237,7 @@ impl Keeping {
     }
 
     fn take(&mut self, sight: Sight) {
-        if self.desk.mode() == Mode::Off {
+        if self.desk.mode() == Mode::Off && !matches!(sight.what, What::Descended(_)) {
             return;
         }
         self.judge(sight);
@@ -237,6 +247,7 @@ impl Keeping {
         match &sight.what {
             What::Ran { image, comm } => self.ran(&sight, image, comm),
             What::Judged(judgement) => self.judged(&sight, judgement),
+            What::Descended(began) => self.descended(&sight, began),
         }
     }
 
@@ -270,6 +281,23 @@ impl Keeping {
             };
             let kind = EventKind::CodeJudged(Box::new(judgement));
             self.intake.event(Event { time: sight.time, process: Some(sight.process), kind });
+        }
+    }
+
+    /// What came from a service runs under a name of its own; it may be a package's program all the same.
+    fn descended(&mut self, sight: &Sight, began: &Began) {
+        let Some(digest) = self.digest_of_running(sight.process.pid, &began.info.image) else { return };
+        let question = Question { digest: Some(digest), path: "", nameless: false, failsafe: None };
+        let ruling = self.desk.ruling(&question, clock::now());
+        let packaged = ruling.vouchers.iter().find_map(|voucher| match &voucher.source {
+            Source::Package { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        let Some(path) = packaged else { return };
+        let classes = self.services.programs.classes(path, &began.info.args);
+        let user = self.users.name_or_number(began.info.creds.euid);
+        if let Some(event) = self.services.judge(began, classes, Some(&user)) {
+            self.intake.event(event);
         }
     }
 

@@ -140,7 +140,9 @@ impl Profile {
             && (self.is_by_path(path) || args.iter().take(MAX_ARGUMENTS).any(says) || in_unit())
     }
 
-    fn releases(&self, path: &str) -> bool {
+    /// Whether the program at this path begins something else, which the profile does not bind.
+    #[must_use]
+    pub fn releases(&self, path: &str) -> bool {
         self.releases.iter().any(|pattern| matches(pattern, path))
     }
 
@@ -184,6 +186,12 @@ impl ProfileSet {
     #[must_use]
     pub const fn with(self, id: ProfileId) -> Self {
         Self(self.0 | 1 << id.0)
+    }
+
+    /// As the kernel's programs have it: one bit each, in the profiles' order.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
     }
 
     const fn without(self, id: ProfileId) -> Self {
