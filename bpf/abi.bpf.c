@@ -30,6 +30,8 @@ struct file_key described_file_key;
 struct trust_scope described_trust_scope;
 struct digest_place described_digest_place;
 struct digest_judgement described_digest_judgement;
+struct service_profiles described_service_profiles;
+struct service_bound described_service_bound;
 struct trust_state described_trust_state;
 struct judged_record described_judged_record;
 struct ended described_ended;

@@ -5,6 +5,7 @@
  */
 #include "content.h"
 #include "interpreter.h"
+#include "service.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -45,8 +46,9 @@ static __always_inline u32 judge(struct file *file, bool maps, struct finding *f
     if (answer != ANSWER_NONE)
         return mode;
     struct trust_state *settings = the_state();
-    /* Programs that nobody is bound for are read too, while some digest is a trusted writer's. */
-    if (mode == MODE_OFF && !(kept && found->kind == CODE_EXEC && settings && settings->writers))
+    /* Programs that nobody is bound for are read too, while some digest is a trusted writer's, and where services are bound. */
+    if (mode == MODE_OFF && !(found->kind == CODE_EXEC &&
+                              ((kept && settings && settings->writers) || mode_of(CODE_SERVICE) != MODE_OFF)))
         return mode;
     if (unstable(sb)) {
         found->reason = REASON_UNSTABLE;
@@ -73,7 +75,14 @@ int BPF_PROG(trust_exec, struct linux_binprm *bprm)
                                    found.rights.flags ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
     if (program)
         program->next = found.rights;
-    return settle_with_path(&found, mode, &file->f_path);
+    bool breach = breaks_profile(&found.rights);
+    int result = settle_with_path(&found, mode, &file->f_path);
+
+    if (result || !breach)
+        return result;
+    found.kind = CODE_SERVICE;
+    found.reason = REASON_NOT_ALLOWED;
+    return settle_with_path(&found, mode_of(CODE_SERVICE), &file->f_path);
 }
 
 static long lose_mark(u32 index, struct file ***open)
@@ -108,6 +117,7 @@ int BPF_PROG(trust_become, struct linux_binprm *bprm)
 {
     struct program *program = current_program();
 
+    bind_program();
     if (!program)
         return 0;
     if (program->now.flags & PROGRAM_TRUSTED_WRITER && !(program->next.flags & PROGRAM_TRUSTED_WRITER))
@@ -127,6 +137,7 @@ int BPF_PROG(trust_copy, struct task_struct *task, unsigned long flags)
     struct program *program = current_program();
     struct program *copy;
 
+    bind_copy(task);
     if (!program || !program->now.flags)
         return 0;
     copy = bpf_task_storage_get(&programs, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);

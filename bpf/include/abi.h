@@ -289,7 +289,9 @@ enum code_kind {
     CODE_MODULE = 5,
     CODE_BPF = 6,
     CODE_TRACE = 7,
-    CODE_KINDS = 8,
+    /* A program that the service it came from has no use for. */
+    CODE_SERVICE = 8,
+    CODE_KINDS = 9,
 };
 
 /* Why code is not trusted. */
@@ -324,12 +326,14 @@ enum trust_mode {
     MODE_READ = 3,
 };
 
+/* Kinds of code that a scope has room for. */
+#define CODE_KINDS_MAX 12
+
 /* One mode for each kind of code. */
 struct trust_scope {
-    u8 modes[CODE_KINDS];
+    u8 modes[CODE_KINDS_MAX];
     /* Nobody below is ever judged: the agent. */
     u32 exempt;
-    u32 reserved;
 };
 
 /* Where a digest's verdict is. A place that is used again has another serial. */
@@ -352,7 +356,11 @@ enum digest_verdict {
 #define PROGRAM_MAY_TRACE 16
 #define PROGRAM_MAY_BE_NAMELESS 32
 
-/* `until` in seconds of the boot-time clock, zero for no end; `marks` for how many seconds what it writes is trusted. */
+/*
+ * `until` in seconds of the boot-time clock, zero for no end; `marks` for how many seconds what it writes is trusted.
+ * `services` are the profiles whose service the program is, one bit each, and `releases` those that do not bind what it
+ * begins; `classes` is what it is that services may have no use for.
+ */
 struct digest_judgement {
     u32 serial;
     u32 until;
@@ -360,7 +368,10 @@ struct digest_judgement {
     u32 marks;
     u16 source;
     u8 verdict;
-    u8 reserved[5];
+    u8 classes;
+    u8 reserved[4];
+    u32 services;
+    u32 releases;
 };
 
 /*
@@ -373,6 +384,20 @@ struct file_verdict {
     u64 mapped;
     u32 generation;
     u32 reserved;
+};
+
+/* Profiles of services. */
+#define PROFILES 32
+
+/* Classes of programs that each profile has no use for. */
+struct service_profiles {
+    u8 forbids[PROFILES];
+};
+
+/* The profiles that bind a process, one bit each; `next` while it executes a program. */
+struct service_bound {
+    u32 now;
+    u32 next;
 };
 
 /* Set by user space; `vouched` counts how often digests were added. */

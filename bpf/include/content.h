@@ -85,6 +85,9 @@ static __always_inline enum answer answer_of_digest(u32 place, u32 serial, struc
     found->rights.flags = judgement->flags;
     found->rights.marks = judgement->marks;
     found->rights.source = judgement->source;
+    found->rights.classes = judgement->classes;
+    found->rights.services = judgement->services;
+    found->rights.releases = judgement->releases;
     return ANSWER_TRUSTED;
 }
 

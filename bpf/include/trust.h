@@ -88,7 +88,9 @@ struct rights {
     u32 flags;
     u32 marks;
     u32 source;
-    u32 reserved;
+    u32 classes;
+    u32 services;
+    u32 releases;
 };
 
 #define NAME_WORDS 16
@@ -114,6 +116,21 @@ struct {
     __type(key, int);
     __type(value, struct program);
 } programs SEC(".maps");
+
+/* Processes that come from a service; apart from `programs`, because user space writes here as well. */
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct service_bound);
+} bound SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct service_profiles);
+} profiles SEC(".maps");
 
 /* A constant the compiler cannot compute with: 6.12 wants to see that a hook returns within [-4095, 0]. */
 static __always_inline int refuse(void)

@@ -23,6 +23,7 @@ use crate::engine::Live;
 use crate::inspection;
 use crate::protections::{self, Notes};
 use crate::reload::reload;
+use crate::services::ServiceDesk;
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 use crate::trust::TrustDesk;
 
@@ -52,6 +53,8 @@ pub(crate) struct Desk {
     pub(crate) notes: Notes,
     /// Which code may run.
     pub(crate) trust: Arc<TrustDesk>,
+    /// What services start.
+    pub(crate) services: Arc<ServiceDesk>,
     /// Why the state lies in memory, where it does.
     pub(crate) temporary: Option<String>,
 }
@@ -107,6 +110,12 @@ impl Answer for Desk {
             Query::TrustPending { limit } => {
                 for pending in self.trust.pending(limit as usize) {
                     client.send(&Reply::Pending(pending)).await?;
+                }
+                Ok(())
+            }
+            Query::ServiceStarts { limit } => {
+                for start in self.services.starts(limit as usize) {
+                    client.send(&Reply::ServiceStart(start)).await?;
                 }
                 Ok(())
             }

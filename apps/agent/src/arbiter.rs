@@ -40,6 +40,8 @@ pub(crate) struct Case {
     pub(crate) proposals: Vec<Proposal>,
     /// The process the finding is about, as last known.
     pub(crate) process: Option<ProcessInfo>,
+    /// The profile of the service that it came from, if it did.
+    pub(crate) service: Option<String>,
 }
 
 /// What the arbiter is told.
@@ -165,7 +167,8 @@ impl Arbiter {
     fn judge(&mut self, case: Case) {
         let policy = lock(&self.shared.rulebook).policy();
         let now = clock::now();
-        let subject = self.subject(case.process.as_ref(), &policy);
+        let subject =
+            Subject { service: case.service.clone(), ..self.subject(case.process.as_ref(), &policy) };
         let section = Policy::section_of(case.finding.kind);
         let under = lock(&self.shared.standing).circumstances(section, &subject.cgroup, now);
         let decision = policy.decide_under(&case.finding, &subject, &under);
@@ -356,6 +359,7 @@ impl Arbiter {
             sha256: wants_content.then(|| content_of(process)).flatten(),
             user: Some(self.users.name_or_number(process.creds.uid)),
             cgroup: process.cgroup.clone(),
+            service: None,
         }
     }
 

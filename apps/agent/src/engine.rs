@@ -21,6 +21,7 @@ use crate::clock;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
+use crate::services::{Look, ServiceWatch};
 use crate::shared::{Ask, Input, Shared, lock};
 use crate::trust::Sights;
 
@@ -87,6 +88,8 @@ pub(crate) struct Engine {
     pub(crate) users: davy_proc::Users,
     /// Where code that ran is looked at.
     pub(crate) sights: Sights,
+    /// Who comes from which service.
+    pub(crate) services: ServiceWatch,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
 }
@@ -142,6 +145,9 @@ impl Engine {
     pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
         // The sensors already run, so what begins during the backfill waits in the queue and nothing falls between.
         for event in self.eyes.backfill() {
+            self.observe(event);
+        }
+        for event in self.services.settle(&self.detector) {
             self.observe(event);
         }
         self.hand_over();
@@ -206,7 +212,13 @@ impl Engine {
         if self.live.events.receiver_count() > 0 {
             let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));
         }
+        let look = self.services.see(&event, &self.detector);
         self.batch.push(event);
+        match look {
+            Look::Nothing => {}
+            Look::Told(event) => self.observe(event),
+            Look::Unknown(began) => self.sights.descended(began),
+        }
     }
 
     fn hand_over(&mut self) {
@@ -231,6 +243,7 @@ impl Engine {
                 ("flows, the table was full", sizes.flows_evicted),
                 ("threads, the table was full", sizes.threads_refused),
                 ("code that ran, not looked at", self.sights.lost()),
+                ("processes of services, the table was full", self.services.lost()),
             ] {
                 if count > 0 {
                     drops.push((what.to_owned(), count));
@@ -312,7 +325,9 @@ impl Engine {
         self.keeper.finding(finding.clone());
         let process = finding.subject.and_then(|key| self.detector.processes().get(&key)).map(Process::info);
         let incident = self.incident_of.get(&finding.id).copied();
-        let case = Order::Judge(Box::new(Case { finding, incident, proposals, process }));
+        let shown = finding.evidence.iter().filter_map(|e| e.process).chain(finding.subject);
+        let service = self.services.service_of(shown).map(str::to_owned);
+        let case = Order::Judge(Box::new(Case { finding, incident, proposals, process, service }));
         if let Err(TrySendError::Full(_)) = self.arbiter.try_send(case) {
             self.shared.counters.arbiter_full.fetch_add(1, Ordering::Relaxed);
         }

@@ -27,6 +27,7 @@ mod reload;
 mod rulebook;
 mod run;
 mod service;
+mod services;
 mod shared;
 mod standing;
 mod state;

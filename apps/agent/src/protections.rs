@@ -1,7 +1,7 @@
 //! Which protections stand on this host, by which tier, and why not by a higher one.
 
 use davy_model::{Capability, FindingKind, Mode, Probe, ProtectionStatus, Tier};
-use davy_policy::Policy;
+use davy_policy::{Policy, ServiceMode};
 
 /// What went wrong at start, by the protection it is about.
 pub(crate) type Notes = Vec<(&'static str, String)>;
@@ -48,6 +48,23 @@ const PROTECTIONS: &[Protection] = &[
             ),
             (Tier::Signal, &[Tracing], "every program that ran is looked at afterwards; nothing is refused"),
             (Tier::Poll, &[], "programs that live through a poll; nothing is refused"),
+        ],
+    },
+    Protection {
+        name: "services",
+        kind: FindingKind::Service,
+        tiers: &[
+            (
+                Tier::Lsm,
+                &[Tracing, TrustLsm],
+                "what services have no use for, decided in the kernel by content where no command excuses it; else told, and ended afterwards",
+            ),
+            (
+                Tier::Signal,
+                &[Tracing],
+                "everything that comes from a service is looked at as it begins, and ended afterwards",
+            ),
+            (Tier::Poll, &[], "programs from services that live through a poll"),
         ],
     },
     Protection {
@@ -136,6 +153,9 @@ pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<Prote
             {
                 note.push_str("; the policy says enforce, and nothing here can refuse code");
                 mode = Mode::Observe;
+            }
+            if protection.kind == FindingKind::Service && policy.services.mode == ServiceMode::Learn {
+                note.push_str("; learning, so that nothing is told: davy trust services");
             }
             ProtectionStatus {
                 name: protection.name.to_owned(),

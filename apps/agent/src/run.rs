@@ -31,6 +31,7 @@ use crate::lists;
 use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
 use crate::rulebook::Rulebook;
+use crate::services::{Bind, ServiceDesk, ServiceWatch};
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
@@ -141,7 +142,9 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     };
     let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
     probes.push(file_systems(&eyes));
-    let trust = trust::open(paths, &eyes, &intake, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
+    let services = Arc::new(ServiceDesk::open(paths.state.join("services.json"), Arc::clone(&shared)));
+    let trust =
+        trust::open(paths, &eyes, &intake, &services, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
     let mut notes = eyes.notes.clone();
     for (protection, note) in &notes {
@@ -185,6 +188,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         incident_of: std::collections::BTreeMap::new(),
         users: davy_proc::Users::new(),
         sights: trust.sights,
+        services: ServiceWatch::new(Arc::clone(&services), Bind::new(trust.gate.clone())),
         alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };
     let mut arbiter = Arbiter::new(
@@ -228,6 +232,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         notes: notes.clone(),
         temporary: temporary.clone(),
         trust: trust.desk,
+        services,
     });
     service::ready();
     if options.foreground_banner {

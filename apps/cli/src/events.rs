@@ -178,6 +178,11 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
         EventKind::File(change) => (plain, "file", changed(change)),
         EventKind::Code(act) => (Role::Warning, "code", acted(act, names)),
         EventKind::CodeJudged(judgement) => (Role::Warning, "judged", judged(judgement)),
+        EventKind::ServiceBreach(breach) => {
+            let started = if breach.refused { "was kept from starting" } else { "started" };
+            let what = format!("{} {started} {}: {}", breach.service, breach.class.words(), breach.command);
+            (Role::Warning, "service", what)
+        }
         EventKind::Memory(m) => (
             plain,
             "memory",
@@ -225,6 +230,7 @@ fn judged(judgement: &CodeJudgement) -> String {
         CodeKind::Module => "kernel module",
         CodeKind::Bpf => "BPF program",
         CodeKind::Trace => "tracing",
+        CodeKind::Service => "program that a service has no use for",
     };
     let why = match judgement.reason {
         CodeReason::Unknown => "nobody vouches for it",

@@ -374,6 +374,11 @@ pub(crate) enum Trust {
     /// Code that was refused or would have been, the oddest first
     #[command(after_help = "Examples:\n  davy trust pending\n  davy trust pending --json | jq '.[].sha256'")]
     Pending(TrustPending),
+    /// What services started that they have no use for: shells, downloaders, compilers
+    #[command(
+        after_help = "Examples:\n  davy trust services\n  davy trust services --json | jq '.[].command'"
+    )]
+    Services(TrustPending),
     /// Let that very content run from now on, for a time or for good
     #[command(
         after_help = "Examples:\n  sudo davy trust approve 12\n  sudo davy trust approve /opt/app/run --for 7d"
@@ -407,7 +412,7 @@ pub(crate) struct TrustFiles {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Options of `davy trust pending`.
+/// Options of `davy trust pending` and `davy trust services`.
 #[derive(Debug, Args)]
 pub(crate) struct TrustPending {
     /// At most so many

@@ -21,7 +21,7 @@ use crate::rounding_mode::RoundingSum;
 use crate::settings::Settings;
 use crate::thread_table::ThreadTable;
 use crate::weights::{COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, POOL_LISTED, POOL_SHAPE};
-use crate::{flow_watch, gpu, memory_shape, trust};
+use crate::{flow_watch, gpu, memory_shape, service, trust};
 
 /// Seconds between two looks at the same unit's memory, and how many units are looked at in one go.
 const MEMORY_EVERY: f64 = 30.0;
@@ -127,6 +127,12 @@ impl Detector {
             }
             // The first flows of each such lot were told singly, so their ends are known.
             EventKind::Listen(_) | EventKind::Flows(_) => {}
+            EventKind::ServiceBreach(breach) => {
+                if let Some(key) = event.process {
+                    let (topic, found) = service::look(time, key, breach);
+                    self.note_of(&key, topic, found);
+                }
+            }
             EventKind::CodeJudged(judgement) => {
                 if let Some((key, (topic, found))) =
                     event.process.and_then(|key| Some((key, trust::look(time, key, judgement)?)))
@@ -178,6 +184,12 @@ impl Detector {
     #[must_use]
     pub fn flows(&self) -> &FlowTable {
         &self.flows
+    }
+
+    /// Whether a path lies where only root installs programs.
+    #[must_use]
+    pub fn is_system(&self, path: &str) -> bool {
+        self.lists.names.is_system(path)
     }
 
     /// How full the tables are and what they turned away, to be shown and never silent.

@@ -117,6 +117,12 @@ impl Detector {
         } else if untrusted >= 0.5 {
             claim(FindingKind::Untrusted, Severity::Medium, 0.9);
         }
+        let started = signal(Signal::Service);
+        if started >= 4.0 {
+            claim(FindingKind::Service, Severity::High, 0.9);
+        } else if started >= 0.5 {
+            claim(FindingKind::Service, Severity::Medium, 0.8);
+        }
         let acts = signal(Signal::Campaign);
         if acts >= 6.0 {
             claim(FindingKind::Campaign, Severity::High, 0.9);
@@ -243,6 +249,11 @@ impl Detector {
                 actions.extend(self.quarantine(subject));
             }
         }
+        // What the service started is ended, and the service goes on.
+        let ran = |e: &Evidence| !e.numbers.contains_key(crate::service::REFUSED);
+        if finding.kind == FindingKind::Service && subject.alive() && finding.evidence.iter().any(ran) {
+            actions.push(Action::Kill { root: subject.key, tree: finding.processes.clone() });
+        }
         if !suspected {
             actions.extend(self.cuts(unit, finding));
         }
@@ -286,6 +297,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Tampering => signal == Signal::Campaign,
         FindingKind::Unproven => signal == Signal::Canary,
         FindingKind::Untrusted => signal == Signal::Trust,
+        FindingKind::Service => signal == Signal::Service,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

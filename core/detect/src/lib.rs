@@ -44,6 +44,7 @@ mod preparation;
 mod process_table;
 mod recent;
 mod rounding_mode;
+mod service;
 mod settings;
 mod tampering;
 mod thread_table;

@@ -16,11 +16,12 @@ pub(crate) const BLOCKED: Topic = "trust/blocked";
 /// programs are built that is every day's work.
 pub(crate) fn look(time: Timestamp, key: ProcessKey, judgement: &CodeJudgement) -> Option<Noted> {
     let blocked = judgement.reason == CodeReason::Blocked;
-    if judgement.outcome != CodeOutcome::Denied && !blocked {
+    // Of which service a program came is told apart.
+    if (judgement.outcome != CodeOutcome::Denied && !blocked) || judgement.kind == CodeKind::Service {
         return None;
     }
     let what = match judgement.kind {
-        CodeKind::Exec => "the program",
+        CodeKind::Exec | CodeKind::Service => "the program",
         CodeKind::Library => "the library",
         CodeKind::Script => "the script",
         CodeKind::Memory => "memory that it wrote",
@@ -48,7 +49,7 @@ pub(crate) fn look(time: Timestamp, key: ProcessKey, judgement: &CodeJudgement) 
         CodeKind::Script => "T1059",
         CodeKind::Nameless | CodeKind::Memory => "T1620",
         CodeKind::Trace => "T1055.008",
-        CodeKind::Exec | CodeKind::Bpf => "T1204.002",
+        CodeKind::Exec | CodeKind::Service | CodeKind::Bpf => "T1204.002",
     };
     Some((topic, evidence(time, Signal::Trust, weight, text).of(key).technique(technique)))
 }

@@ -55,7 +55,9 @@ impl Class {
             Signal::RoundingMode | Signal::MemoryShape => Class::Algorithm,
             Signal::ComputeShape | Signal::Gpu => Class::Computation,
             Signal::Stratum | Signal::PoolShape | Signal::PoolList => Class::Network,
-            Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust => Class::Disguise,
+            Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust | Signal::Service => {
+                Class::Disguise
+            }
             // The agent's own; it says nothing of any process, so the detector never weighs it.
             Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => Class::Campaign,
             Signal::CommandLine => Class::Words,
@@ -72,9 +74,12 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         Signal::MemoryShape => (120.0, 120.0),
         Signal::PoolShape => (300.0, 300.0),
         Signal::Stratum | Signal::PoolList => (1800.0, 1800.0),
-        Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::CommandLine | Signal::Trust => {
-            (86_400.0, 3600.0)
-        }
+        Signal::Masquerade
+        | Signal::OddParent
+        | Signal::Fileless
+        | Signal::CommandLine
+        | Signal::Trust
+        | Signal::Service => (86_400.0, 3600.0),
         Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => (3600.0, 3600.0),
     }
 }
@@ -205,3 +210,9 @@ pub(crate) const ENOUGH_COMPUTATION: f32 = COMPUTE_UNSTEADY;
 pub(crate) const TRUST_REFUSED: f32 = 1.0;
 /// Code that the administrator put on the block-list.
 pub(crate) const TRUST_BLOCKED: f32 = 6.0;
+
+/// A service started a shell, a downloader, a network tool or a tool to stay that its profile does not have: what an intruder
+/// does first, and what a site does that was not learned yet.
+pub(crate) const SERVICE_TOOL: f32 = 4.5;
+/// It started a compiler or an interpreter: intruders do, and more honest sites do than start shells.
+pub(crate) const SERVICE_MAKER: f32 = 3.0;

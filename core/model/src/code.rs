@@ -81,6 +81,8 @@ pub enum CodeKind {
     Bpf,
     /// Another process was traced, or a process's memory opened for writing.
     Trace,
+    /// A program was executed that the service it came from has no use for.
+    Service,
 }
 
 /// What became of code that was judged.

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
-    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, Timestamp,
+    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ServiceBreach, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -59,6 +59,8 @@ pub enum EventKind {
     Code(CodeAct),
     /// Code was refused, or would have been, or ran on its writer's word.
     CodeJudged(Box<CodeJudgement>),
+    /// What came from a service started what its profile does not have.
+    ServiceBreach(Box<ServiceBreach>),
     /// The memory shape of a process, asked for by the detector.
     Memory(MemoryShape),
     /// A process uses a GPU.
@@ -92,6 +94,7 @@ impl EventKind {
             Self::File(_) => "file",
             Self::Code(_) => "code",
             Self::CodeJudged(_) => "code_judged",
+            Self::ServiceBreach(_) => "service_breach",
             Self::Memory(_) => "memory",
             Self::Gpu(_) => "gpu",
             Self::Syscalls { .. } => "syscalls",

@@ -201,6 +201,10 @@ pub enum Oddity {
     Service,
     /// It had no name when it ran.
     Nameless,
+    /// A command with words that intruders use.
+    Loud,
+    /// A command of which no pattern can be made: too long, or with stars of its own.
+    Shapeless,
 }
 
 impl Oddity {
@@ -214,6 +218,8 @@ impl Oddity {
             Self::Hidden => "lies in a hidden place",
             Self::Service => "ran as a user that serves the network",
             Self::Nameless => "had no file when it ran",
+            Self::Loud => "has words that intruders use",
+            Self::Shapeless => "no pattern can be made of this command",
         }
     }
 }

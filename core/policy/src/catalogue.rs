@@ -114,7 +114,13 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "campaign",
     "tampering",
     "untrusted",
+    "service",
 ]);
+
+const SERVICE: Kind = Kind::OneOf(&crate::SERVICES);
+const SERVICE_MODE: Kind = Kind::OneOf(&["off", "observe", "learn", "enforce"]);
+const CLASS: Kind =
+    Kind::OneOf(&["shell", "interpreter", "downloader", "compiler", "network_tool", "persistence_tool"]);
 
 const PATH_REFUSED: Kind = Kind::Refused {
     why: "a program cannot be allowed by its path",
@@ -233,6 +239,43 @@ pub(crate) const SECTIONS: &[Section] = &[
             required("minisign", Kind::Text, "The public key, the second line of minisign's .pub file."),
         ],
     ),
+    table(
+        "services",
+        "Services, and what nothing that comes from them may start: shells, downloaders, compilers.",
+        &[key(
+            "mode",
+            SERVICE_MODE,
+            "off, observe (tell it), learn (take it down as a proposed exception) or enforce (refuse or end it).",
+        )],
+    ),
+    tables(
+        "services.profile",
+        "Services for which it is otherwise.",
+        &[
+            required("name", SERVICE, "The service."),
+            key("mode", SERVICE_MODE, "What is done for this service."),
+            key(
+                "strict",
+                Kind::Flag,
+                "Whether what its profile has as usual for it (mail() in PHP, archive_command) is not.",
+            ),
+        ],
+    ),
+    tables(
+        "services.allow",
+        "What a service may start all the same. `davy trust learn` proposes entries.",
+        &[
+            required("service", SERVICE, "The service."),
+            required("class", CLASS, "The class of program."),
+            key(
+                "command",
+                Kind::Text,
+                "The whole command, where * stands for one word or a part of one; every program of the class when left out.",
+            ),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+        ],
+    ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),
     table("fileless", "Code without a file.", OBSERVED),
     table("masquerade", "Processes that pretend to be another.", OBSERVED),
@@ -319,6 +362,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("sha256", Kind::Digest, "SHA-256 of the program's file."),
             key("user", Kind::Text, "The user it runs as."),
             key("cgroup", Kind::Cgroup, "The cgroup v2 path it runs in."),
+            key("service", SERVICE, "The service that it came from."),
             key("confidence", Kind::Number { min: 0.0, max: 1.0 }, "Probability; or give evidence."),
         ],
     ),

@@ -15,6 +15,8 @@ pub struct Subject {
     pub user: Option<String>,
     /// cgroup v2 path below the mount; empty where unknown.
     pub cgroup: String,
+    /// The profile of the service that it came from, if it did.
+    pub service: Option<String>,
 }
 
 /// What holds at the moment of a decision besides the policy.
@@ -73,8 +75,7 @@ impl Policy {
     pub fn decide_under(&self, finding: &Finding, subject: &Subject, under: &Circumstances) -> Decision {
         let section = Self::section_of(finding.kind);
         let rehearsed = under.rehearsal.as_deref().is_some_and(|root| lies_within(&subject.cgroup, root));
-        let mode = self.mode_of(finding.kind);
-        let mode_line = self.origin.of(&format!("{section}.mode"));
+        let (mode, mode_line) = self.mode_for(finding.kind, subject);
         if mode == Mode::Off && !rehearsed {
             let why = format!("`{section}` is off ({mode_line})");
             return Decision { mode, actions: Vec::new(), allowed: false, why };
@@ -112,6 +113,18 @@ impl Policy {
         }
     }
 
+    /// The mode for a finding, and the line that says so: a service may have one of its own.
+    fn mode_for(&self, kind: FindingKind, subject: &Subject) -> (Mode, String) {
+        let own = subject.service.as_deref().filter(|_| kind == FindingKind::Service).and_then(|service| {
+            let mut profiles = self.services.profiles.iter().enumerate();
+            let (index, profile) = profiles.find(|(_, profile)| profile.name == service)?;
+            Some((profile.mode?.plain(), format!("services.profile[{index}].mode")))
+        });
+        let (mode, setting) =
+            own.unwrap_or_else(|| (self.mode_of(kind), format!("{}.mode", Self::section_of(kind))));
+        (mode, self.origin.of(&setting))
+    }
+
     /// Whether the policy acts in this cgroup: always when no scope is given. An unknown cgroup is outside of any.
     #[must_use]
     pub fn in_scope(&self, cgroup: &str) -> bool {
@@ -139,6 +152,10 @@ impl Policy {
             FindingKind::PoolContact => (
                 with_alert(chosen, |action| action == ActionKind::Cut),
                 "talking to a pool without computing: at most its connection is cut".to_owned(),
+            ),
+            FindingKind::Service => (
+                vec![ActionKind::Alert, ActionKind::Kill],
+                "what the service started is ended, and the service goes on".to_owned(),
             ),
             _ => (alert, "this protection only alerts in this version".to_owned()),
         }

@@ -13,6 +13,7 @@ mod policy_test;
 mod quantity;
 mod read;
 mod schema;
+mod services;
 mod trust;
 mod wording;
 mod write;
@@ -27,4 +28,5 @@ pub use policy::{
 pub use policy_test::{Expectation, Given, PolicyTest, TestOutcome, run_tests};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 pub use schema::json_schema;
+pub use services::{SERVICES, ServiceAllow, ServiceMode, ServiceProfile, Services};
 pub use trust::{BlockedBy, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy};

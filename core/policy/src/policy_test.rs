@@ -31,6 +31,8 @@ pub struct Given {
     pub sha256: Option<Digest>,
     /// The user.
     pub user: Option<String>,
+    /// The service that it came from.
+    pub service: Option<String>,
     /// cgroup v2 path below the mount.
     pub cgroup: String,
     /// Probability; `None` when evidence is given.
@@ -138,6 +140,7 @@ impl Given {
             sha256: self.sha256,
             user: self.user.clone(),
             cgroup: self.cgroup.clone(),
+            service: self.service.clone(),
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
     ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy,
-    Pools, Protection, Scope, Sensors, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource,
-    TrustedBy,
+    Pools, Protection, Scope, Sensors, ServiceAllow, ServiceMode, ServiceProfile, Services, StoreLimits,
+    Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy,
 };
 
 impl Policy {
@@ -85,6 +85,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
             },
         },
         trust: trust(checker, &mut root, defaults.trust),
+        services: services(checker, &mut root),
         persistence: protection(&mut root, "persistence"),
         fileless: protection(&mut root, "fileless"),
         masquerade: protection(&mut root, "masquerade"),
@@ -198,6 +199,41 @@ fn trust(checker: &mut Checker<'_>, root: &mut Node, defaults: Trust) -> Trust {
     }
 }
 
+fn services(checker: &mut Checker<'_>, root: &mut Node) -> Services {
+    let profiles = Fields::all(root.child("services"), "profile");
+    let allow = Fields::all(root.child("services"), "allow");
+    let services = Fields::only(root, "services");
+    for (index, fields) in profiles.iter().enumerate() {
+        let name = fields.text("name");
+        let before = || profiles[..index].iter().any(|other| other.text("name") == name);
+        if let Some(name) = name.as_deref().filter(|_| before()) {
+            let message = format!("`{}` is given twice", shown(name));
+            checker.fault(Code::Twice, &fields.node.span, message, "again here", "a service has one entry");
+        }
+    }
+    Services {
+        mode: services.service_mode("mode").unwrap_or_default(),
+        profiles: profiles
+            .iter()
+            .filter_map(|f| {
+                let (mode, strict) = (f.service_mode("mode"), f.flag("strict", false));
+                Some(ServiceProfile { name: f.text("name")?, mode, strict })
+            })
+            .collect(),
+        allow: allow.iter().filter_map(service_allow).collect(),
+    }
+}
+
+fn service_allow(fields: &Fields) -> Option<ServiceAllow> {
+    Some(ServiceAllow {
+        service: fields.text("service")?,
+        class: davy_model::ProgramClass::from_name(&fields.text("class")?)?,
+        command: fields.text("command"),
+        reason: fields.text("reason")?,
+        until: fields.until("until"),
+    })
+}
+
 fn trust_allow(fields: &Fields) -> Option<TrustAllow> {
     let by = match fields.digest("sha256") {
         Some(digest) => TrustedBy::Content(digest),
@@ -260,6 +296,7 @@ fn policy_test(checker: &mut Checker<'_>, mut node: Node) -> Option<PolicyTest> 
             path: given.text("path").unwrap_or_default(),
             sha256: given.digest("sha256"),
             user: given.text("user"),
+            service: given.text("service"),
             cgroup: given.text("cgroup").unwrap_or_else(|| "/".to_owned()),
             confidence: given.number("confidence"),
             evidence: evidence
@@ -328,6 +365,10 @@ impl Fields {
 
     fn mode(&self, name: &str, default: Mode) -> Mode {
         if let Some(Value::Mode(mode)) = self.get(name) { *mode } else { default }
+    }
+
+    fn service_mode(&self, name: &str) -> Option<ServiceMode> {
+        ServiceMode::from_name(&self.text(name)?)
     }
 
     fn flag(&self, name: &str, default: bool) -> bool {

@@ -8,8 +8,8 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, TrustAllow, TrustBlock, TrustKey, TrustedBy,
-    format_duration, format_size,
+    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, ServiceAllow, ServiceProfile, TrustAllow, TrustBlock,
+    TrustKey, TrustedBy, format_duration, format_size,
 };
 
 impl Policy {
@@ -24,6 +24,12 @@ impl Policy {
                 "trust.allow" => entries(&mut out, section, self.trust.allow.iter().map(trust_allow_fields)),
                 "trust.block" => entries(&mut out, section, self.trust.block.iter().map(trust_block_fields)),
                 "trust.key" => entries(&mut out, section, self.trust.keys.iter().map(trust_key_fields)),
+                "services.profile" => {
+                    entries(&mut out, section, self.services.profiles.iter().map(profile_fields))
+                }
+                "services.allow" => {
+                    entries(&mut out, section, self.services.allow.iter().map(service_fields))
+                }
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
             }
@@ -67,6 +73,7 @@ impl Policy {
                 self.trust.sources.iter().map(|s| Value::from(s.name())).collect::<Vec<_>>().into()
             }
             ("trust", "writers_for") => seconds(self.trust.writers_for),
+            ("services", "mode") => self.services.mode.name().into(),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
@@ -137,6 +144,22 @@ fn trust_key_fields(key: &TrustKey) -> Fields {
     vec![("name", key.name.as_str().into()), ("minisign", key.minisign.as_str().into())]
 }
 
+fn profile_fields(profile: &ServiceProfile) -> Fields {
+    let mut fields: Fields = vec![("name", profile.name.as_str().into())];
+    fields.extend(profile.mode.map(|mode| ("mode", mode.name().into())));
+    fields.push(("strict", profile.strict.into()));
+    fields
+}
+
+fn service_fields(allow: &ServiceAllow) -> Fields {
+    let mut fields: Fields =
+        vec![("service", allow.service.as_str().into()), ("class", allow.class.name().into())];
+    fields.extend(allow.command.as_deref().map(|command| ("command", command.into())));
+    fields.push(("reason", allow.reason.as_str().into()));
+    fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
+    fields
+}
+
 fn test_fields(test: &PolicyTest) -> Fields {
     let given = &test.given;
     let mut table = toml::Table::new();
@@ -150,6 +173,9 @@ fn test_fields(test: &PolicyTest) -> Fields {
     }
     if let Some(user) = &given.user {
         set("user", user.as_str().into());
+    }
+    if let Some(service) = &given.service {
+        set("service", service.as_str().into());
     }
     set("cgroup", given.cgroup.as_str().into());
     match given.confidence {

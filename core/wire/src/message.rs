@@ -1,6 +1,6 @@
 use davy_model::{
     ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, Pending, PendingId,
-    ProcessInfo, Ruling, Sha256, Timestamp,
+    ProcessInfo, Ruling, ServiceStart, Sha256, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,11 @@ pub enum Query {
     Trust,
     /// Code that was refused or would have been, the oddest first.
     TrustPending {
+        /// At most so many.
+        limit: u32,
+    },
+    /// What services started that their profiles do not have, the odd first.
+    ServiceStarts {
         /// At most so many.
         limit: u32,
     },
@@ -244,6 +249,8 @@ pub enum Reply {
     Trust(TrustSummary),
     /// One content that waits.
     Pending(Pending),
+    /// One command that a service started.
+    ServiceStart(ServiceStart),
     /// Answer to [`Query::TrustRuling`].
     Ruling(Ruling),
     /// A command was carried out; a sentence for people.

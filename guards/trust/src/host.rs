@@ -28,17 +28,7 @@ impl Memory {
     /// When the file cannot be read, or holds something else: it is then kept under another name, and what was approved must be
     /// approved again.
     pub fn load(file: &Path) -> io::Result<Self> {
-        let text = match std::fs::read(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
-        };
-        serde_json::from_slice(&text).map_err(|error| {
-            let aside = file.with_extension("unreadable");
-            let kept = std::fs::rename(file, &aside).map(|()| format!("; kept as {}", aside.display()));
-            let kept = kept.unwrap_or_default();
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}{kept}", file.display()))
-        })
+        load(file)
     }
 
     /// Writes it whole, or leaves the old one.
@@ -46,16 +36,42 @@ impl Memory {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, file: &Path) -> io::Result<()> {
-        let beside = file.with_extension("new");
-        let mut out = File::create(&beside)?;
-        out.write_all(&serde_json::to_vec(self)?)?;
-        out.sync_all()?;
-        std::fs::rename(&beside, file)?;
-        if let Some(folder) = file.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
+        save(self, file)
     }
+}
+
+/// Reads what was written by [`save`]; what is not there yet is empty.
+///
+/// # Errors
+/// When the file cannot be read, or holds something else: it is then kept under another name.
+pub fn load<T: serde::de::DeserializeOwned + Default>(file: &Path) -> io::Result<T> {
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+        Err(error) => return Err(error),
+    };
+    serde_json::from_slice(&text).map_err(|error| {
+        let aside = file.with_extension("unreadable");
+        let kept = std::fs::rename(file, &aside).map(|()| format!("; kept as {}", aside.display()));
+        let kept = kept.unwrap_or_default();
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}{kept}", file.display()))
+    })
+}
+
+/// Writes it whole, or leaves the old one.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save<T: Serialize>(what: &T, file: &Path) -> io::Result<()> {
+    let beside = file.with_extension("new");
+    let mut out = File::create(&beside)?;
+    out.write_all(&serde_json::to_vec(what)?)?;
+    out.sync_all()?;
+    std::fs::rename(&beside, file)?;
+    if let Some(folder) = file.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What a folder of manifests says.

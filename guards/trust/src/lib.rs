@@ -15,6 +15,7 @@ mod oddity;
 mod pending;
 mod programs;
 mod proposal;
+pub mod services;
 
 pub use book::{Book, Change, Entry};
 pub use config::{Config, ConfigFault};

@@ -1,7 +1,13 @@
-//! Programs with a role in trust: those that write code which is trusted for a time, and those that make code in memory.
+//! Programs with a role in trust: those that write code which is trusted for a time, those that make code in memory, and the
+//! classes of programs that services have no use for.
 
+use std::collections::BTreeMap;
+
+use davy_model::{ClassSet, ProgramClass};
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::services::ProfileSet;
 
 /// Davy's own list.
 const BUILT_IN: &str = include_str!("../../../content/trust/programs.toml");
@@ -18,7 +24,12 @@ pub struct Programs {
     writers: Vec<String>,
     written_code: Vec<String>,
     interpreters: Vec<String>,
+    #[serde(default)]
+    class: BTreeMap<ProgramClass, Vec<String>>,
 }
+
+/// Programs that are many, each by the name that they are started under.
+const MULTI_CALL: [&str; 3] = ["busybox", "busybox.static", "toybox"];
 
 /// What a program may do beyond running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +42,12 @@ pub struct Rights {
     pub interpreter: bool,
     /// It may run without a file.
     pub nameless: bool,
+    /// What it is that services may have no use for.
+    pub classes: ClassSet,
+    /// The profiles whose service it is.
+    pub services: ProfileSet,
+    /// The profiles that do not bind what it begins.
+    pub releases: ProfileSet,
 }
 
 impl Programs {
@@ -59,12 +76,35 @@ impl Programs {
             written_code: listed(&self.written_code),
             interpreter: listed(&self.interpreters),
             nameless: false,
+            classes: self.classes(path, &[]),
+            ..Rights::default()
         }
+    }
+
+    /// The classes of a program by the name of its file, wherever it lies: what is in a class is refused and never allowed for
+    /// it, so that a name that lies harms nobody but who gave it. `args` tell what a program of many names is.
+    #[must_use]
+    pub fn classes(&self, path: &str, args: &[String]) -> ClassSet {
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        let mut name = base_name(path);
+        if MULTI_CALL.contains(&name) {
+            let applet = args.iter().take(2).map(|arg| base_name(arg)).find(|arg| !MULTI_CALL.contains(arg));
+            // A shell that was logged in with is called with a dash before its name.
+            name = applet.map_or(name, |applet| applet.trim_start_matches('-'));
+        }
+        let listed = |(class, names): (&ProgramClass, &Vec<String>)| {
+            names.iter().any(|pattern| part_matches(pattern, name)).then_some(*class)
+        };
+        self.class.iter().filter_map(listed).collect()
     }
 }
 
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 /// Whether a path fits a pattern, part by part; `*` stands for any run of characters inside one part.
-fn matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
     loop {
         match (patterns.next(), parts.next()) {
@@ -106,6 +146,37 @@ mod tests {
         for path in ["/usr/bin/curl", "/usr/bin/cp", "/bin/sh", "/usr/bin/tar", "/usr/bin/install"] {
             let rights = programs.rights(path);
             assert!(!rights.writer && !rights.written_code, "{path}");
+        }
+    }
+
+    #[test]
+    fn programs_have_classes_by_name_and_those_of_many_names_by_the_one_they_are_called() {
+        use ProgramClass::{Compiler, Downloader, Interpreter, NetworkTool, PersistenceTool, Shell};
+        let programs = Programs::built_in().unwrap();
+        let table: [(&str, &[&str], Option<ProgramClass>); 18] = [
+            ("/usr/bin/dash", &["sh"], Some(Shell)),
+            ("/bin/bash", &["anything"], Some(Shell)),
+            ("/tmp/bash (deleted)", &[], Some(Shell)),
+            ("/bin/busybox", &["sh", "-c", "id"], Some(Shell)),
+            ("/bin/busybox", &["busybox", "wget", "x"], Some(Downloader)),
+            ("/bin/busybox", &["/bin/busybox", "-sh"], Some(Shell)),
+            ("/bin/busybox", &["cat", "sh"], None),
+            ("/bin/busybox", &[], None),
+            ("/usr/bin/python3.11", &[], Some(Interpreter)),
+            ("/usr/bin/perl", &[], Some(Interpreter)),
+            ("/usr/sbin/php-fpm8.2", &[], None),
+            ("/usr/bin/curl", &[], Some(Downloader)),
+            ("/usr/bin/x86_64-linux-gnu-gcc-12", &[], Some(Compiler)),
+            ("/usr/lib/gcc/x86_64-linux-gnu/12/cc1", &[], Some(Compiler)),
+            ("/usr/bin/nc.openbsd", &[], Some(NetworkTool)),
+            ("/usr/bin/crontab", &[], Some(PersistenceTool)),
+            ("/usr/bin/env", &["env", "sh"], None),
+            ("", &[], None),
+        ];
+        for (path, args, class) in table {
+            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            let found: Vec<_> = programs.classes(path, &args).iter().collect();
+            assert_eq!(found, Vec::from_iter(class), "{path} {args:?}");
         }
     }
 

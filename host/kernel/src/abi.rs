@@ -83,14 +83,19 @@ records! {
         has_sha256: u8, path_len: u16, reserved: u16, path: [u8; 1024],
     }
     /// Modes of a scope.
-    struct TrustScope as "trust_scope" { modes: [u8; 8], exempt: u32, reserved: u32, }
+    struct TrustScope as "trust_scope" { modes: [u8; 12], exempt: u32, }
     /// Where a digest's verdict is.
     struct DigestPlace as "digest_place" { place: u32, serial: u32, }
     /// What is said of a digest.
     #[derive(Default)]
     struct DigestJudgement as "digest_judgement" {
-        serial: u32, until: u32, flags: u32, marks: u32, source: u16, verdict: u8, reserved: [u8; 5],
+        serial: u32, until: u32, flags: u32, marks: u32, source: u16, verdict: u8, classes: u8, reserved: [u8; 4],
+        services: u32, releases: u32,
     }
+    /// What each profile of a service has no use for.
+    struct ServiceProfiles as "service_profiles" { forbids: [u8; 32], }
+    /// The profiles that bind a process.
+    struct ServiceBound as "service_bound" { now: u32, next: u32, }
     /// What the judging programs are told.
     struct TrustState as "trust_state" { vouched: u32, writers: u32, }
     /// A thread, from the iterator.

@@ -38,6 +38,9 @@ pub const NAMES: &[&str] = &[
     "trusted_writers_output_is_trusted",
     "another_file_system_is_judged_anew",
     "nothing_is_remembered_on_overlays",
+    "services_start_no_shells",
+    "containers_are_not_bound_by_their_daemon",
+    "running_services_are_bound",
     "enforcement_outlives_the_agent",
 ];
 

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use davy_model::{CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
+use davy_model::{ClassSet, CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
 use davy_pkgdb::TrustDb;
 use davy_policy::{Policy, TrustSource};
 use davy_trust::host::{Listed, Memory, approval};
+use davy_trust::services::Profiles;
 use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
 use davy_wire::{TrustSummary, TrustedBy};
 
 use super::gate::{Binding, Gate, Said};
 use super::learning::Learning;
+use crate::services;
 use crate::shared::lock;
 
 /// The most cgroups that are rehearsed in at once.
@@ -38,6 +40,10 @@ struct Inner {
     /// What manifests list by fs-verity digest.
     verity: HashMap<String, Voucher>,
     programs: Programs,
+    profiles: Profiles,
+    /// What the kernel refuses of each profile, and whether it refuses any now.
+    forbidden: Vec<ClassSet>,
+    services_held_back: bool,
     pendings: Pendings,
     learning: Learning,
     faults: Vec<String>,
@@ -78,6 +84,10 @@ impl TrustDesk {
             config: Config::default(),
             verity: HashMap::new(),
             programs,
+            // The desk of services tells when they cannot be read.
+            profiles: Profiles::built_in().unwrap_or_default(),
+            forbidden: Vec::new(),
+            services_held_back: false,
             pendings: memory.pendings,
             learning: Learning::default(),
             faults,
@@ -125,6 +135,7 @@ impl TrustDesk {
         inner.book.replace("directory", []);
         inner.config = config;
         inner.scopes = policy.scope.cgroups.clone();
+        inner.forbidden = services::refused_by_kernel(&inner.profiles, policy, now);
         inner.settle(now);
         inner.tell_all(now);
     }
@@ -324,9 +335,11 @@ impl TrustDesk {
     }
 
     /// Refuses nothing, or what the policy says again.
-    pub(super) fn hold_back(&self, held_back: bool, now: Timestamp) {
+    pub(super) fn hold_back(&self, held_back: bool, services: bool, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        if std::mem::replace(&mut inner.held_back, held_back) != held_back {
+        let before = (inner.held_back, inner.services_held_back);
+        (inner.held_back, inner.services_held_back) = (held_back, services);
+        if before != (held_back, services) {
             inner.bind(now);
         }
     }
@@ -445,6 +458,9 @@ impl Inner {
         });
         let listed = |source: &Source| matches!(source, Source::AllowList { .. } | Source::Approval { .. });
         let mut rights = packaged.map(|path| self.programs.rights(path)).unwrap_or_default();
+        if let Some(path) = packaged {
+            (rights.services, rights.releases) = services::by_path(&self.profiles, path);
+        }
         if !self.config.asks(TrustSource::Writers) {
             rights.writer = false;
         }
@@ -497,7 +513,14 @@ impl Inner {
             Mode::Off => Mode::Off,
         };
         let outside = if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed };
-        let modes = |mode: Mode| {
+        let binds = self.forbidden.iter().any(|classes| !classes.is_empty());
+        let service = if binds && self.knows_packages() && !self.services_held_back {
+            Mode::Enforce
+        } else {
+            Mode::Off
+        };
+        let elsewhere = if self.scopes.is_empty() { service } else { Mode::Off };
+        let modes = |mode: Mode, service: Mode| {
             let wanted = |wanted: bool| if wanted { mode } else { Mode::Off };
             [
                 (CodeKind::Exec, mode),
@@ -505,13 +528,15 @@ impl Inner {
                 (CodeKind::Nameless, mode),
                 (CodeKind::Script, wanted(config.scripts)),
                 (CodeKind::Module, wanted(config.modules)),
+                (CodeKind::Service, service),
             ]
         };
         let binding = Binding {
             cgroups: self.scopes.clone(),
-            inside: modes(inside),
-            outside: modes(outside),
+            inside: modes(inside, service),
+            outside: modes(outside, elsewhere),
             rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
+            forbidden: self.forbidden.clone(),
         };
         let judges = self.gate.as_ref().is_some_and(|gate| gate.tells_all()) && outside != Mode::Off;
         self.kernel_judges.store(judges, Ordering::Relaxed);

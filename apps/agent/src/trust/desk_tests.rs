@@ -187,9 +187,9 @@ fn held_back_nothing_is_refused_and_rehearsals_end() {
     let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
     let desk = desk(&folder, &gate);
     desk.configure(&without_packages(""), NOW);
-    desk.hold_back(true, NOW);
+    desk.hold_back(true, false, NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Off);
-    desk.hold_back(false, NOW);
+    desk.hold_back(false, false, NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Enforce);
     desk.rehearse("/drill", NOW.plus_secs(60.0), NOW).unwrap();
     assert_eq!(gate.bound().rehearsed, ["/drill"]);
@@ -222,4 +222,32 @@ fn the_kernel_observes_only_when_it_is_asked_to() {
     let both = format!("{scope}mode = \"enforce\"\nkernel = true\n");
     assert_eq!(modes(&both), (Mode::Enforce, Mode::Observe, true));
     assert_eq!(modes("[trust]\nmode = \"off\"\nkernel = true\n"), (Mode::Off, Mode::Off, false));
+}
+
+#[test]
+fn services_are_refused_where_the_policy_enforces_and_nowhere_else() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    let policy = |services: &str| {
+        policy(&format!("[scope]\ncgroups = [\"/a\"]\n[trust]\nsources = [\"learned\"]\n{services}"))
+    };
+    let modes = |gate: &FakeGate| {
+        let bound = gate.bound();
+        (of(bound.inside, CodeKind::Service), of(bound.outside, CodeKind::Service))
+    };
+    let forbidden =
+        |gate: &FakeGate| gate.bound().forbidden.iter().filter(|classes| !classes.is_empty()).count();
+    desk.configure(&policy(""), NOW);
+    assert_eq!((modes(&gate), forbidden(&gate)), ((Mode::Off, Mode::Off), 0));
+    desk.configure(&policy("[services]\nmode = \"enforce\"\n"), NOW);
+    assert_eq!(modes(&gate), (Mode::Enforce, Mode::Off));
+    assert_eq!(forbidden(&gate), davy_policy::SERVICES.len());
+    assert_eq!(gate.mode(CodeKind::Exec), Mode::Off, "code is another protection's");
+    let one = "[services]\n[[services.profile]]\nname = \"redis\"\nmode = \"enforce\"\n";
+    desk.configure(&policy(one), NOW);
+    assert_eq!((modes(&gate).0, forbidden(&gate)), (Mode::Enforce, 1));
+    desk.hold_back(false, true, NOW);
+    assert_eq!(modes(&gate), (Mode::Off, Mode::Off), "it fell back");
+    desk.hold_back(false, false, NOW);
+    assert_eq!(modes(&gate).0, Mode::Enforce);
 }

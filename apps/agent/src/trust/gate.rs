@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use davy_kernel::{Saying, TrustGate, TrustModes, TrustScope, Verdict};
-use davy_model::{CodeKind, Mode, Sha256};
+use davy_model::{ClassSet, CodeKind, Mode, Sha256};
 use davy_trust::Rights;
 
 use crate::shared::lock;
@@ -18,7 +18,7 @@ pub(crate) type Said = (Sha256, Option<(bool, Rights)>);
 const REHEARSED: [CodeKind; 4] = [CodeKind::Exec, CodeKind::Library, CodeKind::Script, CodeKind::Nameless];
 
 /// The kinds of code that the policy speaks of, each with its mode.
-pub(crate) type Modes = [(CodeKind, Mode); 5];
+pub(crate) type Modes = [(CodeKind, Mode); 6];
 
 /// Who is bound to what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) struct Binding {
     pub(crate) outside: Modes,
     /// cgroups in which every kind of code is refused that a rehearsal refuses.
     pub(crate) rehearsed: Vec<String>,
+    /// What profiles of services have no use for, in their order.
+    pub(crate) forbidden: Vec<ClassSet>,
 }
 
 /// Where the kernel decides which code may run.
@@ -76,6 +78,9 @@ impl KernelGate {
             may_load_bpf: false,
             may_trace: false,
             may_be_nameless: rights.nameless,
+            services: rights.services.bits(),
+            releases: rights.releases.bits(),
+            classes: rights.classes.bits(),
         };
         Saying { verdict: Verdict::Allow(rights), ..Saying::allow() }
     }
@@ -131,6 +136,8 @@ impl Gate for KernelGate {
         if enforces {
             self.gate.pin().context("keeping it when the agent ends")?;
         }
+        let forbidden: Vec<u8> = binding.forbidden.iter().map(|classes| classes.bits()).collect();
+        self.gate.forbid(&forbidden)?;
         let mut bound = lock(&self.bound);
         for (scope, modes) in &wanted {
             self.gate.set_scope(*scope, *modes)?;

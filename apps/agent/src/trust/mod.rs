@@ -22,6 +22,7 @@ pub(crate) use sight::Sights;
 pub(crate) use thread::TrustThread;
 
 use crate::eyes::Eyes;
+use crate::services::ServiceDesk;
 use crate::shared::{Intake, lock};
 use crate::{Paths, clock};
 use asked::AskedGate;
@@ -40,7 +41,7 @@ pub(crate) struct Trust {
 }
 
 /// Why the kernel does not judge although it could.
-const ASLEEP: &str = "the kernel could judge code; it does from the next start on when [trust] enforces or has `kernel = true`";
+const ASLEEP: &str = "the kernel could judge code; it does from the next start on when [trust] enforces or has `kernel = true`, or [services] enforces";
 
 /// Begins to learn and to look. `cgroup2` and `pin` are where cgroups and what outlives the agent lie. The kernel judges where
 /// the probes say that it can and the policy wants it: merely attached, the programs cost every opening of a file something. Where
@@ -49,6 +50,7 @@ pub(crate) fn open(
     paths: &Paths,
     eyes: &Eyes,
     intake: &Intake,
+    services: &Arc<ServiceDesk>,
     cgroup2: Option<PathBuf>,
     pin: Option<PathBuf>,
     probes: &mut [Probe],
@@ -57,6 +59,7 @@ pub(crate) fn open(
     let pin = pin.map(|folder| folder.join("trust"));
     let wanted = policy.trust.mode == Mode::Enforce
         || policy.trust.kernel
+        || policy.services.enforces()
         // What an agent before this one left is taken over, if only to be let go.
         || pin.as_ref().is_some_and(|folder| folder.exists());
     let mut gate = None;
@@ -90,7 +93,7 @@ pub(crate) fn open(
     if let Some(judge) = judge {
         judge.listen_to(&desk);
     }
-    let (sights, thread) = thread::start(Arc::clone(&desk), intake.clone())?;
+    let (sights, thread) = thread::start(Arc::clone(&desk), Arc::clone(services), intake.clone())?;
     Ok(Trust { desk, sights, thread, gate })
 }
 

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use davy_detect::Detector;
-use davy_model::{CodeJudgement, CodeOutcome, Event, EventKind, ExecImage, ImageKind, ProcessKey, Timestamp};
+use davy_model::{
+    CodeJudgement, CodeKind, CodeOutcome, Event, EventKind, ExecImage, ImageKind, ProcessKey, Timestamp,
+};
+
+use crate::services::Began;
 
 /// Code that ran or was refused.
 #[derive(Debug)]
@@ -27,12 +31,19 @@ pub(super) enum What {
     Ran { image: ExecImage, comm: String },
     /// The kernel judged.
     Judged(Box<CodeJudgement>),
+    /// It came from a service, under a name that says nothing of what it is.
+    Descended(Box<Began>),
 }
 
 impl Sight {
-    /// Whether a program without a name ran.
-    pub(super) fn is_nameless(&self) -> bool {
-        matches!(&self.what, What::Ran { image, .. } if is_nameless(image))
+    /// Whether it is to be looked at while it runs: what has no name cannot be read later, and what a service started may be
+    /// stopped.
+    pub(super) fn is_urgent(&self) -> bool {
+        match &self.what {
+            What::Ran { image, .. } => is_nameless(image),
+            What::Descended(_) => true,
+            What::Judged(_) => false,
+        }
     }
 }
 
@@ -64,7 +75,9 @@ impl Sights {
                 (what, Some(info.creds.euid), info.cgroup.clone(), info.parent)
             }
             // What ran is told by the thread itself, whose own word this would be.
-            EventKind::CodeJudged(judgement) if judgement.outcome != CodeOutcome::Ran => {
+            EventKind::CodeJudged(judgement)
+                if judgement.outcome != CodeOutcome::Ran && judgement.kind != CodeKind::Service =>
+            {
                 let known = detector.processes().get(&process);
                 let uid = known.map(|process| process.program.creds.euid);
                 let cgroup = known.map(|process| process.program.cgroup.clone()).unwrap_or_default();
@@ -73,7 +86,17 @@ impl Sights {
             _ => return,
         };
         let by = parent.and_then(|key| detector.processes().get(&key)).map(|process| process.comm.clone());
-        let sight = Sight { time: event.time, process, uid, cgroup, by, what };
+        self.send(Sight { time: event.time, process, uid, cgroup, by, what });
+    }
+
+    /// Has the content looked at of a program that came from a service. Never waits.
+    pub(crate) fn descended(&self, began: Box<Began>) {
+        let (info, time) = (&began.info, began.time);
+        let (process, uid, cgroup) = (info.key, Some(info.creds.euid), info.cgroup.clone());
+        self.send(Sight { time, process, uid, cgroup, by: None, what: What::Descended(began) });
+    }
+
+    fn send(&self, sight: Sight) {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(sight) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -17,7 +17,7 @@ use davy_model::{
     Ruling, Sha256, Source,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
-use davy_policy::TrustSource;
+use davy_policy::{ServiceMode, TrustSource};
 use davy_trust::host::digest_of;
 use davy_trust::{Question, Sighting};
 
@@ -25,6 +25,7 @@ use super::desk::TrustDesk;
 use super::learning::Learning;
 use super::sight::{Sight, Sights, What, is_nameless};
 use crate::clock;
+use crate::services::{Began, ServiceDesk};
 use crate::shared::{Intake, Shared, lock};
 use crate::standing::Limit;
 
@@ -76,12 +77,17 @@ impl TrustThread {
 }
 
 /// Starts it.
-pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake) -> Result<(Sights, TrustThread)> {
+pub(super) fn start(
+    desk: Arc<TrustDesk>,
+    services: Arc<ServiceDesk>,
+    intake: Intake,
+) -> Result<(Sights, TrustThread)> {
     let judges = desk.kernel_judges();
     let (sender, sights) = sync_channel(SIGHTS);
     let stop = Arc::new(AtomicBool::new(false));
     let keeping = Keeping {
         desk,
+        services,
         shared: Arc::clone(intake.shared()),
         intake,
         stop: Arc::clone(&stop),
@@ -116,6 +122,7 @@ struct Seen<'s> {
 
 struct Keeping {
     desk: Arc<TrustDesk>,
+    services: Arc<ServiceDesk>,
     shared: Arc<Shared>,
     intake: Intake,
     stop: Arc<AtomicBool>,
@@ -146,24 +153,27 @@ impl Keeping {
                 }
             }
             let now = clock::now();
-            let held_back = lock(&self.shared.standing).holds_back(PROTECTION, now);
-            self.desk.hold_back(held_back, now);
+            let held_back = |protection| lock(&self.shared.standing).holds_back(protection, now);
+            self.desk.hold_back(held_back(PROTECTION), held_back(crate::services::PROTECTION), now);
             if refreshed.elapsed() >= REFRESH {
                 self.refresh(&mut learned);
                 refreshed = Instant::now();
             }
             if tended.elapsed() >= TEND {
                 self.desk.tend(clock::now());
+                self.services.tend(clock::now());
                 tended = Instant::now();
             }
         }
         self.desk.tend(clock::now());
+        self.services.tend(clock::now());
     }
 
     /// Whether packages are to be learned at all.
     fn wanted(&self) -> bool {
         let policy = lock(&self.shared.rulebook).policy();
-        policy.trust.mode != Mode::Off && policy.trust.sources.contains(&TrustSource::Packages)
+        let judged = policy.trust.mode != Mode::Off || policy.services.mode != ServiceMode::Off;
+        judged && policy.trust.sources.contains(&TrustSource::Packages)
     }
 
     /// Learns what packages vouch for, taking in what runs meanwhile.
@@ -231,14 +241,12 @@ impl Keeping {
 
     /// Judges what is seen now and what follows at once.
     fn take(&mut self, first: Sight, sights: &Receiver<Sight>) {
-        // What has no name can be read only while it runs.
-        if !first.is_nameless() {
+        if !first.is_urgent() {
             std::thread::sleep(GATHERING);
         }
         let gathered: Vec<Sight> = std::iter::once(first).chain(sights.try_iter().take(SIGHTS)).collect();
-        if self.desk.mode() != Mode::Off {
-            self.judge(gathered);
-        }
+        let off = self.desk.mode() == Mode::Off;
+        self.judge(gathered.into_iter().filter(|sight| !off || matches!(sight.what, What::Descended(_))));
     }
 
     /// Judges what was gathered. Of one file that is allowed, the first that ran speaks for the others.
@@ -253,6 +261,7 @@ impl Keeping {
                     }
                 }
                 What::Judged(judgement) => self.judged(&sight, judgement),
+                What::Descended(began) => self.descended(&sight, began),
             }
         }
     }
@@ -289,6 +298,23 @@ impl Keeping {
             self.intake.event(Event { time: sight.time, process: Some(sight.process), kind });
         }
         false
+    }
+
+    /// What came from a service runs under a name of its own; it may be a package's program all the same.
+    fn descended(&mut self, sight: &Sight, began: &Began) {
+        let Some(digest) = self.digest_of_running(sight.process.pid, &began.info.image) else { return };
+        let question = Question { digest: Some(digest), path: "", nameless: false, failsafe: None };
+        let ruling = self.desk.ruling(&question, clock::now());
+        let packaged = ruling.vouchers.iter().find_map(|voucher| match &voucher.source {
+            Source::Package { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        let Some(path) = packaged else { return };
+        let classes = self.services.programs.classes(path, &began.info.args);
+        let user = self.users.name_or_number(began.info.creds.euid);
+        if let Some(event) = self.services.judge(began, classes, Some(&user)) {
+            self.intake.event(event);
+        }
     }
 
     /// The kernel judged.

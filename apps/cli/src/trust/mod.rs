@@ -1,6 +1,7 @@
 //! `davy trust`: which code may run, who vouches for it, and what waits.
 
 mod integrity;
+mod services;
 mod sign;
 
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::path::Path;
 use davy_model::{Mode, Pending, PendingId, Rank, Ruling, Sha256};
 use davy_trust::Proposal;
 use davy_trust::host::digest_of;
+use davy_trust::services::Learned;
 use davy_wire::{Command, Query, Reply, TrustSummary};
 use serde_json::{Value, json};
 
@@ -32,6 +34,7 @@ pub(crate) fn run(verb: &Trust, client: &Client, answering: &Answering) -> Resul
         Trust::Status => status(client, answering)?,
         Trust::Explain(asked) => return explain(client, answering, &asked.files),
         Trust::Pending(asked) => pending(client, answering, asked.limit)?,
+        Trust::Services(asked) => services::list(client, answering, asked.limit)?,
         Trust::Approve(asked) => {
             let seconds = asked.length.map(u64::from);
             let order = match asked.what.parse() {
@@ -153,6 +156,7 @@ fn ruled(path: &str, sha256: Sha256, ruling: &Ruling) -> Vec<Line> {
         let role = if rank == ruling.rank { Role::Plain } else { Role::Quiet };
         lines.push(Line::in_role(role, format!("  {:<20} {said}", rank.to_string())));
     }
+    lines.extend(services::explained(path, ruling));
     for voucher in &ruling.vouchers {
         lines.push(Line::of(format!("  vouched for by {}", voucher.source)));
     }
@@ -205,14 +209,19 @@ fn waiting(client: &Client, limit: u32) -> Result<Vec<Pending>, Failure> {
 fn learn(client: &Client, answering: &Answering) -> Result<(), Failure> {
     let all = waiting(client, ALL)?;
     let proposal = Proposal::new(&all);
+    let starts = services::starts(client, ALL)?;
     if answering.json {
         let list = |list: &[Pending]| Value::Array(list.iter().map(document::raw).collect());
-        return Ok(
-            answering.document(&json!({ "allow": list(proposal.plain()), "odd": list(proposal.odd()) }))?
-        );
+        return Ok(answering.document(&json!({
+            "allow": list(proposal.plain()),
+            "odd": list(proposal.odd()),
+            "services": services::documents(&starts),
+        }))?);
     }
-    raw(&proposal.to_toml(), false)?;
-    let (plain, odd) = (proposal.plain().len() as u64, proposal.odd().len() as u64);
+    raw(&format!("{}{}", proposal.to_toml(), Learned::to_toml(&starts)), false)?;
+    let odd_starts = starts.iter().filter(|start| !start.odd.is_empty()).count();
+    let plain = (proposal.plain().len() + starts.len() - odd_starts) as u64;
+    let odd = (proposal.odd().len() + odd_starts) as u64;
     let words = format!(
         "{} proposed, {} left as comments",
         amount::of(plain, "entry", "entries"),

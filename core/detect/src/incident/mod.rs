@@ -107,6 +107,7 @@ impl IncidentCase {
                 FindingKind::Campaign => (5, "acts of an intrusion"),
                 FindingKind::Persistence => (6, "arranged to run again"),
                 FindingKind::Masquerade => (7, "a program in disguise"),
+                FindingKind::Service => (3, "a service started what it should not"),
                 FindingKind::Untrusted => (8, "code that nobody vouches for"),
             })
             .min()

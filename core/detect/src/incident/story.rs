@@ -150,7 +150,11 @@ impl Detector {
         let disguise = evidence.iter().filter(|e| e.process == Some(process.key)).filter(|e| {
             matches!(
                 e.signal,
-                Signal::Masquerade | Signal::Fileless | Signal::OddParent | Signal::CommandLine
+                Signal::Masquerade
+                    | Signal::Fileless
+                    | Signal::OddParent
+                    | Signal::CommandLine
+                    | Signal::Service
             )
         });
         for (i, piece) in disguise.take(4).enumerate() {
@@ -217,7 +221,11 @@ impl Detector {
                         entry(piece.time, "which tried", piece.text.clone(), who, user.clone(), technique);
                     story.tell(key, told);
                 }
-                Signal::Masquerade | Signal::Fileless | Signal::OddParent | Signal::CommandLine => {
+                Signal::Masquerade
+                | Signal::Fileless
+                | Signal::OddParent
+                | Signal::CommandLine
+                | Signal::Service => {
                     // A process found running has no exec to tell this with.
                     let told = who.and_then(|p| self.processes.get(&p)).is_some_and(|p| p.executed.is_some());
                     if !told && let Some(process) = who {

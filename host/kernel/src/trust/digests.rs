@@ -39,6 +39,12 @@ pub struct Rights {
     pub may_trace: bool,
     /// It may be executed without a name, as container runtimes do with a copy of themselves.
     pub may_be_nameless: bool,
+    /// The profiles whose service it is, one bit each: they bind it, and what comes from it.
+    pub services: u32,
+    /// The profiles that do not bind what it begins.
+    pub releases: u32,
+    /// What it is that a service may have no use for, one bit each, as [`super::TrustGate::forbid`] has them.
+    pub classes: u8,
 }
 
 impl Rights {
@@ -84,7 +90,10 @@ impl Saying {
             marks: rights.trusted_writer_secs,
             source: self.source,
             verdict: if self.verdict == Verdict::Deny { DENY } else { ALLOW },
-            reserved: [0; 5],
+            classes: rights.classes,
+            reserved: [0; 4],
+            services: rights.services,
+            releases: rights.releases,
         }
     }
 
@@ -216,6 +225,7 @@ mod tests {
             may_load_bpf: true,
             may_trace: true,
             may_be_nameless: true,
+            ..Rights::default()
         };
         assert_eq!(all.flags(), 63);
         assert_eq!(Rights { trusted_writer_secs: 1, ..Rights::default() }.flags(), 2);

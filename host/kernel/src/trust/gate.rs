@@ -69,6 +69,8 @@ struct Inner {
     digests: Digests,
     scopes: MapHandle,
     state: MapHandle,
+    profiles: MapHandle,
+    bound: MapHandle,
 }
 
 impl TrustGate {
@@ -134,10 +136,11 @@ impl TrustGate {
         }
         let map = |name| objects::map(&object, name);
         let digests = Digests::new(map("digests")?, map("judgements")?)?;
+        let (profiles, bound) = (map("profiles")?, map("bound")?);
         let (scopes, state, counts) = (map("scopes")?, map("trust_state")?, map("judged_counts")?);
         let files = map("files")?;
         if let Some(cgroup) = config.exempt {
-            let mut record = abi::TrustScope { modes: [0; 8], exempt: 1, reserved: 0 };
+            let mut record = abi::TrustScope { modes: [0; 12], exempt: 1 };
             // What the agent maps is read and remembered, and nothing more.
             record.modes[1] = MODE_READ;
             scopes
@@ -151,7 +154,7 @@ impl TrustGate {
             }
             pins::keep(&mut object, &mut links, folder)?;
         }
-        let inner = Inner { object, links, digests, scopes, state };
+        let inner = Inner { object, links, digests, scopes, state, profiles, bound };
         Ok(Self { inner: Mutex::new(inner), counts, files, config, pinned: Mutex::new(kept.is_some()) })
     }
 
@@ -238,6 +241,38 @@ impl TrustGate {
             return Err(Error::Unsupported("files are read ahead from the exempt cgroup only".to_owned()));
         }
         crate::sys::map_executable_once(file.as_fd()).during(|| "having a file read".to_owned())
+    }
+
+    /// Says which classes of programs what comes from a service may not start, by the profile's place; the classes are bits of
+    /// the caller's, as in [`super::Rights::classes`]. Further profiles forbid nothing.
+    ///
+    /// # Errors
+    /// When the table cannot be changed.
+    pub fn forbid(&self, classes: &[u8]) -> Result<()> {
+        let mut record = abi::ServiceProfiles { forbids: [0; 32] };
+        record.forbids.iter_mut().zip(classes).for_each(|(place, classes)| *place = *classes);
+        let key = 0u32.to_ne_bytes();
+        let told = self.lock().profiles.update(&key, record.as_bytes(), MapFlags::ANY);
+        told.during(|| "telling what services have no use for".to_owned())
+    }
+
+    /// Binds a process that runs already by profiles, one bit each, and with it what it forks and executes from now on. It holds
+    /// for the first thread of a process; who has ended is passed over.
+    ///
+    /// # Errors
+    /// When the table cannot be changed.
+    pub fn bind_process(&self, pid: u32, profiles: u32) -> Result<()> {
+        use std::os::fd::AsRawFd;
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(process) =
+            pid.and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok())
+        else {
+            return Ok(());
+        };
+        let record = abi::ServiceBound { now: profiles, next: profiles };
+        let key = process.as_raw_fd().to_ne_bytes();
+        let told = self.lock().bound.update(&key, record.as_bytes(), MapFlags::ANY);
+        told.during(|| "binding a process that comes from a service".to_owned())
     }
 
     /// How often code was judged, by its kind.

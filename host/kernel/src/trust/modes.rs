@@ -3,7 +3,7 @@ use davy_model::{CodeKind, Mode};
 use crate::abi;
 
 /// Every kind of code, in the order of `enum code_kind`.
-pub(crate) const KINDS: [CodeKind; 8] = [
+pub(crate) const KINDS: [CodeKind; 9] = [
     CodeKind::Exec,
     CodeKind::Library,
     CodeKind::Script,
@@ -12,6 +12,7 @@ pub(crate) const KINDS: [CodeKind; 8] = [
     CodeKind::Module,
     CodeKind::Bpf,
     CodeKind::Trace,
+    CodeKind::Service,
 ];
 
 /// Whom modes bind.
@@ -60,12 +61,15 @@ impl TrustModes {
 
     /// As `struct trust_scope` and `enum trust_mode`.
     pub(super) fn record(&self) -> abi::TrustScope {
-        let modes = self.0.map(|mode| match mode {
-            None | Some(Mode::Off) => 0,
-            Some(Mode::Observe) => 1,
-            Some(Mode::Enforce) => 2,
-        });
-        abi::TrustScope { modes, exempt: 0, reserved: 0 }
+        let mut modes = [0; 12];
+        for (place, mode) in modes.iter_mut().zip(self.0) {
+            *place = match mode {
+                None | Some(Mode::Off) => 0,
+                Some(Mode::Observe) => 1,
+                Some(Mode::Enforce) => 2,
+            };
+        }
+        abi::TrustScope { modes, exempt: 0 }
     }
 }
 
@@ -76,7 +80,7 @@ mod tests {
     #[test]
     fn each_kind_has_its_own_mode() {
         let modes = TrustModes::all(Mode::Observe).with(CodeKind::Trace, Mode::Enforce);
-        assert_eq!(modes.record().modes, [1, 1, 1, 1, 1, 1, 1, 2]);
+        assert_eq!(modes.record().modes, [1, 1, 1, 1, 1, 1, 1, 2, 1, 0, 0, 0]);
         assert!(modes.enforce() && !TrustModes::default().enforce());
         assert_eq!(TrustModes::default().with(CodeKind::Exec, Mode::Enforce).record().modes[..2], [2, 0]);
     }

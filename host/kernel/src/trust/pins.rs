@@ -11,7 +11,7 @@ use crate::error::{During, Result};
 use crate::pin::on_bpf_file_system;
 
 /// The tables that are kept; records go to whoever reads them now.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "digests",
     "judgements",
     "files",
@@ -22,6 +22,8 @@ const TABLES: [&str; 10] = [
     "told",
     "judged_counts",
     "programs",
+    "bound",
+    "profiles",
 ];
 
 /// Whether an earlier gate is kept here.

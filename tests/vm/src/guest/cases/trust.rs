@@ -7,6 +7,7 @@ mod mounts;
 mod nameless;
 mod programs;
 mod scripts;
+mod services;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -50,6 +51,9 @@ pub(super) fn find(name: &str) -> Option<fn() -> Result<()>> {
         "trusted_writers_output_is_trusted" => marks::trusted_writers_output_is_trusted,
         "another_file_system_is_judged_anew" => mounts::another_file_system_is_judged_anew,
         "nothing_is_remembered_on_overlays" => mounts::nothing_is_remembered_on_overlays,
+        "services_start_no_shells" => services::services_start_no_shells,
+        "containers_are_not_bound_by_their_daemon" => services::containers_are_not_bound_by_their_daemon,
+        "running_services_are_bound" => services::running_services_are_bound,
         "enforcement_outlives_the_agent" => lasting::enforcement_outlives_the_agent,
         _ => return None,
     })
