@@ -35,7 +35,7 @@ use crate::services::{Bind, ServiceDesk, ServiceWatch};
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
-use crate::trust::{self, Refusing, TrustThread};
+use crate::trust::{self, TrustThread};
 use crate::{Paths, inspection, left, own, protections, service};
 
 /// How many orders may wait for the arbiter.
