@@ -67,6 +67,8 @@ impl KernelGate {
         let rights = davy_kernel::Rights {
             interpreter: rights.interpreter,
             trusted_writer_secs: if rights.writer { self.mark_secs } else { 0 },
+            writes_as_root: rights.as_root,
+            writes_for_writers: rights.for_writers,
             may_write_and_execute: rights.written_code,
             may_load_bpf: false,
             may_trace: false,

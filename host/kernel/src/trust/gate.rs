@@ -133,7 +133,7 @@ impl TrustGate {
             tracing::warn!("the pinned tables of trust are of another version, and are filled anew");
         }
         let map = |name| objects::map(&object, name);
-        let digests = Digests::new(map("digests")?, map("judgements")?)?;
+        let digests = Digests::new(map("digests")?, map("judgements")?, map("written")?)?;
         let (scopes, state, counts) = (map("scopes")?, map("trust_state")?, map("judged_counts")?);
         let files = map("files")?;
         if let Some(cgroup) = config.exempt {
