@@ -39,6 +39,8 @@ pub(crate) trait Gate: Send {
     fn say(&self, said: &[Said]) -> Result<()>;
     /// Every content of which something is held.
     fn held(&self) -> Vec<Sha256>;
+    /// Whether scripts must have been read before an interpreter opens them.
+    fn wants_scripts_ahead(&self) -> bool;
     /// Has a file read and remembered, where it cannot be read when it is asked for.
     fn read(&self, file: &File) -> Result<()>;
     /// Replaces who is bound to what.
@@ -94,6 +96,10 @@ impl Gate for KernelGate {
 
     fn held(&self) -> Vec<Sha256> {
         self.gate.vouched()
+    }
+
+    fn wants_scripts_ahead(&self) -> bool {
+        !self.gate.reads_scripts()
     }
 
     fn read(&self, file: &File) -> Result<()> {

@@ -60,6 +60,7 @@ pub struct TrustGate {
     counts: MapHandle,
     files: MapHandle,
     config: TrustConfig,
+    reads_scripts: bool,
     pinned: Mutex<bool>,
 }
 
@@ -101,6 +102,8 @@ impl TrustGate {
             ));
         }
         let kept = config.pin.clone().filter(|folder| pins::are_there(folder));
+        // Where a hook after the open may sleep, scripts are read there; else what is known of them decides.
+        let reads_scripts = objects::kernel_has_function("bpf_lsm_file_post_open");
         let load = || -> Result<(Object, bool)> {
             let mut object = objects::TRUST.open()?;
             objects::share(&mut object, lanes)?;
@@ -114,11 +117,9 @@ impl TrustGate {
                 };
                 map.set_max_entries(bound).during(|| format!("sizing a table to {bound} entries"))?;
             }
-            // Where a hook after the open may sleep, scripts are read there; else what is known of them decides.
-            let post_open = objects::kernel_has_function("bpf_lsm_file_post_open");
             objects::select(&mut object, |name| match name {
-                "trust_script" => post_open,
-                "trust_script_by_cache" => !post_open,
+                "trust_script" => reads_scripts,
+                "trust_script_by_cache" => !reads_scripts,
                 _ => true,
             });
             let adopted = match &kept {
@@ -152,7 +153,8 @@ impl TrustGate {
             pins::keep(&mut object, &mut links, folder)?;
         }
         let inner = Inner { object, links, digests, scopes, state };
-        Ok(Self { inner: Mutex::new(inner), counts, files, config, pinned: Mutex::new(kept.is_some()) })
+        let pinned = Mutex::new(kept.is_some());
+        Ok(Self { inner: Mutex::new(inner), counts, files, config, reads_scripts, pinned })
     }
 
     /// Binds a scope by modes; called again for the same scope, it replaces them.
@@ -238,6 +240,13 @@ impl TrustGate {
             return Err(Error::Unsupported("files are read ahead from the exempt cgroup only".to_owned()));
         }
         crate::sys::map_executable_once(file.as_fd()).during(|| "having a file read".to_owned())
+    }
+
+    /// Whether the kernel reads a script when an interpreter opens it. Where it cannot, before Linux 6.8, a script that was
+    /// not read ahead is refused once.
+    #[must_use]
+    pub fn reads_scripts(&self) -> bool {
+        self.reads_scripts
     }
 
     /// How often code was judged, by its kind.
