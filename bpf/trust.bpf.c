@@ -13,6 +13,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define PROC_SUPER_MAGIC 0x9fa0
 /* enum kernel_read_file_id and kernel_load_data_id */
 #define READING_MODULE 2
+/* In seconds: how long after the last mark files that are read are looked at for one. */
+#define COPIED_WITHIN 3600
 /* Of a process, that are looked at. */
 #define OPEN_FILES_MAX 4096
 
@@ -43,6 +45,8 @@ static __always_inline u32 judge(struct file *file, bool maps, struct finding *f
     if (answer == ANSWER_TRUSTED && !found->reason)
         return MODE_OFF;
     mode = mode_of(found->kind);
+    if (found->reason == REASON_MARKED)
+        remember_written(file, inode, found);
     if (answer != ANSWER_NONE)
         return mode;
     struct trust_state *settings = the_state();
@@ -60,6 +64,20 @@ static __always_inline u32 judge(struct file *file, bool maps, struct finding *f
     return mode;
 }
 
+/* Some are trusted writers only while root runs them, or only in the hands of another. */
+static __always_inline void settle_writer(struct rights *rights)
+{
+    struct program *by = current_program();
+
+    if (rights->flags & PROGRAM_WRITES_AS_ROOT && (u32)bpf_get_current_uid_gid())
+        rights->flags &= ~PROGRAM_TRUSTED_WRITER;
+    if (rights->flags & PROGRAM_WRITES_FOR_WRITERS && by && by->now.flags & PROGRAM_TRUSTED_WRITER) {
+        rights->flags |= PROGRAM_TRUSTED_WRITER;
+        rights->marks = by->now.marks;
+        rights->source = by->now.source;
+    }
+}
+
 SEC("lsm.s/bprm_check_security")
 int BPF_PROG(trust_exec, struct linux_binprm *bprm)
 {
@@ -71,6 +89,7 @@ int BPF_PROG(trust_exec, struct linux_binprm *bprm)
 
     if (found.reason && found.reason != REASON_MARKED)
         found.rights.flags = 0;
+    settle_writer(&found.rights);
     program = bpf_task_storage_get(&programs, bpf_get_current_task_btf(), 0,
                                    found.rights.flags ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
     if (program)
@@ -278,8 +297,11 @@ static __always_inline int opened_for_writing(struct inode *inode, bool alone)
     known = bpf_map_lookup_elem(&files, &found.key);
     bool fresh = known && known->epoch == *epoch && known->generation == inode->i_generation;
     bool trusted = program && program->now.flags & PROGRAM_TRUSTED_WRITER && program->now.marks;
-    if (fresh && trusted && (state_of(known) & (STATE_JUDGING | STATE_FORM)) == STATE_MARK)
+    if (fresh && trusted && (state_of(known) & (STATE_JUDGING | STATE_FORM)) == STATE_MARK) {
+        /* What it becomes has another digest. */
+        __sync_fetch_and_and(&known->state, ~STATE_MARK_READ);
         return 0;
+    }
     if (fresh && in_use(known, inode)) {
         int refused = settle(&found, mode_of(CODE_LIBRARY));
 
@@ -289,11 +311,16 @@ static __always_inline int opened_for_writing(struct inode *inode, bool alone)
     if (alone && trusted && !inode->i_size && inode->i_writecount.counter == 1) {
         u64 until = boot_seconds() + program->now.marks;
         struct file_verdict mark = {
-            .state = STATE_MARK | (u64)(program->now.source & 0xffff) << 32 | (u32)until,
+            .state = mark_of(program->now.source, until),
             .epoch = *epoch,
             .generation = inode->i_generation,
         };
 
+        u32 zero = 0;
+        u64 *last = bpf_map_lookup_elem(&last_mark, &zero);
+
+        if (last)
+            *last = boot_seconds();
         bpf_map_update_elem(&files, &found.key, &mark, BPF_ANY);
         return 0;
     }
@@ -358,13 +385,35 @@ int BPF_PROG(trust_script_by_cache, struct file *file)
     return settle(&found, mode_of(CODE_SCRIPT));
 }
 
+/* What is read may be on its way to another place, as installing does with what was built. */
+static __always_inline void read_before_copied(struct file *file)
+{
+    struct inode *inode = file->f_inode;
+    struct program *program = current_program();
+    struct finding found = {.kind = CODE_LIBRARY};
+    u32 zero = 0;
+    u64 *last = bpf_map_lookup_elem(&last_mark, &zero);
+
+    if (!last || !*last || boot_seconds() - *last > COPIED_WITHIN || !(file->f_mode & FMODE_READ) ||
+        (inode->i_mode & S_IFMT) != S_IFREG || !keeps(inode->i_sb->s_magic) ||
+        (program && program->now.flags & PROGRAM_TRUSTED_WRITER))
+        return;
+    found.key.ino = inode->i_ino;
+    found.key.dev = inode->i_sb->s_dev;
+    u64 *epoch = epoch_of(found.key.dev);
+    if (epoch && ask_cache(inode, *epoch, false, &found) == ANSWER_TRUSTED && found.reason == REASON_MARKED)
+        remember_written(file, inode, &found);
+}
+
 SEC("lsm.s/file_post_open")
 int BPF_PROG(trust_script, struct file *file, int mask)
 {
     struct finding found = {.kind = CODE_SCRIPT};
 
-    if (!interprets(file))
+    if (!interprets(file)) {
+        read_before_copied(file);
         return 0;
+    }
     u32 mode = judge(file, false, &found);
     return settle_with_path(&found, mode, &file->f_path);
 }

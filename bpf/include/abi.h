@@ -355,6 +355,10 @@ enum digest_verdict {
 #define PROGRAM_MAY_LOAD_BPF 8
 #define PROGRAM_MAY_TRACE 16
 #define PROGRAM_MAY_BE_NAMELESS 32
+/* It is a trusted writer only while root runs it. */
+#define PROGRAM_WRITES_AS_ROOT 64
+/* It is a trusted writer when one started it. */
+#define PROGRAM_WRITES_FOR_WRITERS 128
 
 /*
  * `until` in seconds of the boot-time clock, zero for no end; `marks` for how many seconds what it writes is trusted.

@@ -30,6 +30,8 @@
 #define STATE_MARK (2ULL << 60)
 #define STATE_UNKNOWN (3ULL << 60)
 #define STATE_FORM (7ULL << 60)
+/* Of a mark: the digest of what it stands on is among the contents that were written. */
+#define STATE_MARK_READ (1ULL << 48)
 #define SERIAL_MASK 0xffffff
 
 /* Whether what is known of a file here may be kept: every change of its bytes goes by hooks that see this inode. */
@@ -102,6 +104,7 @@ static __always_inline enum answer answer_of_state(u64 state, struct finding *fo
         if ((u32)state <= boot_seconds())
             return ANSWER_NONE;
         found->reason = REASON_MARKED;
+        found->rights.source = state >> 32 & 0xffff;
         return ANSWER_TRUSTED;
     case STATE_UNKNOWN: {
         struct trust_state *settings = the_state();
@@ -187,6 +190,34 @@ static __always_inline void end_judging(struct finding *found, u64 number, u64 s
         __sync_val_compare_and_swap(&known->state, number, state);
 }
 
+static __always_inline u64 mark_of(u32 source, u32 until)
+{
+    return STATE_MARK | (u64)(source & 0xffff) << 32 | until;
+}
+
+/*
+ * Reads a marked file once and remembers its content, so that copies by anyone are trusted like it. A trusted writer that
+ * comes while it is read may leave a content that is not remembered, never one that is and should not be: every byte that
+ * can be read is a trusted writer's.
+ */
+static __always_inline void remember_written(struct file *file, struct inode *inode, struct finding *found)
+{
+    struct file_verdict *known = bpf_map_lookup_elem(&files, &found->key);
+    u64 state = known ? state_of(known) : 0;
+    struct written_content content = {.until = state, .source = state >> 32 & 0xffff};
+
+    if (state & STATE_JUDGING || (state & STATE_FORM) != STATE_MARK || state & STATE_MARK_READ || written_now(inode))
+        return;
+    count_judged(found->kind, COUNT_HASHED);
+    if (bpf_ima_file_hash(file, found->sha256, SHA256_BYTES) != HASH_ALGO_SHA256)
+        return;
+    known = bpf_map_lookup_elem(&files, &found->key);
+    if (!known || written_now(inode) || __sync_val_compare_and_swap(&known->state, state, state | STATE_MARK_READ) != state)
+        return;
+    found->has_sha256 = 1;
+    bpf_map_update_elem(&written, found->sha256, &content, BPF_ANY);
+}
+
 /* Reads the file and asks its digest. For hooks that may sleep. */
 static __always_inline void judge_content(struct file *file, struct inode *inode, u64 number, struct finding *found)
 {
@@ -211,6 +242,14 @@ static __always_inline void judge_content(struct file *file, struct inode *inode
 
         state = STATE_DIGEST | (u64)serial << 32 | place->place;
         answer = answer_of_digest(place->place, serial, found);
+    } else {
+        struct written_content *content = bpf_map_lookup_elem(&written, found->sha256);
+
+        if (content && content->until > boot_seconds()) {
+            state = mark_of(content->source, content->until) | STATE_MARK_READ;
+            found->reason = REASON_MARKED;
+            answer = ANSWER_TRUSTED;
+        }
     }
     if (answer == ANSWER_NONE)
         found->reason = REASON_UNKNOWN;

@@ -38,6 +38,28 @@ struct {
     __type(value, struct file_verdict);
 } files SEC(".maps");
 
+/* Until when what trusted writers wrote is trusted, and by whom, as a mark says it. */
+struct written_content {
+    u32 until;
+    u32 source;
+};
+
+/* Contents that trusted writers alone wrote, by digest: a copy is as good as what was copied. The oldest are forgotten. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, u8[SHA256_BYTES]);
+    __type(value, struct written_content);
+} written SEC(".maps");
+
+/* When a mark was last set, in seconds of the boot-time clock. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, u64);
+} last_mark SEC(".maps");
+
 /* By device; devices that share a place only forget more often. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);

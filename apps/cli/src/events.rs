@@ -19,7 +19,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 17] = [
+pub(crate) const KINDS: [&str; 18] = [
     "found",
     "fork",
     "exec",
@@ -34,6 +34,7 @@ pub(crate) const KINDS: [&str; 17] = [
     "name",
     "file",
     "code",
+    "code_judged",
     "memory",
     "gpu",
     "syscalls",

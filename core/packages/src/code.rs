@@ -23,6 +23,12 @@ const ENDINGS: [&str; 37] = [
     "tcl", "awk", "gawk", "el", "elc", "scm", "exe", "dll",
 ];
 
+/// Those of them that interpreters are told to run; the others are loaded by what they run.
+const SCRIPTS: [&str; 16] = [
+    "sh", "bash", "zsh", "py", "pyz", "pl", "php", "phar", "js", "mjs", "cjs", "rb", "lua", "tcl", "awk",
+    "jar",
+];
+
 /// Endings that a kernel module may have behind `.ko`.
 const PACKED: [&str; 3] = ["gz", "xz", "zst"];
 
@@ -43,6 +49,13 @@ pub fn is_named_as_data(path: &[u8], mode: u32) -> bool {
         && ending.len() < name.len()
         && DATA.iter().any(|e| ending.eq_ignore_ascii_case(e.as_bytes()))
         && !has_name_of_code(path)
+}
+
+/// Whether interpreters are told to run files of such names.
+pub fn is_named_as_script(path: &[u8]) -> bool {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+    let ending = name.rsplit(|b| *b == b'.').next().unwrap_or(name);
+    ending.len() < name.len() && SCRIPTS.iter().any(|e| ending.eq_ignore_ascii_case(e.as_bytes()))
 }
 
 /// Why the file can be code, or `None` for data. `mode` is `st_mode`, `head` the first [`HEAD_BYTES`] of its content, or
@@ -107,6 +120,21 @@ mod tests {
             ("", 0, b"", None),
         ] {
             assert_eq!(code_kind(path.as_bytes(), mode, head), kind, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_interpreters_are_told_to_run_is_told_from_what_they_load() {
+        for (path, script) in [
+            ("/usr/share/x/run.sh", true),
+            ("/srv/UPLOAD.PHP", true),
+            ("/usr/share/java/a.b.jar", true),
+            ("/usr/share/perl5/Debconf/Log.pm", false),
+            ("/usr/lib/python3/__pycache__/os.cpython-311.pyc", false),
+            ("/home/u/sh", false),
+            ("", false),
+        ] {
+            assert_eq!(is_named_as_script(path.as_bytes()), script, "{path}");
         }
     }
 

@@ -14,6 +14,6 @@ mod path;
 pub mod rpm;
 
 pub use alias::Aliases;
-pub use code::{CodeKind, HEAD_BYTES, code_kind, is_named_as_data};
+pub use code::{CodeKind, HEAD_BYTES, code_kind, is_named_as_data, is_named_as_script};
 pub use fault::{Fault, Faults, Read};
 pub use package::{FileDigest, Package, PackagedFile};

@@ -21,6 +21,8 @@ pub struct ProgramsError(#[from] toml::de::Error);
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Programs {
+    installers: Vec<String>,
+    hands: Vec<String>,
     writers: Vec<String>,
     written_code: Vec<String>,
     interpreters: Vec<String>,
@@ -36,6 +38,10 @@ const MULTI_CALL: [&str; 3] = ["busybox", "busybox.static", "toybox"];
 pub struct Rights {
     /// What it writes is trusted for a time.
     pub writer: bool,
+    /// That holds only while root runs it.
+    pub as_root: bool,
+    /// It is one when a trusted writer started it.
+    pub for_writers: bool,
     /// It makes memory executable after it wrote it.
     pub written_code: bool,
     /// It runs what its arguments name.
@@ -71,8 +77,12 @@ impl Programs {
     #[must_use]
     pub fn rights(&self, path: &str) -> Rights {
         let listed = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, path));
+        let installs = listed(&self.installers);
+        let writes = listed(&self.writers);
         Rights {
-            writer: listed(&self.writers),
+            writer: writes || installs,
+            as_root: installs && !writes,
+            for_writers: listed(&self.hands),
             written_code: listed(&self.written_code),
             interpreter: listed(&self.interpreters),
             nameless: false,
@@ -139,7 +149,9 @@ mod tests {
     #[test]
     fn the_built_in_list_names_what_installs_and_what_translates() {
         let programs = Programs::built_in().unwrap();
-        assert_eq!(programs.rights("/usr/bin/dpkg"), Rights { writer: true, ..Rights::default() });
+        let installs = Rights { writer: true, as_root: true, ..Rights::default() };
+        assert_eq!(programs.rights("/usr/bin/dpkg"), installs);
+        assert_eq!(programs.rights("/usr/bin/tar"), Rights { for_writers: true, ..Rights::default() });
         assert!(programs.rights("/usr/lib/gcc/x86_64-linux-gnu/12/cc1").writer);
         assert!(programs.rights("/usr/bin/x86_64-linux-gnu-ld.bfd").writer);
         assert!(programs.rights("/usr/lib/jvm/java-17-openjdk-amd64/bin/java").written_code);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use davy_model::FileId;
 use davy_packages::dpkg::Diversions;
-use davy_packages::{Aliases, CodeKind, Package};
+use davy_packages::{Aliases, CodeKind, Package, is_named_as_script};
 
 use crate::db::{Fingerprint, Known};
 use crate::root::Stamp;
@@ -44,6 +44,14 @@ pub struct Learned<'a> {
     pub conffile: bool,
     /// Why it can be code.
     pub kind: CodeKind,
+}
+
+impl Learned<'_> {
+    /// Whether an interpreter may be given it as what to run.
+    #[must_use]
+    pub fn is_script(&self) -> bool {
+        self.kind == CodeKind::Script || is_named_as_script(self.path.as_os_str().as_bytes())
+    }
 }
 
 impl TrustDb {

@@ -91,6 +91,10 @@ impl Gate for AskedGate {
         Ok(())
     }
 
+    fn wants_scripts_ahead(&self) -> bool {
+        false
+    }
+
     fn read(&self, _file: &File) -> Result<()> {
         // Whoever asks hands over the open file.
         Ok(())
@@ -217,6 +221,7 @@ mod tests {
                 (CodeKind::Nameless, Mode::Off),
                 (CodeKind::Script, Mode::Off),
                 (CodeKind::Module, Mode::Off),
+                (CodeKind::Service, Mode::Off),
             ]
         };
         let bound = |cgroups: &[&str], inside, outside, rehearsed: &[&str]| Binding {
@@ -224,6 +229,7 @@ mod tests {
             inside: modes(inside),
             outside: modes(outside),
             rehearsed: rehearsed.iter().map(|c| (*c).to_owned()).collect(),
+            forbidden: Vec::new(),
         };
         let scoped = bound(&["/web"], Mode::Enforce, Mode::Observe, &["/drill"]);
         assert!(scoped.refuses("/web/a", CodeKind::Exec) && !scoped.refuses("/webb", CodeKind::Exec));

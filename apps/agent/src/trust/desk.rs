@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use davy_model::{ClassSet, CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
-use davy_pkgdb::TrustDb;
+use davy_pkgdb::{TrustDb, Verdict};
 use davy_policy::{Policy, TrustSource};
 use davy_trust::host::{Listed, Memory, approval};
 use davy_trust::services::Profiles;
@@ -17,6 +17,9 @@ use super::gate::{Binding, Gate, Said};
 use super::learning::Learning;
 use crate::services;
 use crate::shared::lock;
+
+/// The most scripts that are read ahead; what the kernel remembers of files is four times as much.
+const MAX_SCRIPTS: usize = 16_384;
 
 /// The most cgroups that are rehearsed in at once.
 const MAX_REHEARSALS: usize = 64;
@@ -51,6 +54,10 @@ struct Inner {
     scopes: Vec<String>,
     /// cgroups in which code is judged and refused whatever the mode, and until when.
     rehearsals: Vec<(String, Timestamp)>,
+    /// Whether an agent before this one left in the kernel what may run.
+    adopted: bool,
+    /// Whether scripts that were known at the start have been read, where that must come before they are run.
+    scripts_read: bool,
     /// Whether nothing is refused now, because Davy is disarmed or fell back.
     held_back: bool,
     /// Whether the kernel judges everywhere, so that what ran need not be looked at afterwards.
@@ -78,6 +85,8 @@ impl TrustDesk {
         for (digest, voucher) in memory.vouchers.into_iter().filter(|(_, voucher)| voucher.holds(now)) {
             book.vouch(digest, voucher);
         }
+        let adopted = gate.as_ref().is_some_and(|gate| !gate.held().is_empty());
+        let scripts_read = !gate.as_ref().is_some_and(|gate| gate.wants_scripts_ahead());
         let inner = Inner {
             book,
             packages: None,
@@ -94,6 +103,8 @@ impl TrustDesk {
             gate,
             scopes: Vec::new(),
             rehearsals: Vec::new(),
+            adopted,
+            scripts_read,
             held_back: false,
             kernel_judges: Arc::default(),
             dirty: false,
@@ -189,7 +200,33 @@ impl TrustDesk {
         if let Some(gate) = &lock(&self.inner).gate
             && let Err(error) = gate.read(file)
         {
-            tracing::warn!("a file could not be read ahead: {error}");
+            tracing::debug!("a file could not be read ahead: {error}");
+        }
+    }
+
+    /// Files that an interpreter may be given and that somebody vouches for, where the kernel must have read them before.
+    pub(super) fn scripts(&self) -> Vec<PathBuf> {
+        let inner = lock(&self.inner);
+        if !inner.gate.as_ref().is_some_and(|gate| gate.wants_scripts_ahead()) {
+            return Vec::new();
+        }
+        let known =
+            inner.book.entries().flat_map(|entry| entry.vouchers.iter()).filter_map(|v| match &v.source {
+                Source::Approval { path, .. }
+                | Source::Learned { path, .. }
+                | Source::Written { path, .. } => Some(PathBuf::from(path)),
+                _ => None,
+            });
+        let packages = inner.packages.iter().flat_map(|packages| packages.iter());
+        let packaged = packages.filter(|learned| learned.verdict == Verdict::Matches && learned.is_script());
+        known.chain(packaged.map(|learned| Path::new("/").join(learned.path))).take(MAX_SCRIPTS).collect()
+    }
+
+    /// All of them were read.
+    pub(super) fn scripts_were_read(&self, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        if !std::mem::replace(&mut inner.scripts_read, true) {
+            inner.bind(now);
         }
     }
 
@@ -266,6 +303,9 @@ impl TrustDesk {
             return Err(format!("{path} cannot be approved: {why}"));
         }
         inner.vouch(digest, approval(now, path, until), now);
+        if let Some(waiting) = inner.pendings.of(&digest).cloned() {
+            inner.read_again(&waiting);
+        }
         inner.pendings.settle(&digest);
         inner.save(self);
         Ok(format!("{path} may run: SHA-256 {digest}"))
@@ -300,6 +340,7 @@ impl TrustDesk {
         for pending in &plain {
             let source = Source::Learned { time: pending.first, path: pending.path.clone() };
             inner.vouch(pending.sha256, Voucher::lasting(source), now);
+            inner.read_again(pending);
             inner.pendings.settle(&pending.sha256);
         }
         inner.save(self);
@@ -414,6 +455,18 @@ impl Inner {
         self.tell(&[digest], now);
     }
 
+    /// A script that was read when nobody vouched for it is read again, where it cannot be when it is opened.
+    fn read_again(&self, waiting: &Pending) {
+        let Some(gate) = self.gate.as_ref().filter(|gate| gate.wants_scripts_ahead()) else { return };
+        if !waiting.kinds.contains(&CodeKind::Script) {
+            return;
+        }
+        let read = std::fs::File::open(&waiting.path).map_err(anyhow::Error::from);
+        if let Err(error) = read.and_then(|file| gate.read(&file)) {
+            tracing::warn!("{} could not be read ahead: {error:#}", waiting.path);
+        }
+    }
+
     /// Forgets what waits and is vouched for now.
     fn settle(&mut self, now: Timestamp) {
         let settled: Vec<Sha256> = self
@@ -497,7 +550,7 @@ impl Inner {
 
     /// Whether the kernel knows enough to refuse anything: before packages are learned it would refuse everything.
     fn is_ready(&self) -> bool {
-        self.knows_packages() || self.gate.as_ref().is_some_and(|gate| !gate.held().is_empty())
+        self.adopted || (self.knows_packages() && self.scripts_read)
     }
 
     /// Tells the kernel where it is to act.

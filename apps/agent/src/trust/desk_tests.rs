@@ -17,6 +17,10 @@ const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 struct Held {
     said: BTreeMap<Sha256, (bool, Rights)>,
     bound: Option<Binding>,
+    /// Whether it knows only scripts that it was given to read.
+    blind: bool,
+    /// Inodes of what it was given to read.
+    read: Vec<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -38,7 +42,13 @@ impl Gate for FakeGate {
         lock(&self.0).said.keys().copied().collect()
     }
 
-    fn read(&self, _: &std::fs::File) -> Result<()> {
+    fn wants_scripts_ahead(&self) -> bool {
+        lock(&self.0).blind
+    }
+
+    fn read(&self, file: &std::fs::File) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        lock(&self.0).read.push(file.metadata()?.ino());
         Ok(())
     }
 
@@ -258,4 +268,35 @@ fn services_are_refused_where_the_policy_enforces_and_nowhere_else() {
     assert_eq!(modes(&gate), (Mode::Off, Mode::Off), "it fell back");
     desk.hold_back(false, false, NOW);
     assert_eq!(modes(&gate).0, Mode::Enforce);
+}
+
+#[test]
+fn a_list_of_the_policy_alone_is_not_enough_to_refuse_everything_else() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    let lists =
+        format!("[trust]\nmode = \"enforce\"\n[[trust.allow]]\nsha256 = \"{A}\"\nreason = \"ours\"\n");
+    desk.configure(&policy(&lists), NOW);
+    assert_eq!((gate.allows(A), gate.mode(CodeKind::Exec)), (Some(true), Mode::Off));
+}
+
+#[test]
+fn where_scripts_must_be_known_beforehand_they_are_read_before_anything_is_refused() {
+    use std::os::unix::fs::MetadataExt;
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    lock(&gate.0).blind = true;
+    let script = folder.path().join("run.sh");
+    std::fs::write(&script, "true\n").unwrap();
+    let inode = std::fs::metadata(&script).unwrap().ino();
+    let first = desk(&folder, &gate);
+    first.configure(&without_packages(""), NOW);
+    assert_eq!(gate.mode(CodeKind::Exec), Mode::Off);
+    first.scripts_were_read(NOW);
+    assert_eq!(gate.mode(CodeKind::Exec), Mode::Enforce);
+    // One that is accepted is read at once, so that it runs the next time.
+    let path = script.display().to_string();
+    first.see(Sighting { path, kind: CodeKind::Script, ..sighting(A, Vec::new()) });
+    first.accept(NOW).unwrap();
+    assert_eq!(lock(&gate.0).read, [inode]);
+    assert_eq!(first.scripts(), [script]);
 }

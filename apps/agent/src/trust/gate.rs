@@ -41,6 +41,8 @@ pub(crate) trait Gate: Send {
     fn say(&self, said: &[Said]) -> Result<()>;
     /// Every content of which something is held.
     fn held(&self) -> Vec<Sha256>;
+    /// Whether scripts must have been read before an interpreter opens them.
+    fn wants_scripts_ahead(&self) -> bool;
     /// Has a file read and remembered, where it cannot be read when it is asked for.
     fn read(&self, file: &File) -> Result<()>;
     /// Whether it tells of all code that it judges, and not only of what it refuses.
@@ -74,6 +76,8 @@ impl KernelGate {
         let rights = davy_kernel::Rights {
             interpreter: rights.interpreter,
             trusted_writer_secs: if rights.writer { self.mark_secs } else { 0 },
+            writes_as_root: rights.as_root,
+            writes_for_writers: rights.for_writers,
             may_write_and_execute: rights.written_code,
             may_load_bpf: false,
             may_trace: false,
@@ -102,6 +106,10 @@ impl Gate for KernelGate {
 
     fn held(&self) -> Vec<Sha256> {
         self.gate.vouched()
+    }
+
+    fn wants_scripts_ahead(&self) -> bool {
+        !self.gate.reads_scripts()
     }
 
     fn read(&self, file: &File) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -37,6 +37,9 @@ const WAITING: usize = 4096;
 
 /// How many files' digests are remembered.
 const DIGESTS: usize = 8192;
+
+/// How many scripts are read before something else gets its turn.
+const SCRIPTS_AT_ONCE: usize = 64;
 
 /// How often the package manager's database is looked at, and how often what is over is dropped.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -95,6 +98,7 @@ pub(super) fn start(
         digests: HashMap::new(),
         packages: Vec::new(),
         waiting: VecDeque::new(),
+        ahead: VecDeque::new(),
     };
     let thread =
         std::thread::Builder::new().name("davy-trust".to_owned()).spawn(move || keeping.run(&sights))?;
@@ -130,6 +134,8 @@ struct Keeping {
     digests: HashMap<Face, Sha256>,
     packages: Vec<PackageDb>,
     waiting: VecDeque<Sight>,
+    /// Scripts that the kernel has to read before anyone gives them to an interpreter.
+    ahead: VecDeque<PathBuf>,
 }
 
 impl Keeping {
@@ -137,13 +143,18 @@ impl Keeping {
         let mut policy = lock(&self.shared.rulebook).policy();
         self.desk.configure(&policy, clock::now());
         let mut learned = self.wanted().then(|| self.learn(sights)).flatten();
+        if learned.is_none() {
+            self.plan_reading();
+        }
         let (mut refreshed, mut tended) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Relaxed) {
-            match sights.recv_timeout(LOOK) {
+            let patience = if self.ahead.is_empty() { LOOK } else { Duration::ZERO };
+            match sights.recv_timeout(patience) {
                 Ok(sight) => self.take(sight, sights),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.read_scripts();
             let now_in_force = lock(&self.shared.rulebook).policy();
             if !Arc::ptr_eq(&policy, &now_in_force) {
                 policy = now_in_force;
@@ -215,7 +226,27 @@ impl Keeping {
             }
         };
         self.drain();
+        self.plan_reading();
         learned
+    }
+
+    /// Where the kernel cannot read a script when it is opened, what is vouched for is read before.
+    fn plan_reading(&mut self) {
+        self.ahead = self.desk.scripts().into();
+        self.read_scripts();
+    }
+
+    /// Reads some of them.
+    fn read_scripts(&mut self) {
+        for path in self.ahead.drain(..self.ahead.len().min(SCRIPTS_AT_ONCE)) {
+            // What is gone, or lies where nothing may be executed, is none.
+            if let Ok(file) = File::open(&path) {
+                self.desk.read(&file);
+            }
+        }
+        if self.ahead.is_empty() {
+            self.desk.scripts_were_read(clock::now());
+        }
     }
 
     fn refresh(&mut self, learned: &mut Option<Arc<TrustDb>>) {
@@ -228,6 +259,7 @@ impl Keeping {
                 tracing::info!("trust: packages changed: {}", words.words());
                 self.desk.learning(words);
                 *learned = Some(self.desk.packages(learning.trust, clock::now()));
+                self.plan_reading();
             }
             Err(error) => tracing::warn!("the package manager's database could not be read again: {error}"),
         }

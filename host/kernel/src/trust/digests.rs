@@ -31,6 +31,10 @@ pub struct Rights {
     pub interpreter: bool,
     /// Files that it alone wrote are trusted for this many seconds; zero for none are.
     pub trusted_writer_secs: u32,
+    /// Only while root runs it is it a trusted writer (a package manager).
+    pub writes_as_root: bool,
+    /// When a trusted writer started it, it is one too (what a package manager has write for it).
+    pub writes_for_writers: bool,
     /// It may make memory executable that it wrote (a just-in-time compiler).
     pub may_write_and_execute: bool,
     /// It may load BPF programs.
@@ -56,6 +60,8 @@ impl Rights {
             | u32::from(self.may_load_bpf) << 3
             | u32::from(self.may_trace) << 4
             | u32::from(self.may_be_nameless) << 5
+            | u32::from(self.writes_as_root) << 6
+            | u32::from(self.writes_for_writers) << 7
     }
 }
 
@@ -102,10 +108,12 @@ impl Saying {
     }
 }
 
-/// Both tables.
+/// The tables.
 pub(super) struct Digests {
     places: MapHandle,
     judgements: MapHandle,
+    /// Contents that trusted writers wrote, as the programs know them.
+    written: MapHandle,
     /// Places that no digest has, the next one last.
     free: Vec<u32>,
     /// Places of trusted writers.
@@ -114,7 +122,7 @@ pub(super) struct Digests {
 
 impl Digests {
     /// Finds out which places are taken; an earlier gate may have filled them.
-    pub(super) fn new(places: MapHandle, judgements: MapHandle) -> Result<Self> {
+    pub(super) fn new(places: MapHandle, judgements: MapHandle, written: MapHandle) -> Result<Self> {
         let bound = judgements.max_entries();
         let mut taken = vec![false; bound as usize];
         let mut writers = Vec::new();
@@ -129,7 +137,7 @@ impl Digests {
             }
         }
         let free = (0..bound).rev().filter(|place| !taken[*place as usize]).collect();
-        Ok(Self { places, judgements, free, writers })
+        Ok(Self { places, judgements, written, free, writers })
     }
 
     /// Says something of contents. What was said before of the same content is replaced. Gives how many are new.
@@ -169,6 +177,8 @@ impl Digests {
     pub(super) fn withdraw(&mut self, digests: &[Sha256]) -> Result<u32> {
         let mut known = 0;
         for digest in digests {
+            // It is not there unless a trusted writer wrote it.
+            let _ = self.written.delete(&digest.0);
             let Some(DigestPlace { place, .. }) = look_up(&self.places, &digest.0)? else { continue };
             // Another serial, so that files that point to the place mean nothing when it is used again.
             let serial = (self.serial(place)? + 1) % SERIALS;
@@ -221,13 +231,15 @@ mod tests {
         let all = Rights {
             interpreter: true,
             trusted_writer_secs: 60,
+            writes_as_root: true,
+            writes_for_writers: true,
             may_write_and_execute: true,
             may_load_bpf: true,
             may_trace: true,
             may_be_nameless: true,
             ..Rights::default()
         };
-        assert_eq!(all.flags(), 63);
+        assert_eq!(all.flags(), 255);
         assert_eq!(Rights { trusted_writer_secs: 1, ..Rights::default() }.flags(), 2);
         let denied = Saying { verdict: Verdict::Deny, source: 3, until: Some(9) }.record(7);
         assert_eq!((denied.verdict, denied.flags, denied.serial, denied.until), (DENY, 0, 7, 9));

@@ -60,6 +60,7 @@ pub struct TrustGate {
     counts: MapHandle,
     files: MapHandle,
     config: TrustConfig,
+    reads_scripts: bool,
     pinned: Mutex<bool>,
 }
 
@@ -103,6 +104,8 @@ impl TrustGate {
             ));
         }
         let kept = config.pin.clone().filter(|folder| pins::are_there(folder));
+        // Where a hook after the open may sleep, scripts are read there; else what is known of them decides.
+        let reads_scripts = objects::kernel_has_function("bpf_lsm_file_post_open");
         let load = || -> Result<(Object, bool)> {
             let mut object = objects::TRUST.open()?;
             objects::share(&mut object, lanes)?;
@@ -116,11 +119,9 @@ impl TrustGate {
                 };
                 map.set_max_entries(bound).during(|| format!("sizing a table to {bound} entries"))?;
             }
-            // Where a hook after the open may sleep, scripts are read there; else what is known of them decides.
-            let post_open = objects::kernel_has_function("bpf_lsm_file_post_open");
             objects::select(&mut object, |name| match name {
-                "trust_script" => post_open,
-                "trust_script_by_cache" => !post_open,
+                "trust_script" => reads_scripts,
+                "trust_script_by_cache" => !reads_scripts,
                 _ => true,
             });
             let adopted = match &kept {
@@ -135,7 +136,7 @@ impl TrustGate {
             tracing::warn!("the pinned tables of trust are of another version, and are filled anew");
         }
         let map = |name| objects::map(&object, name);
-        let digests = Digests::new(map("digests")?, map("judgements")?)?;
+        let digests = Digests::new(map("digests")?, map("judgements")?, map("written")?)?;
         let (profiles, bound) = (map("profiles")?, map("bound")?);
         let (scopes, state, counts) = (map("scopes")?, map("trust_state")?, map("judged_counts")?);
         let files = map("files")?;
@@ -155,7 +156,8 @@ impl TrustGate {
             pins::keep(&mut object, &mut links, folder)?;
         }
         let inner = Inner { object, links, digests, scopes, state, profiles, bound };
-        Ok(Self { inner: Mutex::new(inner), counts, files, config, pinned: Mutex::new(kept.is_some()) })
+        let pinned = Mutex::new(kept.is_some());
+        Ok(Self { inner: Mutex::new(inner), counts, files, config, reads_scripts, pinned })
     }
 
     /// Binds a scope by modes; called again for the same scope, it replaces them.
@@ -273,6 +275,13 @@ impl TrustGate {
         let key = process.as_raw_fd().to_ne_bytes();
         let told = self.lock().bound.update(&key, record.as_bytes(), MapFlags::ANY);
         told.during(|| "binding a process that comes from a service".to_owned())
+    }
+
+    /// Whether the kernel reads a script when an interpreter opens it. Where it cannot, before Linux 6.8, a script that was
+    /// not read ahead is refused once.
+    #[must_use]
+    pub fn reads_scripts(&self) -> bool {
+        self.reads_scripts
     }
 
     /// How often code was judged, by its kind.

@@ -11,7 +11,7 @@ use crate::error::{During, Result};
 use crate::pin::on_bpf_file_system;
 
 /// The tables that are kept; records go to whoever reads them now.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "digests",
     "judgements",
     "files",
@@ -24,19 +24,22 @@ const TABLES: [&str; 12] = [
     "programs",
     "bound",
     "profiles",
+    "written",
+    "last_mark",
 ];
 
 /// Whether an earlier gate is kept here.
 pub(super) fn are_there(folder: &Path) -> bool {
-    on_bpf_file_system(folder) && TABLES.iter().all(|table| folder.join(table).exists())
+    on_bpf_file_system(folder) && TABLES.iter().any(|table| folder.join(table).exists())
 }
 
-/// Makes an object that is not loaded yet use the tables that are kept. False when they are of another layout.
+/// Makes an object that is not loaded yet use the tables that are kept. False when they are of another layout, or not all
+/// there: an earlier version kept others.
 pub(super) fn adopt(object: &mut OpenObject, folder: &Path) -> Result<bool> {
-    let mut fitting = true;
+    let mut fitting = TABLES.iter().all(|table| folder.join(table).exists());
     for map in object.maps() {
         let name = map.name().to_string_lossy().into_owned();
-        if TABLES.contains(&name.as_str()) {
+        if fitting && TABLES.contains(&name.as_str()) {
             let path = folder.join(&name);
             let kept = MapHandle::from_pinned_path(&path).during(|| format!("opening {}", path.display()))?;
             fitting &= kept.value_size() == map.value_size() && kept.key_size() == map.key_size();
