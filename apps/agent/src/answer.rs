@@ -114,7 +114,7 @@ impl Answer for Desk {
                 Ok(())
             }
             Query::ServiceStarts { limit } => {
-                for start in self.services.starts(limit as usize) {
+                for start in self.services.starts(limit as usize, clock::now()) {
                     client.send(&Reply::ServiceStart(start)).await?;
                 }
                 Ok(())

@@ -4,7 +4,7 @@
 mod watch;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use davy_model::{ClassSet, Event, EventKind, Mode, ProcessInfo, ServiceBreach, ServiceStart, Timestamp};
 use davy_policy::{Policy, ServiceMode, Services};
@@ -130,14 +130,14 @@ impl ServiceDesk {
     }
 
     /// What waits for the administrator, the odd first.
-    pub(crate) fn starts(&self, limit: usize) -> Vec<ServiceStart> {
-        let mut all = lock(&self.learned).0.all();
+    pub(crate) fn starts(&self, limit: usize, now: Timestamp) -> Vec<ServiceStart> {
+        let mut all = self.settled(now).0.all();
         all.truncate(limit);
         all
     }
 
-    /// Forgets what the policy allows now, and writes down what changed.
-    pub(crate) fn tend(&self, now: Timestamp) {
+    /// Everything that was seen, without what the policy allows by now.
+    fn settled(&self, now: Timestamp) -> MutexGuard<'_, (Learned, bool)> {
         let policy = lock(&self.shared.rulebook).policy();
         let mut learned = lock(&self.learned);
         let before = learned.0.len();
@@ -147,6 +147,12 @@ impl ServiceDesk {
             })
         });
         learned.1 |= learned.0.len() != before;
+        learned
+    }
+
+    /// Forgets what the policy allows now, and writes down what changed.
+    pub(crate) fn tend(&self, now: Timestamp) {
+        let mut learned = self.settled(now);
         if learned.1 {
             match host::save(&learned.0, &self.file) {
                 Ok(()) => learned.1 = false,

@@ -140,31 +140,21 @@ fn entry(text: &mut String, start: &ServiceStart, before: &str) {
     let _ = writeln!(text, "{before}reason = {}\n", quoted(&reason));
 }
 
-/// Words in a command that a site's own work seldom has, and an intruder's mostly.
-const LOUD: [&str; 16] = [
-    "curl",
-    "wget",
-    "/dev/tcp/",
-    "/dev/udp/",
-    "base64",
-    "|sh",
-    "| sh",
-    "|bash",
-    "| bash",
-    "chmod",
-    "/tmp/",
-    "/dev/shm/",
-    "nohup",
-    "crontab",
-    "mkfifo",
-    "whoami",
+/// Parts of a command that a site's own work seldom has, and an intruder's mostly.
+const LOUD: [&str; 8] = ["/dev/tcp/", "/dev/udp/", "|sh", "| sh", "|bash", "| bash", "/tmp/", "/dev/shm/"];
+
+/// The same as whole words: how one looks around, fetches, and stays.
+const LOUD_WORDS: [&str; 14] = [
+    "id", "whoami", "uname", "hostname", "passwd", "curl", "wget", "base64", "chmod", "nohup", "crontab",
+    "mkfifo", "nc", "bash",
 ];
 
 fn oddities(path: &str, command: &Command, has_shape: bool) -> Vec<Oddity> {
     let mut odd = crate::oddities(path, None, false, false);
     odd.retain(|odd| *odd != Oddity::Unpackaged);
     let shown = command.shown();
-    if LOUD.iter().any(|word| shown.contains(word)) {
+    let mut words = shown.split(|c: char| !c.is_ascii_alphanumeric());
+    if LOUD.iter().any(|part| shown.contains(part)) || words.any(|word| LOUD_WORDS.contains(&word)) {
         odd.push(Oddity::Loud);
     }
     if !has_shape {
