@@ -36,8 +36,13 @@ pub const NAMES: &[&str] = &[
     "kernel_code_is_judged",
     "unknown_scripts_are_refused",
     "trusted_writers_output_is_trusted",
+    "package_managers_are_trusted_as_root",
     "another_file_system_is_judged_anew",
     "nothing_is_remembered_on_overlays",
+    "unknown_programs_are_refused_by_every_name",
+    "mounted_images_are_judged",
+    "what_user_space_serves_is_refused",
+    "overlays_of_users_are_refused",
     "enforcement_outlives_the_agent",
 ];
 
@@ -49,4 +54,4 @@ pub const DYNAMIC: [(&str, &str); 3] = [
 ];
 
 /// Kernel modules that cases load.
-pub const MODULES: &[&str] = &["msr", "overlay"];
+pub const MODULES: &[&str] = &["msr", "overlay", "loop", "fuse"];

@@ -9,6 +9,7 @@
 //! there: installed, enforcing, upgraded, killed, stopped, purged.
 
 mod archive;
+pub mod bypasses;
 pub mod cases;
 pub mod costs;
 mod debian_root;
