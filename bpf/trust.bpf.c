@@ -13,6 +13,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define PROC_SUPER_MAGIC 0x9fa0
 /* enum kernel_read_file_id and kernel_load_data_id */
 #define READING_MODULE 2
+/* __FMODE_EXEC, of a file's flags */
+#define OPENED_TO_EXECUTE 0x20
 /* In seconds: how long after the last mark files that are read are looked at for one. */
 #define COPIED_WITHIN 3600
 /* Of a process, that are looked at. */
@@ -394,7 +396,9 @@ static __always_inline void read_before_copied(struct file *file)
     u32 zero = 0;
     u64 *last = bpf_map_lookup_elem(&last_mark, &zero);
 
+    /* What is opened to be executed is judged by its own hook. */
     if (!last || !*last || boot_seconds() - *last > COPIED_WITHIN || !(file->f_mode & FMODE_READ) ||
+        file->f_flags & OPENED_TO_EXECUTE ||
         (inode->i_mode & S_IFMT) != S_IFREG || !keeps(inode->i_sb->s_magic) ||
         (program && program->now.flags & PROGRAM_TRUSTED_WRITER))
         return;

@@ -143,6 +143,7 @@ struct path {
 };
 
 struct file {
+    unsigned int f_flags;
     unsigned int f_mode;
     struct path f_path;
     struct inode *f_inode;

@@ -36,11 +36,16 @@ pub const NAMES: &[&str] = &[
     "kernel_code_is_judged",
     "unknown_scripts_are_refused",
     "trusted_writers_output_is_trusted",
+    "package_managers_are_trusted_as_root",
     "another_file_system_is_judged_anew",
     "nothing_is_remembered_on_overlays",
     "services_start_no_shells",
     "containers_are_not_bound_by_their_daemon",
     "running_services_are_bound",
+    "unknown_programs_are_refused_by_every_name",
+    "mounted_images_are_judged",
+    "what_user_space_serves_is_refused",
+    "overlays_of_users_are_refused",
     "enforcement_outlives_the_agent",
 ];
 
@@ -52,4 +57,4 @@ pub const DYNAMIC: [(&str, &str); 3] = [
 ];
 
 /// Kernel modules that cases load.
-pub const MODULES: &[&str] = &["msr", "overlay"];
+pub const MODULES: &[&str] = &["msr", "overlay", "loop", "fuse"];

@@ -23,6 +23,12 @@ pub const LOADS: [Load; 5] = [
 /// The machine with nothing to do, counted by the second.
 pub const REST: &str = "rest";
 
+/// A program of 1 MiB that nobody has seen before is executed, whatever comes of it.
+pub const FIRST_SIGHT: &str = "first sight of 1 MiB";
+
+/// What reading such a file costs a program that does nothing else.
+pub const DIGEST: &str = "sha256sum of 1 MiB";
+
 /// Kernel modules: netfilter as OpenSnitch needs it, each after what it depends on.
 pub const QUEUE_MODULES: [&str; 9] = [
     "libcrc32c",

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::costs::Count;
 use crate::emulator::Emulator;
-use crate::report::{Line, Outcome};
+use crate::report::{Answer, Line, Outcome};
 
 /// What the guest's clock runs by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Boot {
     pub kernel: String,
     /// The cases that ended.
     pub outcomes: BTreeMap<String, (Outcome, Duration)>,
+    /// What was tried to make code run: the case, what, and what came of it.
+    pub tried: Vec<(String, String, Answer)>,
     /// What the bench counted.
     pub counts: Vec<Count>,
     /// The case that was running when the machine stopped.
@@ -139,7 +141,17 @@ impl Boot {
             Some(Line::Begin { case }) => self.unfinished = Some(case),
             Some(Line::End { case, outcome, ms }) => {
                 self.unfinished = None;
+                // A machine under way for minutes is watched by whoever wants to.
+                if std::env::var_os("DAVY_VM_PROGRESS").is_some() {
+                    eprintln!("{case}: {outcome:?}, {:.1} s", ms as f64 / 1e3);
+                }
                 self.outcomes.insert(case, (outcome, Duration::from_millis(ms)));
+            }
+            Some(Line::Tried { what, answer }) => {
+                let tried = (self.unfinished.clone().unwrap_or_default(), what, answer);
+                if !self.tried.contains(&tried) {
+                    self.tried.push(tried);
+                }
             }
             Some(Line::Counted(count)) => self.counts.push(count),
             Some(Line::Done) => return true,

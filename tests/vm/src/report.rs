@@ -32,10 +32,27 @@ pub enum Line {
         /// Milliseconds it took inside the machine.
         ms: u64,
     },
+    /// A way to make code run was tried in an enforcing scope.
+    Tried {
+        /// Which.
+        what: String,
+        /// What came of it.
+        answer: Answer,
+    },
     /// The bench counted a load.
     Counted(Count),
     /// All cases ended; the machine goes down.
     Done,
+}
+
+/// What came of an attempt to make code run that nobody vouches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It was refused.
+    Refused,
+    /// It ran: a published limit.
+    Runs,
 }
 
 /// How a case ended.

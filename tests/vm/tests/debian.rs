@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use davy_test_vm::report::Outcome;
-use davy_test_vm::{Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, cases, davy, store, turn};
+use davy_test_vm::{
+    Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, bypasses, cases, davy, store, turn,
+};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// All cases of one kernel, with an emulated CPU on a busy machine.
@@ -15,6 +17,9 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Memory of one machine in MiB.
 const MEMORY: u32 = 512;
+
+/// The page of bypasses against what the machines say.
+const BYPASSES: &str = "all::bypasses_are_as_published";
 
 /// A machine is booted once, by whichever test asks first.
 type Once = Arc<OnceLock<Result<Boot, String>>>;
@@ -39,6 +44,14 @@ fn main() -> ExitCode {
             }));
         }
     }
+    let of_all = machines.clone();
+    let filtered = options.contains("davy.only");
+    trials.push(Trial::ignorable_test(BYPASSES, move || {
+        if filtered {
+            return Ok(Completion::ignored_with("only some cases run"));
+        }
+        published(&of_all)
+    }));
     let turn = (!arguments.list).then(turn).transpose();
     if let Err(error) = &turn {
         eprintln!("{error:#}");
@@ -93,6 +106,33 @@ fn boot(series: Series, options: &str) -> anyhow::Result<Boot> {
     let boot = machine.boot()?;
     println!("{}: Linux {}, {} cases", series.name(), boot.kernel, boot.outcomes.len());
     Ok(boot)
+}
+
+/// Holds the page of bypasses against what was tried on all kernels; with `DAVY_BLESS=1` writes it.
+fn published(machines: &BTreeMap<String, (Series, Once)>) -> Result<Completion, Failed> {
+    let mut kernels = Vec::new();
+    for (series, once) in Series::ALL.into_iter().filter_map(|series| machines.get(&series.name())) {
+        match once.get_or_init(|| boot(*series, "").map_err(|error| format!("{error:#}"))) {
+            Ok(boot) => kernels.push((series.version, boot.tried.as_slice())),
+            Err(missing) => {
+                println!("SKIPPED: {BYPASSES}: {missing}");
+                return Ok(Completion::ignored_with(missing));
+            }
+        }
+    }
+    let page = bypasses::page(&kernels)?;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(bypasses::PAGE);
+    if std::env::var_os("DAVY_BLESS").is_some() {
+        std::fs::write(&file, &page).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    if written == page {
+        return Ok(Completion::Completed);
+    }
+    let differs = page.lines().zip(written.lines()).find(|(new, old)| new != old);
+    let differs = differs.map_or_else(String::new, |(new, old)| format!(": {old:?} is now {new:?}"));
+    Err(format!("{} says something else than the machines{differs} (DAVY_BLESS=1 writes it)", bypasses::PAGE)
+        .into())
 }
 
 fn judge(case: &str, booted: Result<&Boot, &String>) -> Result<Completion, Failed> {

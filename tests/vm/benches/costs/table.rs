@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use davy_test_vm::costs::{Count, LOADS, REST, Watcher};
+use davy_test_vm::costs::{Count, DIGEST, FIRST_SIGHT, LOADS, REST, Watcher};
 use serde::Serialize;
 
 /// One kernel.
@@ -47,7 +47,7 @@ impl Cost {
 
 impl Compared {
     pub(crate) fn counted(watcher: Watcher, counts: &[Count]) -> Self {
-        let names = LOADS.iter().map(|load| load.name).chain([REST]);
+        let names = LOADS.iter().map(|load| load.name).chain([REST, FIRST_SIGHT, DIGEST]);
         let loads = names.map(|name| Cost::of(name, counts)).collect();
         Self { name: watcher.name().to_owned(), loads, impossible: None }
     }
@@ -90,6 +90,16 @@ impl Report {
         for cost in self.watchers.iter().map(|watcher| watcher.cost(REST)) {
             let more = cost.and_then(|cost| Some(median(&cost.with)? - median(&cost.without)?));
             write!(out, " {} |", more.map_or_else(String::new, |more| format!("{:.1}", more / 1e6)))?;
+        }
+        writeln!(out)?;
+        // How much more the first sight costs, in times of reading the file once.
+        write!(out, "| {FIRST_SIGHT}, against {DIGEST} | | |")?;
+        for watcher in &self.watchers {
+            let of = |load| watcher.cost(load);
+            let more = of(FIRST_SIGHT).and_then(|cost| Some(median(&cost.with)? - median(&cost.without)?));
+            let digest = of(DIGEST).and_then(|cost| median(&cost.without));
+            let times = more.zip(digest).map(|(more, digest)| more / digest);
+            write!(out, " {} |", times.map_or_else(String::new, |times| format!("{times:.2}")))?;
         }
         writeln!(out)?;
         for watcher in &self.watchers {

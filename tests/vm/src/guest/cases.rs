@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitCode, Output};
 
 use anyhow::{Context, Result};
 use davy_test_vm::report::SKIP_CODE;
-pub(crate) use trust::{agent as trust_agent, everything as trust_everything};
+pub(crate) use trust::{agent as trust_agent, everything as trust_everything, tiny as tiny_program};
 
 /// Where this program lies in the initramfs.
 pub(crate) const SELF: &str = "/init";

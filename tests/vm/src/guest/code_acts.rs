@@ -22,10 +22,12 @@ pub(crate) fn run(act: &[&str]) -> Option<ExitCode> {
         ["tmpfile", folder, file, rest @ ..] => tmpfile(folder, file, rest),
         ["deleted", file, rest @ ..] => deleted(file, rest),
         ["by-descriptor", loader, file, rest @ ..] => by_descriptor(loader, file, rest),
+        ["as-user", uid, program, rest @ ..] => as_user(uid, program, rest),
         ["map", file] => map(file, ProtFlags::READ | ProtFlags::EXEC).map(drop),
         ["map-memfd", file] => map_memfd(file),
         ["map-memfd-often", file, flag] => map_memfd_often(file, flag),
         ["map-then-protect", file] => map_then_protect(file),
+        ["map-after-copy", file, good] => map_after_copy(file, good),
         ["map-and-write", file] => map_and_write(file),
         ["hold-mapped", file, flag] => hold_mapped(file, flag),
         ["write-then-run-memory"] => write_then_run_memory(),
@@ -40,6 +42,7 @@ pub(crate) fn run(act: &[&str]) -> Option<ExitCode> {
         ["load-bpf"] => load_bpf(),
         ["load-module", how, file] => load_module(how, file),
         ["race", good, bad, target] => race(good, bad, target),
+        ["race-of-names", good, bad, target] => race_of_names(good, bad, target),
         ["write-by-ring", from, to] => crate::ring::copy(from, to),
         _ => return None,
     };
@@ -54,6 +57,11 @@ pub(crate) fn run(act: &[&str]) -> Option<ExitCode> {
 
 fn exec(path: &str, arguments: &[&str]) -> io::Result<()> {
     Err(Command::new(path).arg0("busybox").args(arguments).exec())
+}
+
+fn as_user(uid: &str, program: &str, arguments: &[&str]) -> io::Result<()> {
+    let uid = uid.parse().map_err(Error::other)?;
+    Err(Command::new(program).arg0("busybox").args(arguments).uid(uid).gid(uid).exec())
 }
 
 fn held(file: &impl AsRawFd) -> io::Result<String> {
@@ -132,6 +140,24 @@ fn map_then_protect(file: &str) -> io::Result<()> {
     // SAFETY: one page of a mapping of our own.
     unsafe { mprotect(place.cast(), PAGE, MprotectFlags::READ | MprotectFlags::EXEC) }?;
     Ok(())
+}
+
+/// Maps what was opened before the overlay it lies on took another content.
+fn map_after_copy(file: &str, good: &str) -> io::Result<()> {
+    let before = File::open(file)?;
+    let expected = fs::read(file)?;
+    fs::write(file, fs::read(good)?)?;
+    // SAFETY: a new mapping that nothing else refers to, looked at inside its length while the file has as many bytes.
+    unsafe {
+        let protection = ProtFlags::READ | ProtFlags::EXEC;
+        let place = mmap(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE, &before, 0)?;
+        let mapped = std::slice::from_raw_parts(place.cast::<u8>(), expected.len().min(PAGE));
+        if mapped == &expected[..mapped.len()] {
+            Ok(())
+        } else {
+            Err(Error::other("the new content is mapped"))
+        }
+    }
 }
 
 /// Private pages of a file, overwritten and then made executable: no longer the file's content.
@@ -294,6 +320,39 @@ fn load_module(how: &str, file: &str) -> io::Result<()> {
         }
     };
     if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Puts a good and a bad program under one name in turns, by renaming and by exchanging, while it is executed all the time.
+/// Says how often which ran.
+fn race_of_names(good: &str, bad: &str, target: &str) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    const TIMES: u32 = 200;
+    let other = format!("{target}.other");
+    fs::copy(good, target)?;
+    fs::copy(bad, &other)?;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (mut ran_good, mut ran_bad, mut not) = (0, 0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0u64.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                let _ = renameat_with(CWD, &other, CWD, target, RenameFlags::EXCHANGE);
+                thread::sleep(std::time::Duration::from_micros(turn % 7 * 300));
+            }
+        });
+        for _ in 0..TIMES {
+            match Command::new(target).status().map(|status| status.code()) {
+                Ok(Some(3)) => ran_good += 1,
+                Ok(Some(5)) => ran_bad += 1,
+                Ok(_) | Err(_) => not += 1,
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    println!("good {ran_good} bad {ran_bad} not {not}");
+    Ok(())
 }
 
 /// Writes a good and a bad program over the same file in turns, in place, while it is executed all the time. Says how often

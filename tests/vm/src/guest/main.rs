@@ -8,6 +8,7 @@ mod acts;
 mod cases;
 mod code_acts;
 mod costs;
+mod fuse;
 mod ring;
 mod supervisor;
 mod watch;

@@ -95,6 +95,12 @@ fn run_case(case: &str, limit: Duration) -> Result<Outcome> {
     let status = wait(&mut child, &cgroup, limit)?;
     let said = fs::read(&log)?;
     let tail = String::from_utf8_lossy(&said[said.len().saturating_sub(TOLD)..]).into_owned();
+    // What was tried is for the harness; a case that failed says nothing of it.
+    if status.is_some_and(|status| status.success()) {
+        let lines = String::from_utf8_lossy(&said).into_owned();
+        let lines = lines.lines().filter_map(Line::parse);
+        lines.filter(|line| matches!(line, Line::Tried { .. })).for_each(|line| say(&line));
+    }
     Ok(match status.map(|status| status.code()) {
         Some(Some(0)) => Outcome::Passed,
         Some(Some(SKIP_CODE)) => Outcome::Skipped(tail.lines().next_back().unwrap_or("").to_owned()),

@@ -1,11 +1,12 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use davy_test_vm::costs::{Count, LOADS, REST};
+use davy_test_vm::costs::{Count, DIGEST, FIRST_SIGHT, LOADS, REST};
 use davy_test_vm::report::Line;
 
 const EXECS: u32 = 200;
@@ -13,6 +14,7 @@ const CONNECTS: u32 = 4_000;
 const DATAGRAMS: u32 = 10_000;
 const OPENS: u32 = 30_000;
 const SOURCES: u32 = 3;
+const STRANGERS: u32 = 4;
 
 /// Where loads keep what they work on.
 const FOLDER: &str = "/tmp/loads";
@@ -45,7 +47,43 @@ pub(super) fn run(round: u32, watched: bool, of_all: u32, of_net: u32) -> Result
         let (executed, time) = executed_during(|| kind(times), AFTERMATH).context(load.name)?;
         say(load.name, times, (executed as f64 - rest * time.as_secs_f64()) as u64);
     }
+    let times = STRANGERS.div_ceil(of_all);
+    let programs = strangers(round, watched, times)?;
+    let of_programs: [(_, fn(&Path)); 2] = [(FIRST_SIGHT, execute), (DIGEST, digest)];
+    for (load, act) in of_programs {
+        let all = || {
+            programs.iter().for_each(|program| act(program));
+            Ok(())
+        };
+        let (executed, time) = executed_during(all, AFTERMATH).context(load)?;
+        say(load, times, (executed as f64 - rest * time.as_secs_f64()) as u64);
+    }
+    programs.iter().try_for_each(fs::remove_file)?;
     Ok(())
+}
+
+/// Programs of 1 MiB that end at once, each with other bytes.
+fn strangers(round: u32, watched: bool, times: u32) -> Result<Vec<PathBuf>> {
+    let mut programs = Vec::new();
+    for number in 0..times {
+        let path = Path::new(FOLDER).join(format!("stranger{number}"));
+        let mut bytes = crate::cases::tiny_program(0);
+        bytes.extend(format!("{round} {watched} {number} {}", std::process::id()).bytes());
+        bytes.resize(1 << 20, 0x5a);
+        fs::write(&path, bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        programs.push(path);
+    }
+    Ok(programs)
+}
+
+fn execute(program: &Path) {
+    // Refused where somebody guards against strangers.
+    let _ = Command::new(program).status();
+}
+
+fn digest(program: &Path) {
+    let _ = Command::new("/usr/bin/sha256sum").arg(program).stdout(Stdio::null()).status();
 }
 
 /// Instructions that were executed, and the time that went by, while something was done and for `after` longer.

@@ -2,7 +2,9 @@ use anyhow::{Result, ensure};
 use davy_kernel::Rights;
 use davy_model::{CodeKind, CodeOutcome, CodeReason, Mode};
 
-use super::{LOADER, Scene, dynamic};
+use davy_test_vm::report::Answer;
+
+use super::{LOADER, Scene, dynamic, tried};
 use crate::cases::SELF;
 
 /// Programs that have no name, although their content is vouched for.
@@ -55,7 +57,8 @@ pub(super) fn code_for_the_loader_is_judged() -> Result<()> {
     };
     scene.free_only("preloading an unknown library", &preload("test !"))?;
     scene.bound_only("an unknown library was not preloaded", &preload("test"))?;
-    scene.refused("mapping it as dlopen does", &format!("{SELF} act map {library}"))?;
+    tried("an unknown library by LD_PRELOAD", Answer::Refused);
+    scene.refused("an unknown library, mapped as dlopen does", &format!("{SELF} act map {library}"))?;
     scene.vouch(&library, Rights::default())?;
     scene.bound_only("preloading a known library", &preload("test !"))
 }

@@ -25,23 +25,24 @@ pub(super) fn unknown_scripts_are_refused() -> Result<()> {
     scene.allowed("a known script as an argument", &format!("sh {known}"))?;
     scene.refused("an unknown script", &unknown)?;
     let folder = &scene.folder;
-    for way in [
-        format!("sh {unknown}"),
-        format!("cd {folder}; sh ./unknown"),
-        format!("sh -e -u {unknown} one two"),
-        format!("sh {}", scene.path("link")),
-        format!("sh {}", scene.path("second")),
-        format!("sh /proc/self/fd/3 3<{unknown}"),
-        format!("busybox sh {unknown}"),
+    for (what, way) in [
+        ("an unknown script as an argument", format!("sh {unknown}")),
+        ("an unknown script by a relative name", format!("cd {folder}; sh ./unknown")),
+        ("an unknown script between options and arguments", format!("sh -e -u {unknown} one two")),
+        ("an unknown script by a link", format!("sh {}", scene.path("link"))),
+        ("an unknown script by a link to a link", format!("sh {}", scene.path("second"))),
+        ("an unknown script by /proc/self/fd", format!("sh /proc/self/fd/3 3<{unknown}")),
+        ("an unknown script to one program of several names", format!("busybox sh {unknown}")),
     ] {
-        scene.refused(&way, &way)?;
+        scene.refused(what, &way)?;
     }
     ensure!(scene.count(CodeKind::Script).denied >= 8, "counted: {:?}", scene.count(CodeKind::Script));
     // Published limits: what is not named by an argument is not a script to the gate.
     // (The name is put together, for the shell around it would find it among its own arguments.)
     let half = unknown.trim_end_matches("known");
-    for past in [format!("n=known; sh <{half}$n"), format!("n=known; . {half}$n")] {
-        scene.allowed(&past, &past)?;
-    }
+    scene.passes("an unknown script on standard input", &format!("n=known; sh <{half}$n"))?;
+    scene.passes("an unknown script that another sources", &format!("n=known; . {half}$n"))?;
+    scene.passes("an unknown script through a pipe", &format!("n=known; cat {half}$n | sh"))?;
+    scene.passes("commands given to an interpreter as an argument", "sh -c 'exit 0'")?;
     Ok(())
 }
