@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use davy_model::{
     CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit,
     FileAct, FileChange, FlowAggregate, FlowOpen, FlowReading, FlowVolume, ImageKind, ProcessInfo,
-    ProcessKey, Transport,
+    ProcessKey, ScanHit, ScanOccasion, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 17] = [
+pub(crate) const KINDS: [&str; 19] = [
     "found",
     "fork",
     "exec",
@@ -34,6 +34,8 @@ pub(crate) const KINDS: [&str; 17] = [
     "name",
     "file",
     "code",
+    "code_judged",
+    "scanned",
     "memory",
     "gpu",
     "syscalls",
@@ -178,6 +180,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
         EventKind::File(change) => (plain, "file", changed(change)),
         EventKind::Code(act) => (Role::Warning, "code", acted(act, names)),
         EventKind::CodeJudged(judgement) => (Role::Warning, "judged", judged(judgement)),
+        EventKind::Scanned(hit) => (Role::Alarm, "scanned", scanned(hit)),
         EventKind::Memory(m) => (
             plain,
             "memory",
@@ -207,6 +210,16 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             ),
         ),
     }
+}
+
+fn scanned(hit: &ScanHit) -> String {
+    let occasion = match hit.occasion {
+        ScanOccasion::Executed => "executed",
+        ScanOccasion::Written | ScanOccasion::WebWritten => "written",
+        ScanOccasion::Scheduled => "found by the scheduled scan",
+    };
+    let rules: Vec<&str> = hit.matches.iter().map(|found| found.rule.as_str()).collect();
+    format!("{} ({occasion}): {}", hit.path, rules.join(", "))
 }
 
 fn judged(judgement: &CodeJudgement) -> String {

@@ -60,6 +60,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Tampering => "tampering",
         FindingKind::Unproven => "unproven",
         FindingKind::Untrusted => "untrusted code",
+        FindingKind::Malware => "malware",
     }
 }
 
@@ -82,6 +83,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::CommandLine => "command line",
         Signal::Canary => "canary",
         Signal::Trust => "trust",
+        Signal::Scan => "scan",
     }
 }
 

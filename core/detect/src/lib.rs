@@ -30,6 +30,7 @@ mod incident;
 mod joins;
 mod known_names;
 mod ledger;
+mod malware;
 mod masquerade;
 mod memory_shape;
 mod noise_handshake;

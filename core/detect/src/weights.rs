@@ -58,7 +58,8 @@ impl Class {
             Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust => Class::Disguise,
             // The agent's own; it says nothing of any process, so the detector never weighs it.
             Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => Class::Campaign,
-            Signal::CommandLine => Class::Words,
+            // What is in its file says no more than its own words: it may never do it.
+            Signal::CommandLine | Signal::Scan => Class::Words,
         }
     }
 }
@@ -72,9 +73,12 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         Signal::MemoryShape => (120.0, 120.0),
         Signal::PoolShape => (300.0, 300.0),
         Signal::Stratum | Signal::PoolList => (1800.0, 1800.0),
-        Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::CommandLine | Signal::Trust => {
-            (86_400.0, 3600.0)
-        }
+        Signal::Masquerade
+        | Signal::OddParent
+        | Signal::Fileless
+        | Signal::CommandLine
+        | Signal::Trust
+        | Signal::Scan => (86_400.0, 3600.0),
         Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => (3600.0, 3600.0),
     }
 }
@@ -205,3 +209,8 @@ pub(crate) const ENOUGH_COMPUTATION: f32 = COMPUTE_UNSTEADY;
 pub(crate) const TRUST_REFUSED: f32 = 1.0;
 /// Code that the administrator put on the block-list.
 pub(crate) const TRUST_BLOCKED: f32 = 6.0;
+
+/// It runs a file in which a scan found what is known to be bad; the rules are written for miners and their tools.
+pub(crate) const SCAN_RUNS: f32 = 8.0;
+/// It wrote such a file: also archivers, mail servers and whoever collects samples.
+pub(crate) const SCAN_WROTE: f32 = 1.0;

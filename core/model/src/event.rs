@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
-    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, Timestamp,
+    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ScanHit, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -59,6 +59,8 @@ pub enum EventKind {
     Code(CodeAct),
     /// Code was refused, or would have been, or ran on its writer's word.
     CodeJudged(Box<CodeJudgement>),
+    /// A scan found something in a file; `process` runs it or wrote it, where that is known.
+    Scanned(Box<ScanHit>),
     /// The memory shape of a process, asked for by the detector.
     Memory(MemoryShape),
     /// A process uses a GPU.
@@ -92,6 +94,7 @@ impl EventKind {
             Self::File(_) => "file",
             Self::Code(_) => "code",
             Self::CodeJudged(_) => "code_judged",
+            Self::Scanned(_) => "scanned",
             Self::Memory(_) => "memory",
             Self::Gpu(_) => "gpu",
             Self::Syscalls { .. } => "syscalls",

@@ -45,6 +45,8 @@ pub enum Signal {
     Canary,
     /// Nobody vouches for the code, or it is on the block-list.
     Trust,
+    /// A scan found in a file what is known to be bad.
+    Scan,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -90,6 +92,8 @@ pub enum FindingKind {
     Unproven,
     /// Code ran, or was kept from running, that nobody vouches for or that is on the block-list.
     Untrusted,
+    /// A file holds what is known to be bad.
+    Malware,
 }
 
 /// How bad a finding is.

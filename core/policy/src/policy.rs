@@ -5,7 +5,7 @@ use std::time::Duration;
 use davy_model::{FindingKind, Mode, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, PolicyTest, Trust};
+use crate::{Digest, PolicyTest, Scan, Trust};
 
 /// The longest policy text that is read, in bytes; a longer one is a fault.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -19,6 +19,8 @@ pub struct Policy {
     pub mining: Mining,
     /// Which code may run.
     pub trust: Trust,
+    /// What is looked for in files, and when.
+    pub scan: Scan,
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.
@@ -277,6 +279,7 @@ impl Policy {
         match kind {
             FindingKind::Mining | FindingKind::PoolContact => "mining",
             FindingKind::Untrusted => "trust",
+            FindingKind::Malware => "scan",
             FindingKind::Masquerade => "masquerade",
             FindingKind::Fileless => "fileless",
             FindingKind::Persistence => "persistence",
@@ -291,6 +294,7 @@ impl Policy {
         match kind {
             FindingKind::Mining | FindingKind::PoolContact => self.mining.mode,
             FindingKind::Untrusted => self.trust.mode,
+            FindingKind::Malware => self.scan.mode,
             FindingKind::Masquerade => self.masquerade.mode,
             FindingKind::Fileless => self.fileless.mode,
             FindingKind::Persistence => self.persistence.mode,

@@ -8,7 +8,7 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, TrustAllow, TrustBlock, TrustKey, TrustedBy,
+    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, ScanAllow, TrustAllow, TrustBlock, TrustKey, TrustedBy,
     format_duration, format_size,
 };
 
@@ -24,6 +24,7 @@ impl Policy {
                 "trust.allow" => entries(&mut out, section, self.trust.allow.iter().map(trust_allow_fields)),
                 "trust.block" => entries(&mut out, section, self.trust.block.iter().map(trust_block_fields)),
                 "trust.key" => entries(&mut out, section, self.trust.keys.iter().map(trust_key_fields)),
+                "scan.allow" => entries(&mut out, section, self.scan.allow.iter().map(scan_allow_fields)),
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
             }
@@ -67,6 +68,17 @@ impl Policy {
                 self.trust.sources.iter().map(|s| Value::from(s.name())).collect::<Vec<_>>().into()
             }
             ("trust", "writers_for") => seconds(self.trust.writers_for),
+            ("scan", "mode") => mode_name(self.scan.mode).into(),
+            ("scan", "on") => self.scan.on.iter().map(|t| Value::from(t.name())).collect::<Vec<_>>().into(),
+            ("scan", "severity") => name_of(&self.scan.severity).into(),
+            ("scan", "actions") => {
+                self.scan.actions.iter().map(|a| Value::from(a.name())).collect::<Vec<_>>().into()
+            }
+            ("scan", "cpu") => i64::from(self.scan.cpu).into(),
+            ("scan", "schedule") => self.scan.schedule.map_or_else(|| "off".into(), seconds),
+            ("scan", "paths") => texts(&self.scan.paths),
+            ("scan", "rules") => texts(&self.scan.rules),
+            ("scan", "hashes") => texts(&self.scan.hashes),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
@@ -135,6 +147,12 @@ fn trust_block_fields(block: &TrustBlock) -> Fields {
 
 fn trust_key_fields(key: &TrustKey) -> Fields {
     vec![("name", key.name.as_str().into()), ("minisign", key.minisign.as_str().into())]
+}
+
+fn scan_allow_fields(allow: &ScanAllow) -> Fields {
+    let until = allow.until.and_then(moment).map(|date| ("until", date));
+    let fields = [("sha256", allow.sha256.to_string().into()), ("reason", allow.reason.as_str().into())];
+    fields.into_iter().chain(until).collect()
 }
 
 fn test_fields(test: &PolicyTest) -> Fields {
