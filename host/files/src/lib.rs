@@ -1,4 +1,4 @@
-//! What changes in the file system that matters to an intrusion: programs and scripts written, renamed and deleted,
+//! What changes in the file system that matters to an intrusion: programs, scripts and web files written, renamed and deleted,
 //! and everything in the places from which things run again or let someone in.
 //!
 //! As root it listens to fanotify(7) notifications of whole file systems, which name the process that acted; without
@@ -16,4 +16,5 @@ mod throttle;
 mod watcher;
 
 pub use place::place_of;
+pub use sieve::is_web;
 pub use watcher::{FileSystems, StartError, WatchConfig, Watcher, Way};
