@@ -21,6 +21,7 @@ use crate::clock;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
+use crate::scan::ScanSights;
 use crate::shared::{Ask, Input, Shared, lock};
 use crate::trust::Sights;
 
@@ -87,6 +88,8 @@ pub(crate) struct Engine {
     pub(crate) users: davy_proc::Users,
     /// Where code that ran is looked at.
     pub(crate) sights: Sights,
+    /// Where files that ran or were written are scanned.
+    pub(crate) scans: ScanSights,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
 }
@@ -202,6 +205,7 @@ impl Engine {
     fn observe(&mut self, event: Event) {
         self.detector.observe(&event);
         self.sights.see(&event, &self.detector);
+        self.scans.see(&event);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
         if self.live.events.receiver_count() > 0 {
             let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));
