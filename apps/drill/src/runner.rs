@@ -15,7 +15,7 @@ use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::stage::{self, Stage, Wire};
 use crate::watch::Watch;
-use crate::{refuse, respond};
+use crate::{refuse, respond, sample};
 
 /// A name on Davy's own list of pools.
 const LISTED_POOL: &str = "pool.supportxmr.com";
@@ -182,7 +182,9 @@ fn perform(
 fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(DrillOutcome, String)> {
     let unsupported = |why: String| Some((DrillOutcome::Unsupported, why));
     let stopped = !matches!(drill.plot, Plot::Detect { .. });
-    if !stopped && status.mode_of(drill.protection) == Some(Mode::Off) {
+    // What is off looks at nothing, a rehearsal or not.
+    let looks = !stopped || drill.plot == Plot::Sample;
+    if looks && status.mode_of(drill.protection) == Some(Mode::Off) {
         return Some((DrillOutcome::Off, format!("`{}` is off by policy", drill.protection)));
     }
     if stopped && !rustix::process::geteuid().is_root() {
@@ -226,6 +228,7 @@ fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: &Patience) -> an
             let file_name = if act == Act::Masquerade { "kworker" } else { respond::PROGRAM };
             detect(act, marks, agent, &set(file_name, act.pool())?, patience)
         }
+        Plot::Sample => sample::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Refuse(code) => refuse::play(code, agent, &set(respond::PROGRAM, None)?, patience),
         stopped => respond::play(stopped, agent, &set(respond::PROGRAM, Some(Wire::Clear))?, patience),
     }
