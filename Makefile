@@ -15,7 +15,7 @@ FUZZ_VERSION := 0.13.2
 FUZZ := target/tools/bin/cargo-fuzz
 DAVY := target/release/davy
 
-.PHONY: help run build test lint tidy deny fmt fuzz bench deb clean ready ready-test
+.PHONY: help run build test lint tidy deny fmt fuzz bench deb clean ready ready-test ready-bench
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -25,6 +25,9 @@ ready:
 
 ready-test:
 	@packaging/prepare.sh test
+
+ready-bench:
+	@packaging/prepare.sh bench
 
 build: ready ## the release binary, static, in target/release/davy
 	@packaging/build.sh
@@ -68,7 +71,7 @@ $(FUZZ):
 	cargo install --quiet --locked --debug --version $(FUZZ_VERSION) --root target/tools cargo-fuzz
 	@touch $@
 
-bench: build ## ratios with and without Davy and, in virtual machines, its peers; the full exam
+bench: ready-bench build ## ratios with and without Davy and, in virtual machines, its peers; the full exam
 	@tests/bench.sh
 
 deb: build ## a Debian package in target/debian

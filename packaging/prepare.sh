@@ -1,6 +1,6 @@
 #!/bin/sh
 # Looks whether this machine can build Davy, and installs the Debian packages that it lacks.
-# Usage: prepare.sh build|test
+# Usage: prepare.sh build|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 want=${1:-build}
@@ -43,8 +43,11 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 fi
 
 missing=$(missing_for build)
-if [ "$want" = test ]; then
+if [ "$want" != build ]; then
     missing=$(printf '%s\n%s' "$missing" "$(missing_for test)" | sed '/^$/d')
+fi
+if [ "$want" = bench ]; then
+    missing=$(printf '%s\n%s' "$missing" "$(missing_for bench)" | sed '/^$/d')
 fi
 [ -n "$missing" ] || exit 0
 

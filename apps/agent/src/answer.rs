@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use davy_model::{ActionRecord, ActionState, IncidentId, Tier};
+use davy_model::{ActionRecord, ActionState, IncidentId, Mode, Tier};
 use davy_policy::ActionKind;
 use davy_store::{EventFilter, Store};
 use davy_trust::Question;
@@ -23,6 +23,7 @@ use crate::engine::Live;
 use crate::inspection;
 use crate::protections::{self, Notes};
 use crate::reload::reload;
+use crate::scan::ScanDesk;
 use crate::services::ServiceDesk;
 use crate::shared::{Ask, Input, Intake, Shared, lock};
 use crate::trust::TrustDesk;
@@ -55,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) trust: Arc<TrustDesk>,
     /// What services start.
     pub(crate) services: Arc<ServiceDesk>,
+    /// What was scanned.
+    pub(crate) scan: Arc<ScanDesk>,
     /// Why the state lies in memory, where it does.
     pub(crate) temporary: Option<String>,
 }
@@ -286,7 +289,11 @@ impl Desk {
         let mut standing = lock(&self.shared.standing);
         let (disarmed_until, fallen_back) = (standing.disarmed_until(now), standing.fallen_back(now));
         drop(standing);
-        let protections = protections::all(&policy, &probes, &self.notes);
+        let mut protections = protections::all(&policy, &probes, &self.notes);
+        let scans = policy.scan.mode != Mode::Off;
+        if let Some(scan) = protections.iter_mut().find(|p| scans && p.name == "scan") {
+            scan.note = format!("{}; {}", scan.note, self.scan.words());
+        }
         let counters = &self.shared.counters;
         let mut drops: Vec<DropCount> = lock(&self.shared.sensor_drops)
             .iter()
@@ -302,6 +309,9 @@ impl Desk {
                 drops.push(DropCount { kind: kind.to_owned(), count });
             }
         }
+        drops.extend(
+            self.scan.lost().into_iter().map(|(kind, count)| DropCount { kind: kind.to_owned(), count }),
+        );
         let (resident, cpu_ns) = own_use();
         let running_incidents = lock(&self.shared.running).clone();
         AgentStatus {
@@ -324,7 +334,12 @@ impl Desk {
             cpu_ns,
             processes: counters.processes.load(Ordering::Relaxed),
             flows: counters.flows.load(Ordering::Relaxed),
-            workers: self.worker.iter().map(|worker| lock(worker).clone()).collect(),
+            workers: self
+                .worker
+                .iter()
+                .map(|worker| lock(worker).clone())
+                .chain(scans.then(|| self.scan.worker()))
+                .collect(),
             dashboard: None,
             last_canary: lock(&self.shared.last_canary).clone(),
             last_drill: lock(&self.shared.last_drill).clone(),

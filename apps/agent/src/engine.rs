@@ -21,6 +21,7 @@ use crate::clock;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
+use crate::scan::ScanSights;
 use crate::services::{Look, ServiceWatch};
 use crate::shared::{Ask, Input, Shared, lock};
 use crate::trust::Sights;
@@ -90,6 +91,8 @@ pub(crate) struct Engine {
     pub(crate) sights: Sights,
     /// Who comes from which service.
     pub(crate) services: ServiceWatch,
+    /// Where files that ran or were written are scanned.
+    pub(crate) scans: ScanSights,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
 }
@@ -208,6 +211,7 @@ impl Engine {
     fn observe(&mut self, event: Event) {
         self.detector.observe(&event);
         self.sights.see(&event, &self.detector);
+        self.scans.see(&event);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
         if self.live.events.receiver_count() > 0 {
             let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));

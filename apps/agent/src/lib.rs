@@ -26,6 +26,7 @@ mod recent;
 mod reload;
 mod rulebook;
 mod run;
+mod scan;
 mod service;
 mod services;
 mod shared;

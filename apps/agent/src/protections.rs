@@ -68,6 +68,22 @@ const PROTECTIONS: &[Protection] = &[
         ],
     },
     Protection {
+        name: "scan",
+        kind: FindingKind::Malware,
+        tiers: &[
+            (
+                Tier::Signal,
+                &[Tracing, Root, Fanotify],
+                "programs are scanned when they have begun to run, programs and web files when they were written",
+            ),
+            (
+                Tier::Poll,
+                &[],
+                "programs that live through a poll, and what is written in places that this user may read",
+            ),
+        ],
+    },
+    Protection {
         name: "masquerade",
         kind: FindingKind::Masquerade,
         tiers: &[

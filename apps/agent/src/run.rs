@@ -31,12 +31,13 @@ use crate::lists;
 use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
 use crate::rulebook::Rulebook;
+use crate::scan::ScanThread;
 use crate::services::{Bind, ServiceDesk, ServiceWatch};
 use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
 use crate::trust::{self, TrustThread};
-use crate::{Paths, inspection, left, own, protections, service};
+use crate::{Paths, inspection, left, own, protections, scan, service};
 
 /// How many orders may wait for the arbiter.
 const ORDERS: usize = 1024;
@@ -146,6 +147,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     let trust =
         trust::open(paths, &eyes, &intake, &services, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
+    let scan = scan::start(paths, &intake)?;
     let mut notes = eyes.notes.clone();
     for (protection, note) in &notes {
         tracing::warn!("{protection}: {note}");
@@ -189,6 +191,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         users: davy_proc::Users::new(),
         sights: trust.sights,
         services: ServiceWatch::new(Arc::clone(&services), Bind::new(trust.gate.clone())),
+        scans: scan.sights,
         alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };
     let mut arbiter = Arbiter::new(
@@ -213,6 +216,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         })?,
         inspector,
         trust: trust.thread,
+        scan: scan.thread,
         prover: Prover::start(Arc::clone(&shared), orders.clone(), intake.clone())?,
         intake: intake.clone(),
         orders: orders.clone(),
@@ -233,6 +237,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         temporary: temporary.clone(),
         trust: trust.desk,
         services,
+        scan: scan.desk,
     });
     service::ready();
     if options.foreground_banner {
@@ -282,6 +287,7 @@ struct Threads {
     arbiter: JoinHandle<()>,
     inspector: Option<JoinHandle<()>>,
     trust: TrustThread,
+    scan: ScanThread,
     prover: Prover,
     intake: Intake,
     orders: SyncSender<Order>,
@@ -292,6 +298,7 @@ impl Threads {
     fn stop(self) {
         self.prover.stop();
         self.trust.stop();
+        self.scan.stop();
         let _ = self.orders.send(Order::Stop);
         // The arbiter may be telling the engine what it did, so the engine runs until the arbiter is gone.
         if self.arbiter.join().is_err() {

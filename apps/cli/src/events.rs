@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use davy_model::{
     CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit,
     FileAct, FileChange, FlowAggregate, FlowOpen, FlowReading, FlowVolume, ImageKind, ProcessInfo,
-    ProcessKey, Transport,
+    ProcessKey, ScanHit, ScanOccasion, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 18] = [
+pub(crate) const KINDS: [&str; 20] = [
     "found",
     "fork",
     "exec",
@@ -35,6 +35,8 @@ pub(crate) const KINDS: [&str; 18] = [
     "file",
     "code",
     "code_judged",
+    "service_breach",
+    "scanned",
     "memory",
     "gpu",
     "syscalls",
@@ -184,6 +186,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             let what = format!("{} {started} {}: {}", breach.service, breach.class.words(), breach.command);
             (Role::Warning, "service", what)
         }
+        EventKind::Scanned(hit) => (Role::Alarm, "scanned", scanned(hit)),
         EventKind::Memory(m) => (
             plain,
             "memory",
@@ -213,6 +216,16 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             ),
         ),
     }
+}
+
+fn scanned(hit: &ScanHit) -> String {
+    let occasion = match hit.occasion {
+        ScanOccasion::Executed => "executed",
+        ScanOccasion::Written | ScanOccasion::WebWritten => "written",
+        ScanOccasion::Scheduled => "found by the scheduled scan",
+    };
+    let rules: Vec<&str> = hit.matches.iter().map(|found| found.rule.as_str()).collect();
+    format!("{} ({occasion}): {}", hit.path, rules.join(", "))
 }
 
 fn judged(judgement: &CodeJudgement) -> String {

@@ -132,8 +132,10 @@ fn alarms(status: &AgentStatus) -> Vec<String> {
     }
     for worker in &status.workers {
         if let Some(fault) = &worker.fault {
+            let so =
+                if worker.name == "scan" { "files are not scanned" } else { "what flows say is not read" };
             alarms.push(format!(
-                "The {} worker does not run, so what flows say is not read; another is being started: {fault}",
+                "The {} worker does not run, so {so}; another is being started: {fault}",
                 worker.name
             ));
         }

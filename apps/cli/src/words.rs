@@ -61,6 +61,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Unproven => "unproven",
         FindingKind::Untrusted => "untrusted code",
         FindingKind::Service => "service breach",
+        FindingKind::Malware => "malware",
     }
 }
 
@@ -84,6 +85,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::Canary => "canary",
         Signal::Trust => "trust",
         Signal::Service => "service profile",
+        Signal::Scan => "scan",
     }
 }
 

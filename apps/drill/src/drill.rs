@@ -39,6 +39,8 @@ pub(crate) enum Plot {
     Cut,
     /// Code that nobody vouches for, refused before it begins.
     Refuse(Code),
+    /// A file that a scan must find, taken away, then given back as it was.
+    Sample,
 }
 
 /// The code that is tried.
@@ -122,6 +124,9 @@ impl Marks {
 
     /// A finding that code was refused.
     pub(crate) const UNTRUSTED: Self = Self::of(Some(FindingKind::Untrusted), Some(Signal::Trust));
+
+    /// A finding that the process wrote what a scan knows to be bad.
+    pub(crate) const MALWARE: Self = Self::of(Some(FindingKind::Malware), Some(Signal::Scan));
 
     /// A finding that the process talks to a pool.
     pub(crate) const POOL: Self = Self::of(Some(FindingKind::PoolContact), None);
@@ -276,6 +281,15 @@ const DRILLS: &[Drill] = &[
         Code::Script,
     ),
     refuse("trust/memfd", "T1620", "a program out of memory does not run", Code::Memory),
+    Drill {
+        name: "scan/sample",
+        phase: "runtime",
+        technique: "T1105",
+        expected: "an inert sample found as it is written, taken away, and given back unchanged after the undo",
+        protection: "scan",
+        needs: &[Capability::Fanotify],
+        plot: Plot::Sample,
+    },
 ];
 
 /// Every drill, in the order they are run.

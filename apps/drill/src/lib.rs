@@ -19,6 +19,7 @@ mod refuse;
 mod respond;
 mod rounding_mode;
 mod runner;
+mod sample;
 mod scope;
 mod stage;
 mod watch;

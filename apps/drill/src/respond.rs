@@ -39,7 +39,7 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
         Plot::FreezeUndo => freeze_undo(&mut watch, agent),
         Plot::QuarantineUndo => quarantine_undo(&mut watch, agent, stage),
         Plot::Cut => cut(&mut watch, agent, stage),
-        Plot::Kill | Plot::Detect { .. } | Plot::Refuse(_) => kill(&mut watch),
+        Plot::Kill | Plot::Detect { .. } | Plot::Refuse(_) | Plot::Sample => kill(&mut watch),
     };
     drop(rehearsal);
     watch.actor.end();
@@ -48,13 +48,13 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
 }
 
 /// The agent enforces in the cgroup as long as this lives.
-struct Rehearsal<'a> {
+pub(crate) struct Rehearsal<'a> {
     agent: &'a Agent,
     cgroup: &'a str,
 }
 
 impl<'a> Rehearsal<'a> {
-    fn begin(agent: &'a Agent, cgroup: &'a str) -> anyhow::Result<Self> {
+    pub(crate) fn begin(agent: &'a Agent, cgroup: &'a str) -> anyhow::Result<Self> {
         agent.rehearse(cgroup, REHEARSAL_SECS)?;
         Ok(Self { agent, cgroup })
     }
@@ -205,10 +205,10 @@ fn is_alive(process: &ProcessKey) -> bool {
     start == Some(process.start_ticks)
 }
 
-/// Whether an action is on the act's process, its file or its pool.
+/// Whether an action is on the act's process, a file in its folder or its pool.
 fn concerns(action: &Action, pid: u32, stage: &Stage) -> bool {
     match action {
-        Action::Quarantine { path, .. } => stage.copy() == std::path::Path::new(path),
+        Action::Quarantine { path, .. } => std::path::Path::new(path).parent() == stage.copy().parent(),
         Action::Cut { destination, .. } => stage.pool().is_some_and(|p| p.ip() == destination.address),
         other => is_on(other, pid),
     }
@@ -216,7 +216,7 @@ fn concerns(action: &Action, pid: u32, stage: &Stage) -> bool {
 
 /// What must be the same about a file that was taken away and given back.
 #[derive(Debug, PartialEq, Eq)]
-struct Kept {
+pub(crate) struct Kept {
     size: u64,
     mode: u32,
     owner: (u32, u32),
@@ -224,7 +224,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(path: &std::path::Path) -> anyhow::Result<Self> {
+    pub(crate) fn of(path: &std::path::Path) -> anyhow::Result<Self> {
         use std::hash::{DefaultHasher, Hasher};
         let meta = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
         let mut hasher = DefaultHasher::new();

@@ -15,6 +15,7 @@ use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::refuse::{self, Ground};
 use crate::respond;
+use crate::sample;
 use crate::stage::{self, Stage, Wire};
 use crate::watch::Watch;
 
@@ -185,7 +186,9 @@ fn perform(
 fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(DrillOutcome, String)> {
     let unsupported = |why: String| Some((DrillOutcome::Unsupported, why));
     let stopped = !matches!(drill.plot, Plot::Detect { .. });
-    if !stopped && status.mode_of(drill.protection) == Some(Mode::Off) {
+    // What is off looks at nothing, a rehearsal or not.
+    let looks = !stopped || drill.plot == Plot::Sample;
+    if looks && status.mode_of(drill.protection) == Some(Mode::Off) {
         return Some((DrillOutcome::Off, format!("`{}` is off by policy", drill.protection)));
     }
     if stopped && !rustix::process::geteuid().is_root() {
@@ -241,6 +244,7 @@ fn attempt(
             let file_name = if act == Act::Masquerade { "kworker" } else { respond::PROGRAM };
             detect(act, marks, agent, &set(file_name, act.pool())?, patience)
         }
+        Plot::Sample => sample::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Refuse(code) => {
             let stage = set(respond::PROGRAM, None)?;
             let ground = asked.then(Ground::make).transpose();

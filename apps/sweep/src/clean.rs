@@ -25,14 +25,16 @@ const RECORD: usize = 8 + 8 + 8 + 12 + 12 + 4;
 
 /// A file as it was, without its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
+pub struct Shape {
     size: u64,
     modified: (i64, u32),
     changed: (i64, u32),
 }
 
 impl Shape {
-    fn of(stat: &Stat) -> Self {
+    /// The shape of a file now.
+    #[must_use]
+    pub fn of(stat: &Stat) -> Self {
         let nanos = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             size: stat.st_size.cast_unsigned(),
@@ -40,11 +42,25 @@ impl Shape {
             changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
         }
     }
+
+    /// Whether a change after `looked`, nanoseconds since 1970, would give the file another shape: only then may what was seen
+    /// of it be remembered.
+    #[must_use]
+    pub fn had_settled(&self, looked: i128) -> bool {
+        i128::from(self.changed.0) * 1_000_000_000 + i128::from(self.changed.1) + FRESH <= looked
+    }
+}
+
+/// The time now in nanoseconds since 1970.
+#[must_use]
+pub fn nanoseconds() -> i128 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }
 
 /// Files that were clean.
 #[derive(Debug)]
-pub(crate) struct Clean {
+pub struct Clean {
     place: Option<PathBuf>,
     digest: [u8; 32],
     files: HashMap<(u64, u64), (Shape, u32)>,
@@ -54,14 +70,15 @@ pub(crate) struct Clean {
     ended: bool,
     /// Only what this run met counts.
     anew: bool,
+    most: usize,
 }
 
 impl Clean {
-    /// What an earlier sweep left in the folder `state`, if it looked for the same; nothing otherwise. With `anew`, only what
+    /// What an earlier sweep left in the file `place`, if it looked for the same; nothing otherwise. With `anew`, only what
     /// this run has looked at counts, and with `resume` also what the last one had that was cut short.
-    pub(crate) fn load(state: Option<&Path>, digest: [u8; 32], anew: bool, resume: bool) -> Self {
-        let place = state.map(|state| state.join("scan").join("clean"));
-        let mut clean = Self { place, digest, files: HashMap::new(), run: 0, ended: true, anew };
+    #[must_use]
+    pub fn load(place: Option<PathBuf>, digest: [u8; 32], anew: bool, resume: bool) -> Self {
+        let mut clean = Self { place, digest, files: HashMap::new(), run: 0, ended: true, anew, most: MOST };
         // A cache that is not there or not ours is no cache: everything is looked at.
         if clean.place.clone().is_some_and(|place| clean.read(&place).is_err()) {
             clean.files.clear();
@@ -74,8 +91,18 @@ impl Clean {
         clean
     }
 
+    /// Remembers no more than so many files; without it a million.
+    #[must_use]
+    pub fn at_most(mut self, most: usize) -> Self {
+        self.most = most.clamp(1, MOST);
+        if self.files.len() > self.most {
+            self.forget();
+        }
+        self
+    }
+
     /// Whether this file was clean and is as it was.
-    pub(crate) fn has(&mut self, stat: &Stat) -> bool {
+    pub fn has(&mut self, stat: &Stat) -> bool {
         let (run, anew) = (self.run, self.anew);
         match self.files.get_mut(&(stat.st_dev, stat.st_ino)) {
             Some((shape, met)) if *shape == Shape::of(stat) && (!anew || *met == run) => {
@@ -87,22 +114,22 @@ impl Clean {
     }
 
     /// Remembers a file as clean that was looked at as it was at `looked`, the time in nanoseconds since 1970.
-    pub(crate) fn remember(&mut self, stat: &Stat, looked: i128) {
-        let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
-        if self.place.is_none() || changed + FRESH > looked {
+    pub fn remember(&mut self, stat: &Stat, looked: i128) {
+        let shape = Shape::of(stat);
+        if self.place.is_none() || !shape.had_settled(looked) {
             return;
         }
-        if self.files.len() >= MOST {
+        if self.files.len() >= self.most {
             self.forget();
         }
-        self.files.insert((stat.st_dev, stat.st_ino), (Shape::of(stat), self.run));
+        self.files.insert((stat.st_dev, stat.st_ino), (shape, self.run));
     }
 
     /// Forgets what was not met in this run; when that is nothing, a part of what was.
     fn forget(&mut self) {
         let run = self.run;
         self.files.retain(|_, (_, met)| *met == run);
-        if self.files.len() >= MOST {
+        while self.files.len() >= self.most {
             let mut keep = false;
             self.files.retain(|_, _| {
                 keep = !keep;
@@ -112,11 +139,15 @@ impl Clean {
     }
 
     /// Writes it down; `ended` says whether the sweep came to its end.
-    pub(crate) fn save(&mut self, ended: bool) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the file cannot be written; what was remembered before stays there.
+    pub fn save(&mut self, ended: bool) -> io::Result<()> {
         let Some(place) = &self.place else { return Ok(()) };
         let folder = place.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let new = place.with_extension("new");
+        // Two scans at once must not write into one another's.
+        let new = place.with_extension(format!("new-{}", std::process::id()));
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let mut out = BufWriter::new(file);
         out.write_all(MAGIC)?;
@@ -200,6 +231,10 @@ mod tests {
     const DIGEST: [u8; 32] = [7; 32];
     const LATER: i128 = i128::MAX / 2;
 
+    fn place(folder: &tempfile::TempDir) -> Option<PathBuf> {
+        Some(folder.path().join("scan/clean"))
+    }
+
     fn stat(file: &Path) -> Stat {
         rustix::fs::stat(file).unwrap()
     }
@@ -209,11 +244,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "one").unwrap();
-        let mut clean = Clean::load(Some(folder.path()), DIGEST, false, false);
+        let mut clean = Clean::load(place(&folder), DIGEST, false, false);
         assert!(!clean.has(&stat(&file)));
         clean.remember(&stat(&file), LATER);
         clean.save(true).unwrap();
-        let mut again = Clean::load(Some(folder.path()), DIGEST, false, false);
+        let mut again = Clean::load(place(&folder), DIGEST, false, false);
         assert!(again.has(&stat(&file)));
         // Same length and same modification time; the change time tells.
         let was = fs::metadata(&file).unwrap().modified().unwrap();
@@ -228,17 +263,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "one").unwrap();
-        let mut clean = Clean::load(Some(folder.path()), DIGEST, false, false);
+        let mut clean = Clean::load(place(&folder), DIGEST, false, false);
         let now = i128::from(stat(&file).st_ctime) * 1_000_000_000;
         clean.remember(&stat(&file), now);
         assert!(!clean.has(&stat(&file)), "its clock may not have moved on");
         clean.remember(&stat(&file), LATER);
         clean.save(true).unwrap();
-        assert!(!Clean::load(Some(folder.path()), [8; 32], false, false).has(&stat(&file)));
-        let place = folder.path().join("scan/clean");
-        let bytes = fs::read(&place).unwrap();
-        fs::write(&place, &bytes[..bytes.len() - 1]).unwrap();
-        assert!(!Clean::load(Some(folder.path()), DIGEST, false, false).has(&stat(&file)));
+        assert!(!Clean::load(place(&folder), [8; 32], false, false).has(&stat(&file)));
+        let kept = folder.path().join("scan/clean");
+        let bytes = fs::read(&kept).unwrap();
+        fs::write(&kept, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(!Clean::load(place(&folder), DIGEST, false, false).has(&stat(&file)));
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut clean = Clean::load(place(&folder), DIGEST, false, false).at_most(8);
+        for number in 0..100 {
+            let file = folder.path().join(number.to_string());
+            fs::write(&file, "x").unwrap();
+            clean.remember(&stat(&file), LATER);
+            assert!(clean.has(&stat(&file)) && clean.files.len() <= 8);
+        }
+        clean.save(true).unwrap();
+        assert!(Clean::load(place(&folder), DIGEST, false, false).at_most(3).files.len() <= 3);
     }
 
     #[test]
@@ -247,15 +296,15 @@ mod tests {
         let (first, second) = (folder.path().join("first"), folder.path().join("second"));
         fs::write(&first, "one").unwrap();
         fs::write(&second, "two").unwrap();
-        let mut clean = Clean::load(Some(folder.path()), DIGEST, false, false);
+        let mut clean = Clean::load(place(&folder), DIGEST, false, false);
         clean.remember(&stat(&first), LATER);
         clean.remember(&stat(&second), LATER);
         clean.save(true).unwrap();
-        let mut all = Clean::load(Some(folder.path()), DIGEST, true, false);
+        let mut all = Clean::load(place(&folder), DIGEST, true, false);
         assert!(!all.has(&stat(&first)), "all is looked at, whatever was clean");
         all.remember(&stat(&first), LATER);
         all.save(false).unwrap();
-        let mut resumed = Clean::load(Some(folder.path()), DIGEST, true, true);
+        let mut resumed = Clean::load(place(&folder), DIGEST, true, true);
         assert!(resumed.has(&stat(&first)) && !resumed.has(&stat(&second)));
     }
 }

@@ -8,11 +8,14 @@ mod clean;
 mod memory;
 mod pace;
 mod places;
+mod rules;
 mod scanner;
 mod seen;
 mod sweep;
 mod walk;
 
 pub use clamd::Clamd;
+pub use clean::{Clean, Shape, nanoseconds};
+pub use rules::{hashes_in, rules_in};
 pub use scanner::{Looked, Ready, Recipe, Scanner};
 pub use sweep::{Found, Plan, Sweep, Tally, Watcher};

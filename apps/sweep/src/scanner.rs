@@ -1,8 +1,11 @@
-//! The `scan` worker as a sweep holds it: started when it is needed, ended when it hangs, started again when it broke.
+//! The `scan` worker as a sweep holds it: started when the first thing must be looked at, ended when it hangs, started again
+//! when it broke.
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -84,32 +87,54 @@ pub enum Looked {
     Not(String),
 }
 
-/// Has things looked at.
+/// Has things looked at. There is no worker, and no rule is compiled, before the first thing is.
 #[derive(Debug)]
 pub struct Scanner {
     recipe: Recipe,
     worker: Option<WorkerProcess>,
-    ready: Ready,
+    ready: Option<Ready>,
+    /// Whether the last worker broke, so that the next one is a restart.
+    broke: bool,
     restarts: u64,
+    stop: Arc<AtomicBool>,
 }
 
 impl Scanner {
-    /// Starts the worker and gives it the rules.
+    /// A scanner that looks for what the recipe says.
+    #[must_use]
+    pub fn new(recipe: Recipe) -> Self {
+        Self { recipe, worker: None, ready: None, broke: false, restarts: 0, stop: Arc::default() }
+    }
+
+    /// Gives up looking at a thing, and looks at no other, once `stop` is set.
+    #[must_use]
+    pub fn until(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Starts the worker and gives it the rules, unless it runs already. Says what it said when it began.
     ///
     /// # Errors
     /// When it does not start, cannot be confined, or does not come to an end of compiling.
-    pub fn start(recipe: Recipe) -> Result<Self> {
-        let (worker, ready) = begin(&recipe)?;
-        Ok(Self { recipe, worker: Some(worker), ready, restarts: 0 })
+    pub fn begin(&mut self) -> Result<&Ready> {
+        if self.worker.is_none() {
+            let (mut worker, ready) = begin(&self.recipe)?;
+            worker.heed(Arc::clone(&self.stop));
+            self.worker = Some(worker);
+            self.restarts += u64::from(std::mem::take(&mut self.broke));
+            self.ready = Some(ready);
+        }
+        self.ready.as_ref().ok_or_else(|| anyhow!("the worker has not begun"))
     }
 
-    /// What it said when it began.
+    /// What the last worker said when it began; `None` before the first thing was looked at.
     #[must_use]
-    pub fn ready(&self) -> &Ready {
-        &self.ready
+    pub fn ready(&self) -> Option<&Ready> {
+        self.ready.as_ref()
     }
 
-    /// How often it was started again.
+    /// How often it was started again after it had broken.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.restarts
@@ -130,6 +155,9 @@ impl Scanner {
         let patience = PATIENCE + Duration::from_secs(length / BYTES_A_SECOND);
         let mut fault = String::new();
         for _ in 0..TRIES {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(Looked::Not("it was to stop".to_owned()));
+            }
             match self.worker()?.ask(&ScanRequest::File { length }, Some(file.as_fd()), patience) {
                 Ok(ScanReply::Report(report)) => return Ok(Looked::Report(Box::new(report))),
                 Ok(ScanReply::Unreadable(why)) => return Ok(Looked::Not(why)),
@@ -155,22 +183,20 @@ impl Scanner {
         }
     }
 
-    /// Ends the worker.
-    pub fn end(mut self) {
+    /// Ends the worker, which gives its memory back. The next thing finds a new one, which is no restart.
+    pub fn rest(&mut self) {
         if let Some(worker) = self.worker.take() {
             worker.dismiss();
         }
     }
 
     fn worker(&mut self) -> Result<&WorkerProcess> {
-        if self.worker.is_none() {
-            self.worker = Some(begin(&self.recipe)?.0);
-            self.restarts += 1;
-        }
+        self.begin()?;
         self.worker.as_ref().ok_or_else(|| anyhow!("there is no worker"))
     }
 
     fn broke(&mut self, error: &anyhow::Error) -> String {
+        self.broke = true;
         let how = self.worker.take().map(WorkerProcess::end).unwrap_or_default();
         format!("{error:#}{how}")
     }

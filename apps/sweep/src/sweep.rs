@@ -9,15 +9,18 @@ use anyhow::Result;
 use davy_model::{FileId, ScanMatch, ScanReport, Severity};
 
 use crate::clamd::Clamd;
-use crate::clean::Clean;
+use crate::clean::{Clean, nanoseconds};
 use crate::memory::{Memory, layout};
 use crate::pace::Pace;
-use crate::scanner::{Looked, Scanner};
+use crate::scanner::{Looked, Ready, Scanner};
 use crate::seen::Seen;
 use crate::walk::{Entry, Limits, Met, walk};
 
 /// How often what was clean is written down meanwhile, so that little is looked at twice after an end in the middle.
 const SAVED: Duration = Duration::from_secs(30);
+
+/// Files that are passed over at once, before others may use the worker.
+const PASSED_OVER: u64 = 256;
 
 /// What to look at, and how.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +29,10 @@ pub struct Plan {
     pub paths: Vec<PathBuf>,
     /// Processes whose memory is looked at.
     pub pids: Vec<u32>,
-    /// Where what was clean is remembered; `None` remembers nothing.
-    pub state: Option<PathBuf>,
+    /// The file in which what was clean is remembered; `None` remembers nothing.
+    pub clean: Option<PathBuf>,
+    /// The most files that are remembered; zero for a million.
+    pub remembered: usize,
     /// Look at files too that were clean before.
     pub all: bool,
     /// With `all`: go on where the last such scan was cut short.
@@ -57,12 +62,18 @@ pub struct Found<'a> {
 
 /// Told of a sweep as it goes.
 pub trait Watcher {
+    /// The worker has begun, because the first thing must be looked at; not called when all was known to be clean.
+    fn begins(&mut self, ready: &Ready);
     /// Something was found, or (when nothing matched) the structure of a program was asked for.
     fn found(&mut self, found: &Found<'_>);
     /// Something, or part of it, was not looked at.
     fn gap(&mut self, path: &Path, why: &str);
     /// It goes on; called often.
     fn progress(&mut self, tally: &Tally, path: &Path);
+    /// One thing was looked at, or many were passed over; whoever has more urgent things for the same worker does them now.
+    fn between(&mut self, scanner: &mut Scanner) {
+        let _ = scanner;
+    }
 }
 
 /// What a sweep has done.
@@ -94,6 +105,7 @@ pub struct Sweep<'a> {
     pace: Pace,
     tally: Tally,
     saved: Instant,
+    begun: bool,
     broken: Option<anyhow::Error>,
 }
 
@@ -109,11 +121,13 @@ impl<'a> Sweep<'a> {
         watcher: &'a mut dyn Watcher,
     ) -> Result<Tally> {
         let mut sweep = Self {
-            clean: Clean::load(plan.state.as_deref(), digest, plan.all, plan.resume),
+            clean: Clean::load(plan.clean.clone(), digest, plan.all, plan.resume)
+                .at_most(if plan.remembered == 0 { usize::MAX } else { plan.remembered }),
             seen: Seen::default(),
             pace: Pace::new(if plan.cpu_percent == 0 { 100 } else { plan.cpu_percent }),
             tally: Tally::default(),
             saved: Instant::now(),
+            begun: false,
             broken: None,
             plan,
             scanner,
@@ -164,11 +178,27 @@ impl<'a> Sweep<'a> {
         }
         if self.clean.has(stat) {
             self.tally.known += 1;
+            if self.tally.known.is_multiple_of(PASSED_OVER) {
+                self.watcher.between(self.scanner);
+            }
             return;
         }
         self.watcher.progress(&self.tally, entry.path);
         self.look_at(entry);
-        self.pace.keep();
+        self.pace.keep(&self.plan.stop);
+        self.watcher.between(self.scanner);
+    }
+
+    /// Has the worker begin before the first thing is looked at. Says whether it runs.
+    fn begin(&mut self) -> bool {
+        if !self.begun {
+            match self.scanner.begin() {
+                Ok(ready) => self.watcher.begins(ready),
+                Err(error) => self.broken = Some(error),
+            }
+            self.begun = true;
+        }
+        self.broken.is_none()
     }
 
     fn look_at(&mut self, entry: &Entry<'_>) {
@@ -177,8 +207,10 @@ impl<'a> Sweep<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.gap(entry.path, &error.to_string()),
         };
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let looked = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+        if !self.begin() {
+            return;
+        }
+        let looked = nanoseconds();
         // As it is now: it may have changed since the folder was read.
         let stat = match rustix::fs::fstat(&file) {
             Ok(stat) => stat,
@@ -186,6 +218,7 @@ impl<'a> Sweep<'a> {
         };
         let mut report = match self.scanner.file(&file, stat.st_size.cast_unsigned()) {
             Ok(Looked::Report(report)) => report,
+            Ok(Looked::Not(_)) if self.plan.stop.load(Ordering::Relaxed) => return,
             Ok(Looked::Not(why)) => return self.gap(entry.path, &why),
             Err(error) => {
                 self.broken = Some(error);
@@ -223,6 +256,9 @@ impl<'a> Sweep<'a> {
                 return self.gap(&path, &format!("the memory of process {pid} cannot be read: {error}"));
             }
         };
+        if !self.begin() {
+            return;
+        }
         let mut looked = None;
         for (place, stretch) in layout.stretches.iter().enumerate() {
             self.watcher.progress(&self.tally, &path);
@@ -237,7 +273,7 @@ impl<'a> Sweep<'a> {
                 Ok(Some(outcome)) => looked = Some(outcome),
                 Err(error) => return self.gap(&path, &format!("the memory of process {pid}: {error:#}")),
             }
-            self.pace.keep();
+            self.pace.keep(&self.plan.stop);
         }
         match looked {
             Some(Looked::Report(report)) => self.take(&path, None, Some(pid), &report),
@@ -272,7 +308,7 @@ impl<'a> Sweep<'a> {
     fn save(&mut self, ended: bool) {
         self.saved = Instant::now();
         if let Err(error) = self.clean.save(ended) {
-            let place = self.plan.state.clone().unwrap_or_default();
+            let place = self.plan.clean.clone().unwrap_or_default();
             self.watcher.gap(&place, &format!("what was clean cannot be remembered: {error}"));
         }
     }

@@ -9,12 +9,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, statat};
 
 use crate::places;
 
 /// Folders within folders that it goes into. Each costs an open descriptor.
 const DEEPEST: usize = 512;
+
+/// Bytes of a folder's entries that are read at once.
+const ENTRIES: usize = 16 << 10;
 
 /// A regular file on the way.
 pub(crate) struct Entry<'a> {
@@ -85,11 +88,10 @@ struct Walk<'a, 'v> {
 
 impl Walk<'_, '_> {
     fn folder(&mut self, fd: OwnedFd, of: &Stat, depth: usize) -> ControlFlow<()> {
-        let reading = match Dir::read_from(&fd) {
-            Ok(reading) => reading,
-            Err(error) => return self.closed(&io::Error::from(error)),
-        };
-        for entry in reading {
+        // Read from the descriptor that is open already: opened once more for each folder, this was a good part of a second scan.
+        let mut room = Vec::with_capacity(ENTRIES);
+        let mut reading = RawDir::new(&fd, room.spare_capacity_mut());
+        while let Some(entry) = reading.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => return self.closed(&io::Error::from(error)),

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -20,7 +22,12 @@ use serde::de::DeserializeOwned;
 pub struct WorkerProcess {
     child: Child,
     socket: UnixStream,
+    /// When it is set, no answer is waited for any more.
+    stop: Option<Arc<AtomicBool>>,
 }
+
+/// How long it is waited for before it is looked whether to go on waiting.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl WorkerProcess {
     /// Starts `program` with `arguments` as a worker: with an empty environment, and a socket as standard input and output.
@@ -40,7 +47,12 @@ impl WorkerProcess {
             .process_group(0)
             .spawn()
             .context("cannot start it")?;
-        Ok(Self { child, socket })
+        Ok(Self { child, socket, stop: None })
+    }
+
+    /// Gives up waiting for an answer when `stop` is set.
+    pub fn heed(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = Some(stop);
     }
 
     /// Its pid.
@@ -60,7 +72,7 @@ impl WorkerProcess {
     /// # Errors
     /// When it does not take it in within `patience`.
     pub fn tell<Q: Serialize>(&self, message: &Q, patience: Duration) -> Result<()> {
-        let mut socket = Patient { socket: &self.socket, until: Instant::now() + patience };
+        let mut socket = self.patient(patience);
         write_frame(&mut socket, message).context("cannot tell it")
     }
 
@@ -74,7 +86,7 @@ impl WorkerProcess {
         file: Option<BorrowedFd<'_>>,
         patience: Duration,
     ) -> Result<A> {
-        let mut socket = Patient { socket: &self.socket, until: Instant::now() + patience };
+        let mut socket = self.patient(patience);
         match file {
             None => write_frame(&mut socket, question).context("cannot ask it")?,
             Some(_) => {
@@ -83,6 +95,10 @@ impl WorkerProcess {
             }
         }
         read_frame(&mut socket).context("no answer")?.context("it hung up")
+    }
+
+    fn patient(&self, patience: Duration) -> Patient<'_> {
+        Patient { socket: &self.socket, until: Instant::now() + patience, stop: self.stop.as_deref() }
     }
 
     /// Hangs up and waits for it to end by itself, which takes it no time.
@@ -134,6 +150,7 @@ pub(crate) fn send<Q: Serialize>(
 struct Patient<'a> {
     socket: &'a UnixStream,
     until: Instant,
+    stop: Option<&'a AtomicBool>,
 }
 
 impl Patient<'_> {
@@ -145,8 +162,17 @@ impl Patient<'_> {
 
 impl Read for Patient<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.left()?)?;
-        self.socket.read(bytes)
+        loop {
+            let left = self.left()?;
+            self.socket.set_read_timeout(if self.stop.is_some() { left.min(Some(LOOK)) } else { left })?;
+            match self.socket.read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::conclusions::{Conclusions, TableSizes, TreeView, due};
 use crate::flow_table::{Flow, FlowTable};
 use crate::incident::IncidentCase;
 use crate::ledger::{Particulars, Topic, evidence, probability};
+use crate::malware::Loose;
 use crate::pool_list::Lists;
 use crate::pool_shape::pool_shape;
 use crate::process_table::ProcessTable;
@@ -46,6 +47,7 @@ pub struct Detector {
     pub(crate) cases: HashMap<UnitKey, Case>,
     pub(crate) running: Recent<FileId, ProcessKey>,
     pub(crate) written: Recent<FileId, Written>,
+    pub(crate) loose: Vec<Loose>,
     pub(crate) incidents: Vec<IncidentCase>,
     pub(crate) users: HashMap<u32, String>,
     pub(crate) own: Option<ProcessKey>,
@@ -64,6 +66,7 @@ impl Detector {
             cases: HashMap::new(),
             running: Recent::new(settings.max_processes),
             written: Recent::new(settings.max_written),
+            loose: Vec::new(),
             incidents: Vec::new(),
             users: HashMap::new(),
             own: None,
@@ -125,6 +128,7 @@ impl Detector {
                     self.code_act(time, key, act);
                 }
             }
+            EventKind::Scanned(hit) => self.scanned(time, event.process, hit),
             // The first flows of each such lot were told singly, so their ends are known.
             EventKind::Listen(_) | EventKind::Flows(_) => {}
             EventKind::ServiceBreach(breach) => {
@@ -157,6 +161,7 @@ impl Detector {
         self.join_relatives(now, &computing);
         self.ask(now, &computing, &mut conclusions.probes);
         self.find(now, &mut conclusions);
+        self.find_loose(now, &mut conclusions);
         self.join_findings(now, &mut conclusions);
         self.forget(now);
         conclusions

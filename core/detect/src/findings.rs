@@ -10,6 +10,7 @@ use davy_model::{
 use crate::case::{Case, Standing, UnitKey, Verdict};
 use crate::conclusions::{Conclusions, Slotted};
 use crate::detector::Detector;
+use crate::malware;
 use crate::process_table::Process;
 
 /// A finding that only grew a little is renewed after this long, in seconds.
@@ -36,7 +37,7 @@ impl Detector {
         for (unit, claim) in claims {
             let Some((slot, renewed)) = self.stand(unit, &claim, now) else { continue };
             let Some(finding) = self.finding(&unit, &claim, now) else { continue };
-            if !renewed || claim.kind == FindingKind::Mining {
+            if !renewed || matches!(claim.kind, FindingKind::Mining | FindingKind::Malware) {
                 for action in self.answers(&unit, &finding, claim.suspected) {
                     let proposal = Proposal { finding: finding.id, action };
                     conclusions.proposals.push(Slotted { slot, renewed, item: proposal });
@@ -52,6 +53,9 @@ impl Detector {
             if let Some((_, standing)) = case.standing.iter_mut().find(|(_, s)| s.slot == slot) {
                 standing.id = id;
             }
+        }
+        if let Some(loose) = self.loose.iter_mut().find(|loose| loose.slot == slot) {
+            loose.id = id;
         }
         self.number_in_incidents(slot, id);
     }
@@ -122,6 +126,9 @@ impl Detector {
             claim(FindingKind::Service, Severity::High, 0.9);
         } else if started >= 0.5 {
             claim(FindingKind::Service, Severity::Medium, 0.8);
+        }
+        if let Some(worst) = case.bad_files.iter().map(|file| file.severity).max() {
+            claim(FindingKind::Malware, worst, malware::confidence(worst));
         }
         let acts = signal(Signal::Campaign);
         if acts >= 6.0 {
@@ -240,6 +247,10 @@ impl Detector {
         if subject.key.pid <= 1 || subject.program.kernel_thread {
             return vec![Action::Alert];
         }
+        if finding.kind == FindingKind::Malware {
+            let case = self.cases.get(unit);
+            return case.map_or_else(Vec::new, |case| self.answers_to_malware(case, finding, subject.key));
+        }
         let mut actions = vec![Action::Alert];
         if finding.kind == FindingKind::Mining {
             let (root, tree) = (subject.key, finding.processes.clone());
@@ -298,6 +309,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Unproven => signal == Signal::Canary,
         FindingKind::Untrusted => signal == Signal::Trust,
         FindingKind::Service => signal == Signal::Service,
+        FindingKind::Malware => signal == Signal::Scan,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

@@ -70,6 +70,11 @@ impl Ledger {
         self.entries.retain(|e| e.topic != topic);
     }
 
+    /// Has the findings of this tree told anew, because something about it is news that weighs nothing.
+    pub(crate) fn grow(&mut self) {
+        self.grown += 1;
+    }
+
     /// A counter that rises whenever the evidence grows.
     pub(crate) fn grown(&self) -> u64 {
         self.grown

@@ -31,6 +31,7 @@ mod interpreters;
 mod joins;
 mod known_names;
 mod ledger;
+mod malware;
 mod masquerade;
 mod memory_shape;
 mod noise_handshake;

@@ -60,7 +60,8 @@ impl Class {
             }
             // The agent's own; it says nothing of any process, so the detector never weighs it.
             Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => Class::Campaign,
-            Signal::CommandLine => Class::Words,
+            // What is in its file says no more than its own words: it may never do it.
+            Signal::CommandLine | Signal::Scan => Class::Words,
         }
     }
 }
@@ -79,7 +80,8 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         | Signal::Fileless
         | Signal::CommandLine
         | Signal::Trust
-        | Signal::Service => (86_400.0, 3600.0),
+        | Signal::Service
+        | Signal::Scan => (86_400.0, 3600.0),
         Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => (3600.0, 3600.0),
     }
 }
@@ -216,3 +218,7 @@ pub(crate) const TRUST_BLOCKED: f32 = 6.0;
 pub(crate) const SERVICE_TOOL: f32 = 4.5;
 /// It started a compiler or an interpreter: intruders do, and more honest sites do than start shells.
 pub(crate) const SERVICE_MAKER: f32 = 3.0;
+/// It runs a file in which a scan found what is known to be bad; the rules are written for miners and their tools.
+pub(crate) const SCAN_RUNS: f32 = 8.0;
+/// It wrote such a file: also archivers, mail servers and whoever collects samples.
+pub(crate) const SCAN_WROTE: f32 = 1.0;

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
-    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ServiceBreach, Timestamp,
+    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ScanHit, ServiceBreach, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -61,6 +61,8 @@ pub enum EventKind {
     CodeJudged(Box<CodeJudgement>),
     /// What came from a service started what its profile does not have.
     ServiceBreach(Box<ServiceBreach>),
+    /// A scan found something in a file; `process` runs it or wrote it, where that is known.
+    Scanned(Box<ScanHit>),
     /// The memory shape of a process, asked for by the detector.
     Memory(MemoryShape),
     /// A process uses a GPU.
@@ -95,6 +97,7 @@ impl EventKind {
             Self::Code(_) => "code",
             Self::CodeJudged(_) => "code_judged",
             Self::ServiceBreach(_) => "service_breach",
+            Self::Scanned(_) => "scanned",
             Self::Memory(_) => "memory",
             Self::Gpu(_) => "gpu",
             Self::Syscalls { .. } => "syscalls",

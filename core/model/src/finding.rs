@@ -47,6 +47,8 @@ pub enum Signal {
     Trust,
     /// A service started what its profile does not have.
     Service,
+    /// A scan found in a file what is known to be bad.
+    Scan,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -94,6 +96,8 @@ pub enum FindingKind {
     Untrusted,
     /// A service started what its profile does not have: a shell, a downloader, a compiler.
     Service,
+    /// A file holds what is known to be bad.
+    Malware,
 }
 
 /// How bad a finding is.

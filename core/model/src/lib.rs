@@ -42,7 +42,7 @@ pub use memory::{GpuUse, MemoryShape};
 pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};
 pub use process::{Credentials, ExecImage, Exit, ImageKind, Namespaces, ProcessInfo, ProcessKey};
 pub use sample::{SampleBatch, ThreadSample};
-pub use scan::{ProgramFacts, ScanMatch, ScanReport, SetAside, Wallet};
+pub use scan::{ProgramFacts, ScanHit, ScanMatch, ScanOccasion, ScanReport, SetAside, Wallet};
 pub use service::{ClassSet, ProgramClass, ServiceBreach, ServiceStart};
 pub use technique::Technique;
 pub use tier::{Capability, Mode, Probe, ProtectionStatus, Tier};

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Severity;
+use crate::{FileId, Severity};
 
 /// What was found in one thing that was looked at: a file, or the memory of a process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,8 +21,45 @@ pub struct ScanReport {
     pub sha256: Option<String>,
 }
 
+/// A file in which the agent's own scan found something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanHit {
+    /// The path for people.
+    pub path: String,
+    /// What it is.
+    pub file: FileId,
+    /// Why it was looked at.
+    pub occasion: ScanOccasion,
+    /// SHA-256 in hexadecimal; `None` when not all of it was read.
+    pub sha256: Option<String>,
+    /// What matched, the worst first; at least one, and bounded.
+    pub matches: Vec<ScanMatch>,
+}
+
+impl ScanHit {
+    /// How bad the worst of it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.matches.iter().map(|found| found.severity).max().unwrap_or(Severity::Info)
+    }
+}
+
+/// Why the agent looked at a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScanOccasion {
+    /// A process runs it.
+    Executed,
+    /// It was written.
+    Written,
+    /// It is what a web server may run, and it was written.
+    WebWritten,
+    /// It was time to look through the folders that the policy names.
+    Scheduled,
+}
+
 /// A rule that matched, an entry of a hash list, or a check of the engine's own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanMatch {
     /// The rule's name; `hash_list` or `archive_bomb` where no rule says it.
     pub rule: String,

@@ -95,6 +95,10 @@ const FILES: Kind = Kind::List(&Kind::File);
 const NAMES: Kind = Kind::List(&Kind::Text);
 const ACTIONS: Kind = Kind::List(&Kind::OneOf(&["alert", "freeze", "cut", "quarantine", "kill"]));
 const SOURCES: Kind = Kind::List(&Kind::OneOf(&["packages", "manifests", "learned", "writers"]));
+const FOLDERS: Kind = Kind::List(&Kind::Folder);
+const TRIGGERS: Kind = Kind::List(&Kind::OneOf(&["exec", "write"]));
+const SEVERITY: Kind = Kind::OneOf(&["info", "low", "medium", "high", "critical"]);
+const SCAN_ACTIONS: Kind = Kind::List(&Kind::OneOf(&["alert", "freeze", "quarantine", "kill"]));
 const BITS: Kind = Kind::Number { min: -64.0, max: 64.0 };
 const PROBABILITY: Kind = Kind::Number { min: 0.5, max: 1.0 };
 const OBSERVED: &[Key] = &[key(
@@ -115,6 +119,7 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "tampering",
     "untrusted",
     "service",
+    "malware",
 ]);
 
 const SERVICE: Kind = Kind::OneOf(&crate::SERVICES);
@@ -132,6 +137,12 @@ const PATH_REFUSED_TRUST: Kind = Kind::Refused {
     why: "code cannot be allowed by its path",
     help: "whoever can write the path could put anything there: identity is content, never the path.\n\
            allow the content with `sha256 = \"…\"` (`sha256sum FILE` prints it), or, if you must, a whole `directory`",
+};
+
+const PATH_REFUSED_SCAN: Kind = Kind::Refused {
+    why: "a file cannot be passed over by its path",
+    help: "whoever can write the path could put malware there: identity is content, never the path.\n\
+           allow the content with `sha256 = \"…\"`; the finding names it, and `sha256sum FILE` prints it",
 };
 
 /// Every section, in the order they are written.
@@ -274,6 +285,47 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             required("reason", Kind::Text, "Why, for whoever reads this later."),
             key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+        ],
+    ),
+    table(
+        "scan",
+        "What is looked for in files, when, and what is done about it.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off (look at nothing), observe (say what would have been done) or enforce.",
+            ),
+            key(
+                "on",
+                TRIGGERS,
+                "What is looked at as it happens: programs when they are executed, programs and web files when they are written.",
+            ),
+            key("severity", SEVERITY, "Least severity for more than an alert."),
+            key("actions", SCAN_ACTIONS, "What enforcing does; the order is Davy's own."),
+            key(
+                "cpu",
+                Kind::Integer { min: 1, max: 100 },
+                "Most of one processor that scans may take, in percent.",
+            ),
+            key(
+                "schedule",
+                Kind::Duration { min: 3600, max: 365 * DAY, off: true },
+                "How often the folders below are looked through, or \"off\".",
+            ),
+            key("paths", FOLDERS, "Folders that are looked through by the schedule."),
+            key("rules", FILES, "Files with rules in YARA's language besides Davy's own."),
+            key("hashes", FILES, "Files with SHA-256 digests of bad files, one a line."),
+        ],
+    ),
+    tables(
+        "scan.allow",
+        "Files that are wanted although something is found in them: known by their content.",
+        &[
+            required("sha256", Kind::Digest, "SHA-256 of the file."),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+            key("path", PATH_REFUSED_SCAN, ""),
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),

@@ -383,6 +383,11 @@ impl<'t> Checker<'t> {
         }
         let message = format!("`{}` is not a folder's absolute path", shown(&path));
         let help = "the whole host cannot be allowed here; `mode` says what is done with unknown code";
+        let help = if key.name == "paths" {
+            "name the folders; `davy scan /` looks through everything once"
+        } else {
+            help
+        };
         let help = if path == "/" { help } else { "write the path in full, without `.` and `..`" };
         self.fault(Code::Folder, span, message, "expected a path such as \"/opt/vendor\"", help);
         None

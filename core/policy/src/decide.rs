@@ -2,6 +2,7 @@
 
 use davy_model::{Finding, FindingKind, Mode, Timestamp};
 
+use crate::policy_test::name_of;
 use crate::{ActionKind, Allow, AllowedBy, Digest, Policy};
 
 /// What is known of the process a finding is about.
@@ -135,7 +136,7 @@ impl Policy {
     fn actions_for(&self, finding: &Finding, rehearsed: bool) -> (Vec<ActionKind>, String) {
         let least = self.mining.confidence;
         // A rehearsal is to show all that Davy can do, whatever is chosen for the host.
-        let chosen: &[ActionKind] = if rehearsed { &ActionKind::ALL } else { &self.mining.actions };
+        let chosen = |chosen| -> &[ActionKind] { if rehearsed { &ActionKind::ALL } else { chosen } };
         let line = self.origin.of("mining.confidence");
         let alert = vec![ActionKind::Alert];
         let percent = finding.confidence;
@@ -146,11 +147,21 @@ impl Policy {
             FindingKind::Mining => {
                 let line = self.origin.of("mining.actions");
                 let by = if rehearsed { "all actions".to_owned() } else { format!("actions by {line}") };
-                (with_alert(chosen, |_| true), by)
+                (with_alert(chosen(&self.mining.actions), |_| true), by)
+            }
+            FindingKind::Malware if finding.severity < self.scan.severity => {
+                let line = self.origin.of("scan.severity");
+                let (is, least) = (name_of(&finding.severity), name_of(&self.scan.severity));
+                (alert, format!("severity {is} is below {least} ({line}): alert only"))
+            }
+            FindingKind::Malware => {
+                let line = self.origin.of("scan.actions");
+                let by = if rehearsed { "all actions".to_owned() } else { format!("actions by {line}") };
+                (with_alert(chosen(&self.scan.actions), |action| action != ActionKind::Cut), by)
             }
             // Nothing proves that it computes, so the connection is all there is to stop.
             FindingKind::PoolContact => (
-                with_alert(chosen, |action| action == ActionKind::Cut),
+                with_alert(chosen(&self.mining.actions), |action| action == ActionKind::Cut),
                 "talking to a pool without computing: at most its connection is cut".to_owned(),
             ),
             FindingKind::Service => (
@@ -291,6 +302,20 @@ mod tests {
         let p = policy("[mining]\nmode = \"enforce\"\n");
         let d = p.decide(&finding(FindingKind::PoolContact, 0.99), &subject("/a", "www"), NOW);
         assert_eq!(d.actions, [ActionKind::Alert, ActionKind::Cut]);
+    }
+
+    #[test]
+    fn malware_is_acted_upon_from_the_severity_on_and_nothing_is_cut() {
+        let p = policy("[scan]\nmode = \"enforce\"\nactions = [\"quarantine\"]\n");
+        let decide = |severity| {
+            let found = Finding { severity, ..finding(FindingKind::Malware, 0.9) };
+            p.decide(&found, &subject("/a", "www"), NOW)
+        };
+        assert_eq!(decide(Severity::High).actions, [ActionKind::Alert, ActionKind::Quarantine]);
+        assert_eq!(decide(Severity::Medium).strongest(), Some(ActionKind::Alert));
+        let under = Circumstances { now: NOW, rehearsal: Some("/d".to_owned()), ..Default::default() };
+        let rehearsed = p.decide_under(&finding(FindingKind::Malware, 0.9), &subject("/d", "root"), &under);
+        assert!(!rehearsed.actions.contains(&ActionKind::Cut) && rehearsed.actions.len() == 4);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use davy_model::{FindingKind, Mode, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, PolicyTest, Services, Trust};
+use crate::{Digest, PolicyTest, Scan, Services, Trust};
 
 /// The longest policy text that is read, in bytes; a longer one is a fault.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -21,6 +21,8 @@ pub struct Policy {
     pub trust: Trust,
     /// What services may start.
     pub services: Services,
+    /// What is looked for in files, and when.
+    pub scan: Scan,
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.
@@ -280,6 +282,7 @@ impl Policy {
             FindingKind::Mining | FindingKind::PoolContact => "mining",
             FindingKind::Untrusted => "trust",
             FindingKind::Service => "services",
+            FindingKind::Malware => "scan",
             FindingKind::Masquerade => "masquerade",
             FindingKind::Fileless => "fileless",
             FindingKind::Persistence => "persistence",
@@ -295,6 +298,7 @@ impl Policy {
             FindingKind::Mining | FindingKind::PoolContact => self.mining.mode,
             FindingKind::Untrusted => self.trust.mode,
             FindingKind::Service => self.services.mode.plain(),
+            FindingKind::Malware => self.scan.mode,
             FindingKind::Masquerade => self.masquerade.mode,
             FindingKind::Fileless => self.fileless.mode,
             FindingKind::Persistence => self.persistence.mode,

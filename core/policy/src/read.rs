@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use davy_model::{Mode, Timestamp};
+use davy_model::{Mode, Severity, Timestamp};
 use toml::de::DeTable;
 
 use crate::catalogue::{SECTIONS, section};
@@ -12,8 +12,8 @@ use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
     ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy,
-    Pools, Protection, Scope, Sensors, ServiceAllow, ServiceMode, ServiceProfile, Services, StoreLimits,
-    Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy,
+    Pools, Protection, Scan, ScanAllow, ScanTrigger, Scope, Sensors, ServiceAllow, ServiceMode,
+    ServiceProfile, Services, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy,
 };
 
 impl Policy {
@@ -86,6 +86,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         },
         trust: trust(checker, &mut root, defaults.trust),
         services: services(checker, &mut root),
+        scan: scan(&mut root, defaults.scan),
         persistence: protection(&mut root, "persistence"),
         fileless: protection(&mut root, "fileless"),
         masquerade: protection(&mut root, "masquerade"),
@@ -191,7 +192,7 @@ fn trust(checker: &mut Checker<'_>, root: &mut Node, defaults: Trust) -> Trust {
         kernel: trust.flag("kernel", defaults.kernel),
         scripts: trust.flag("scripts", defaults.scripts),
         modules: trust.flag("modules", defaults.modules),
-        sources: trust.sources().unwrap_or(defaults.sources),
+        sources: trust.named("sources", TrustSource::from_name).unwrap_or(defaults.sources),
         writers_for: trust.duration("writers_for", defaults.writers_for),
         allow,
         block,
@@ -232,6 +233,35 @@ fn service_allow(fields: &Fields) -> Option<ServiceAllow> {
         reason: fields.text("reason")?,
         until: fields.until("until"),
     })
+}
+
+/// The section `[scan]` and its list.
+fn scan(root: &mut Node, defaults: Scan) -> Scan {
+    let allow = Fields::all(root.child("scan"), "allow");
+    let scan = Fields::only(root, "scan");
+    let entry = |fields: &Fields| {
+        Some(ScanAllow {
+            sha256: fields.digest("sha256")?,
+            reason: fields.text("reason")?,
+            until: fields.until("until"),
+        })
+    };
+    Scan {
+        mode: scan.mode("mode", defaults.mode),
+        on: scan.named("on", ScanTrigger::from_name).unwrap_or(defaults.on),
+        severity: scan.text("severity").and_then(|name| severity(&name)).unwrap_or(defaults.severity),
+        actions: scan.actions().unwrap_or(defaults.actions),
+        cpu: scan.integer("cpu", defaults.cpu),
+        schedule: scan.duration_or_off("schedule").unwrap_or(defaults.schedule),
+        paths: if scan.has("paths") { scan.texts("paths") } else { defaults.paths },
+        rules: scan.texts("rules"),
+        hashes: scan.texts("hashes"),
+        allow: allow.iter().filter_map(entry).collect(),
+    }
+}
+
+fn severity(name: &str) -> Option<Severity> {
+    serde_json::from_value(name.into()).ok()
 }
 
 fn trust_allow(fields: &Fields) -> Option<TrustAllow> {
@@ -416,22 +446,17 @@ impl Fields {
         list.iter().filter_map(text).collect()
     }
 
-    /// In order, whatever order was written.
-    fn sources(&self) -> Option<Vec<TrustSource>> {
-        self.get("sources")?;
-        let mut sources: Vec<_> =
-            self.texts("sources").iter().filter_map(|n| TrustSource::from_name(n)).collect();
-        sources.sort_unstable();
-        Some(sources)
+    /// Words of a list as what they name, in order, whatever order was written.
+    fn named<T: Ord>(&self, name: &str, from_name: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        self.get(name)?;
+        let mut named: Vec<_> = self.texts(name).iter().filter_map(|word| from_name(word)).collect();
+        named.sort_unstable();
+        Some(named)
     }
 
     /// In Davy's order, whatever order was written.
     fn actions(&self) -> Option<Vec<ActionKind>> {
-        self.get("actions")?;
-        let mut actions: Vec<_> =
-            self.texts("actions").iter().filter_map(|n| ActionKind::from_name(n)).collect();
-        actions.sort_unstable();
-        Some(actions)
+        self.named("actions", ActionKind::from_name)
     }
 }
 

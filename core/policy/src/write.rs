@@ -8,8 +8,8 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, ServiceAllow, ServiceProfile, TrustAllow, TrustBlock,
-    TrustKey, TrustedBy, format_duration, format_size,
+    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, ScanAllow, ServiceAllow, ServiceProfile, TrustAllow,
+    TrustBlock, TrustKey, TrustedBy, format_duration, format_size,
 };
 
 impl Policy {
@@ -30,6 +30,7 @@ impl Policy {
                 "services.allow" => {
                     entries(&mut out, section, self.services.allow.iter().map(service_fields))
                 }
+                "scan.allow" => entries(&mut out, section, self.scan.allow.iter().map(scan_allow_fields)),
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
             }
@@ -74,6 +75,17 @@ impl Policy {
             }
             ("trust", "writers_for") => seconds(self.trust.writers_for),
             ("services", "mode") => self.services.mode.name().into(),
+            ("scan", "mode") => mode_name(self.scan.mode).into(),
+            ("scan", "on") => self.scan.on.iter().map(|t| Value::from(t.name())).collect::<Vec<_>>().into(),
+            ("scan", "severity") => name_of(&self.scan.severity).into(),
+            ("scan", "actions") => {
+                self.scan.actions.iter().map(|a| Value::from(a.name())).collect::<Vec<_>>().into()
+            }
+            ("scan", "cpu") => i64::from(self.scan.cpu).into(),
+            ("scan", "schedule") => self.scan.schedule.map_or_else(|| "off".into(), seconds),
+            ("scan", "paths") => texts(&self.scan.paths),
+            ("scan", "rules") => texts(&self.scan.rules),
+            ("scan", "hashes") => texts(&self.scan.hashes),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
@@ -158,6 +170,12 @@ fn service_fields(allow: &ServiceAllow) -> Fields {
     fields.push(("reason", allow.reason.as_str().into()));
     fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
     fields
+}
+
+fn scan_allow_fields(allow: &ScanAllow) -> Fields {
+    let until = allow.until.and_then(moment).map(|date| ("until", date));
+    let fields = [("sha256", allow.sha256.to_string().into()), ("reason", allow.reason.as_str().into())];
+    fields.into_iter().chain(until).collect()
 }
 
 fn test_fields(test: &PolicyTest) -> Fields {

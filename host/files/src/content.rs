@@ -6,6 +6,9 @@ pub(crate) const FIRST: usize = 18;
 const RELOCATABLE: u16 = 1;
 const CORE: u16 = 4;
 
+/// How files begin that hold PHP or JSP, whatever their names end in.
+const WEB: [&[u8]; 3] = [b"<?php", b"<?=", b"<%@"];
+
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -15,6 +18,8 @@ pub(crate) enum Content {
     Program,
     /// An ELF file that is not run as it is: object files of a build, kernel modules, core dumps.
     Part,
+    /// What a web server hands to an interpreter: PHP or JSP.
+    Web,
     /// Anything else.
     Other,
 }
@@ -23,6 +28,9 @@ impl Content {
     pub(crate) fn of(first: &[u8]) -> Self {
         if first.starts_with(b"#!") {
             return Self::Script;
+        }
+        if WEB.iter().any(|mark| first.starts_with(mark)) {
+            return Self::Web;
         }
         if !first.starts_with(b"\x7fELF") {
             return Self::Other;
@@ -35,7 +43,7 @@ impl Content {
 
     /// Whether it begins with `#!` or the ELF magic.
     pub(crate) fn is_code(self) -> bool {
-        self != Self::Other
+        !matches!(self, Self::Other | Self::Web)
     }
 }
 
@@ -60,7 +68,8 @@ mod tests {
         assert_eq!(Content::of(&elf(2, [0, 1])), Content::Part);
         assert_eq!(Content::of(&elf(1, [4, 0])), Content::Part);
         assert_eq!(Content::of(b"\x7fELF"), Content::Program);
-        assert_eq!(Content::of(b"<?php"), Content::Other);
+        assert_eq!(Content::of(b"<?php"), Content::Web);
+        assert_eq!(Content::of(b"<?xml"), Content::Other);
         assert_eq!(Content::of(b""), Content::Other);
     }
 

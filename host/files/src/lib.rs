@@ -1,4 +1,4 @@
-//! What changes in the file system that matters to an intrusion: programs and scripts written, renamed and deleted,
+//! What changes in the file system that matters to an intrusion: programs, scripts and web files written, renamed and deleted,
 //! and everything in the places from which things run again or let someone in.
 //!
 //! [`permission`] is the exception: it asks before code runs, where the caller says so.
@@ -21,4 +21,5 @@ mod watcher;
 
 pub use integrity::{VerityDigest, ima_attribute};
 pub use place::place_of;
+pub use sieve::is_web;
 pub use watcher::{FileSystems, StartError, WatchConfig, Watcher, Way};

@@ -88,6 +88,12 @@ const DATA: &[&str] = &[
     "zst",
 ];
 
+/// Ends of names that web servers hand to an interpreter.
+const WEB: &[&str] = &[
+    "ashx", "asmx", "asp", "aspx", "cfm", "cgi", "jsp", "jspf", "jspx", "phar", "php", "php3", "php4",
+    "php5", "php7", "php8", "pht", "phtml", "shtml",
+];
+
 /// What a notification says was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -275,10 +281,17 @@ impl Sieve {
 
 fn is_program(content: Content, stat: &Stat, path: &str) -> bool {
     match content {
-        Content::Script | Content::Program => true,
+        Content::Script | Content::Program | Content::Web => true,
         Content::Part => is_executable(stat) || path.ends_with(".ko"),
-        Content::Other => is_executable(stat) && stat.st_size > 0,
+        Content::Other => (is_executable(stat) || is_web(path)) && stat.st_size > 0,
     }
+}
+
+/// Whether web servers are wont to hand a file of this name to an interpreter such as PHP.
+#[must_use]
+pub fn is_web(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.rsplit_once('.').is_some_and(|(_, end)| WEB.contains(&end.to_ascii_lowercase().as_str()))
 }
 
 fn is_data(path: &str) -> bool {
@@ -323,6 +336,13 @@ fn wall_clock() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_web_files_are_found_by_their_end() {
+        assert!(is_web("/srv/a.php") && is_web("x.PhP") && is_web("/srv/img.jpg.phtml"));
+        assert!(!is_web("/srv/a.php/b") && !is_web("php") && !is_web("/srv/a.html"));
+        assert!(!DATA.iter().any(|end| WEB.contains(end)), "what is data by its name is not opened");
+    }
 
     #[test]
     fn names_of_data_are_found_by_their_end() {

@@ -12,6 +12,18 @@ use serde_json::Value;
 
 use crate::ratio::Ratio;
 
+/// ClamAV's scanner, with nothing but the rules that it is given, and no file passed over for its length.
+const CLAMSCAN: [&str; 8] = [
+    "clamscan",
+    "-r",
+    "-i",
+    "--no-summary",
+    "--scan-archive=no",
+    "--cross-fs=no",
+    "--max-filesize=2000M",
+    "--max-scansize=2000M",
+];
+
 /// One look at the same folder by everybody.
 #[derive(Debug, Serialize)]
 pub(crate) struct Scan {
@@ -25,9 +37,13 @@ pub(crate) struct Scan {
     resident: u64,
     /// A second scan of what has not changed, against the first.
     again: Option<Ratio>,
+    /// How many rules Davy scanned with.
+    rules: u64,
     /// Others' time against Davy's; `None` where one is not installed.
     yara: Option<Ratio>,
     clamscan: Option<Ratio>,
+    /// What clamscan took of the same rules: it knows a part of their language.
+    clamscan_rules: Option<u64>,
 }
 
 /// Scans `folder` with each, `rounds` times, taking turns.
@@ -35,27 +51,12 @@ pub(crate) fn measure(davy: &Path, folder: &Path, rounds: u32) -> Result<Scan> {
     let work = tempfile::tempdir()?;
     let rules = work.path().join("rules.yar");
     fs::write(&rules, gather()?)?;
-    let with_rules =
-        |command: &mut Command| command.arg(&rules).arg(folder).stdout(Stdio::null()).status().is_ok();
-    let yara = || timed(&["yara", "-r", "-N", "-w", "-p", "1"], with_rules);
-    let clam = |command: &mut Command| {
-        command.arg("-d").arg(&rules).arg(folder).stdout(Stdio::null()).status().is_ok()
-    };
-    let clamscan = || {
-        timed(
-            &[
-                "clamscan",
-                "-r",
-                "-i",
-                "--no-summary",
-                "--scan-archive=no",
-                "--cross-fs=no",
-                "--max-filesize=2000M",
-                "--max-scansize=2000M",
-            ],
-            clam,
-        )
-    };
+    let rules = rules.as_path();
+    let arguments = [rules.as_os_str(), folder.as_os_str()];
+    let yara = || timed(&["yara", "-r", "-N", "-w", "-p", "1"], &arguments, 0);
+    let clam_arguments = [std::ffi::OsStr::new("-d"), rules.as_os_str(), folder.as_os_str()];
+    // It ends with 1 when it found something, and with 2 when it could not look.
+    let clamscan = || timed(&CLAMSCAN, &clam_arguments, 1);
     let mut scan = Scan {
         folder: folder.to_owned(),
         files: 0,
@@ -64,8 +65,10 @@ pub(crate) fn measure(davy: &Path, folder: &Path, rounds: u32) -> Result<Scan> {
         files_a_second: 0.0,
         resident: 0,
         again: None,
+        rules: 0,
         yara: None,
         clamscan: None,
+        clamscan_rules: rules_taken_by_clamscan(rules),
     };
     let (mut again, mut yaras, mut clams, mut speeds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // The first round warms caches and is not counted.
@@ -73,7 +76,8 @@ pub(crate) fn measure(davy: &Path, folder: &Path, rounds: u32) -> Result<Scan> {
         let base = work.path().join(round.to_string());
         let first = scan_once(davy, &base, folder)?;
         let second = scan_once(davy, &base, folder)?;
-        let (yara, clamscan) = (yara(), if round < 2 { clamscan() } else { None });
+        let (yara, clamscan) = (yara()?, if round < 2 { clamscan()? } else { None });
+        scan.rules = first.rules;
         scan.resident = scan.resident.max(first.resident);
         if round == 0 {
             continue;
@@ -100,9 +104,10 @@ impl Scan {
         use std::fmt::Write;
         writeln!(
             out,
-            "\nScan of {}, one core, archives not opened: {} files, {:.0} MB, {:.0} MB/s, {:.0} files/s; worker at most {:.0} MB \
-             resident (goal 250).\n",
+            "\nScan of {} with {} rules, one core, archives not opened: {} files, {:.0} MB, {:.0} MB/s, {:.0} files/s; worker at \
+             most {:.0} MB resident (goal 250).\n",
             self.folder.display(),
+            self.rules,
             self.files,
             self.bytes as f64 / 1e6,
             self.megabytes_a_second,
@@ -113,10 +118,14 @@ impl Scan {
             out,
             "| time against a first scan by davy, same rules | goal | median (quartiles) |\n|---|---|---|"
         )?;
+        let clamscan = match self.clamscan_rules {
+            Some(rules) => format!("clamscan, which takes {rules} of them"),
+            None => "clamscan".to_owned(),
+        };
         let rows = [
             ("davy again, nothing changed", "0.05 or less", &self.again),
             ("yara", "2 or more", &self.yara),
-            ("clamscan", "", &self.clamscan),
+            (clamscan.as_str(), "", &self.clamscan),
         ];
         for (name, goal, ratio) in rows {
             match ratio {
@@ -136,6 +145,8 @@ struct Once {
     files: u64,
     bytes: u64,
     resident: u64,
+    /// Zero when nothing had to be looked at.
+    rules: u64,
 }
 
 fn scan_once(davy: &Path, base: &Path, folder: &Path) -> Result<Once> {
@@ -156,7 +167,12 @@ fn scan_once(davy: &Path, base: &Path, folder: &Path) -> Result<Once> {
     let end: Value = serde_json::from_str(text.lines().last().unwrap_or(""))?;
     ensure!(end["scan"] == "end" && end["cut_short"] == false, "the scan did not come to its end: {end}");
     let number = |name: &str| end[name].as_u64().unwrap_or(0);
-    Ok(Once { time, files: number("files"), bytes: number("bytes"), resident })
+    let begin = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|v| v["scan"] == "begin");
+    let rules = begin.and_then(|begin| begin["rules"].as_u64()).unwrap_or(0);
+    Ok(Once { time, files: number("files"), bytes: number("bytes"), resident, rules })
 }
 
 /// Waits for the end, and gives the most that its worker had resident.
@@ -175,15 +191,29 @@ fn watch(child: &mut Child) -> Result<u64> {
     Ok(most)
 }
 
-/// How long another scanner takes; `None` when it is not here.
-fn timed(words: &[&str], run: impl Fn(&mut Command) -> bool) -> Option<Duration> {
+/// How long another scanner takes; `None` when it is not here. Its highest exit status that is no failure is `most`: one that
+/// refuses its rules is quick.
+fn timed(words: &[&str], arguments: &[&std::ffi::OsStr], most: i32) -> Result<Option<Duration>> {
     let here =
         Command::new(words[0]).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    here.then_some(())?;
+    if !here {
+        return Ok(None);
+    }
     let mut command = on_one_core(words[0].as_ref());
-    command.args(&words[1..]).stderr(Stdio::null());
+    command.args(&words[1..]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     let begin = Instant::now();
-    run(&mut command).then(|| begin.elapsed())
+    let status = command.status()?;
+    let time = begin.elapsed();
+    ensure!(status.code().is_some_and(|code| code <= most), "{} did not scan: {status}", words[0]);
+    Ok(Some(time))
+}
+
+/// How many of the rules ClamAV loads, as it says itself; it passes over those that it does not understand.
+fn rules_taken_by_clamscan(rules: &Path) -> Option<u64> {
+    let output = Command::new("clamscan").arg("-d").arg(rules).arg("/etc/hostname").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find_map(|line| line.strip_prefix("Known viruses:"))?;
+    line.trim().parse().ok()
 }
 
 /// A command that stays on one processor with all it starts.

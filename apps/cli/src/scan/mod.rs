@@ -48,7 +48,7 @@ pub(crate) fn run(
         heard.map_err(|e| Failure::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
     }
     let begin = Instant::now();
-    let mut scanner = Scanner::start(recipe).map_err(failed)?;
+    let mut scanner = Scanner::new(recipe).until(Arc::clone(&stop));
     let plan = Plan {
         paths: asked
             .paths
@@ -57,7 +57,10 @@ pub(crate) fn run(
             .collect(),
         pids: asked.pids.clone(),
         // What clamd knows changes by itself, so what it found clean is asked again.
-        state: writable(&paths.state).filter(|_| clamd.is_none()),
+        clean: writable(&paths.state)
+            .filter(|_| clamd.is_none())
+            .map(|state| state.join("scan").join("clean")),
+        remembered: 0,
         all: asked.all || asked.programs,
         resume: asked.resume,
         one_file_system: asked.one_file_system,
@@ -66,10 +69,9 @@ pub(crate) fn run(
         stop,
     };
     let mut telling = Telling::new(answering, asked.quarantine.then_some(client), begin);
-    telling.ready(scanner.ready())?;
     let tally = Sweep::run(&plan, digest, &mut scanner, &mut telling);
     let restarts = scanner.restarts();
-    scanner.end();
+    scanner.rest();
     telling.end(&tally.map_err(failed)?, restarts)
 }
 

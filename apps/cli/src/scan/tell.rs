@@ -39,29 +39,6 @@ impl<'a> Telling<'a> {
         Self { answering, quarantine, begin, shown: None, gaps: 0, not_taken: 0, fault: None }
     }
 
-    /// Says with what rules it goes, and names those that do not take part.
-    pub(super) fn ready(&mut self, ready: &Ready) -> Result<(), Failure> {
-        if self.answering.json {
-            self.answering
-                .document_line(&json!({ "scan": "begin", "rules": ready.rules, "hashes": ready.hashes,
-                "set_aside": ready.aside, "confinement": ready.confinement }))?;
-            return Ok(());
-        }
-        for aside in &ready.aside {
-            let place = format!(" ({})", aside.origin);
-            self.line(
-                Line::in_role(Role::Warning, "set aside ")
-                    .and(Role::Strong, &aside.rule)
-                    .and(Role::Quiet, place)
-                    .and(Role::Plain, format!(": {}", aside.reason)),
-            );
-        }
-        for missing in &ready.confinement.missing {
-            self.line(Line::in_role(Role::Warning, "the scan worker: ").and(Role::Plain, missing));
-        }
-        Ok(())
-    }
-
     /// Sums up, and says how the command ends.
     pub(super) fn end(mut self, tally: &Tally, restarts: u64) -> Result<Exit, Failure> {
         self.clear();
@@ -135,6 +112,27 @@ impl<'a> Telling<'a> {
 }
 
 impl Watcher for Telling<'_> {
+    /// Says with what rules it goes, and names those that do not take part.
+    fn begins(&mut self, ready: &Ready) {
+        if self.answering.json {
+            return self
+                .write_document(&json!({ "scan": "begin", "rules": ready.rules, "hashes": ready.hashes,
+                "set_aside": ready.aside, "confinement": ready.confinement }));
+        }
+        for aside in &ready.aside {
+            let place = format!(" ({})", aside.origin);
+            self.line(
+                Line::in_role(Role::Warning, "set aside ")
+                    .and(Role::Strong, &aside.rule)
+                    .and(Role::Quiet, place)
+                    .and(Role::Plain, format!(": {}", aside.reason)),
+            );
+        }
+        for missing in &ready.confinement.missing {
+            self.line(Line::in_role(Role::Warning, "the scan worker: ").and(Role::Plain, missing));
+        }
+    }
+
     fn found(&mut self, found: &Found<'_>) {
         let Found { path, file, pid, report } = found;
         let wanted = file.filter(|_| !report.matches.is_empty());

@@ -5,6 +5,7 @@
 
 pub(crate) use enter::NOBODY;
 pub(crate) use pool::resolver_beside;
+pub(crate) use sample::NAME as SAMPLE;
 
 mod attempt;
 mod canary;
@@ -15,6 +16,7 @@ mod nameless;
 mod persistence;
 mod pool;
 mod pool_name;
+mod sample;
 mod stratum;
 mod tls;
 
@@ -68,6 +70,7 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("renamed", [comm]) => compute::renamed(comm, until),
         ("memfd", []) => nameless::memfd(),
         ("deleted", []) => nameless::deleted(),
+        ("sample", []) => sample::run(until),
         ("persistence", []) => persistence::run(until),
         ("stratum", [pool, threads]) => stratum::run(address(pool)?, threads.parse()?, until),
         ("pool-tls", [pool, certificate]) => stratum::run_in_tls(address(pool)?, certificate, until),

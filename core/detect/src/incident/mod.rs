@@ -46,6 +46,8 @@ pub(crate) struct IncidentCase {
     suspects: BTreeSet<ProcessKey>,
     nodes: BTreeMap<ProcessKey, Node>,
     actions: BTreeMap<ActionId, ActionRecord>,
+    /// Whether a process runs, or ran, what a scan found; files that were only written or lie there do nothing.
+    runs_malware: bool,
     story: Story,
     told: bool,
     changed: bool,
@@ -74,6 +76,7 @@ impl IncidentCase {
             suspects: BTreeSet::new(),
             nodes: BTreeMap::new(),
             actions: BTreeMap::new(),
+            runs_malware: false,
             story: Story::default(),
             told: false,
             changed: true,
@@ -108,17 +111,24 @@ impl IncidentCase {
                 FindingKind::Persistence => (6, "arranged to run again"),
                 FindingKind::Masquerade => (7, "a program in disguise"),
                 FindingKind::Service => (3, "a service started what it should not"),
+                FindingKind::Malware => (2, "known malware"),
                 FindingKind::Untrusted => (8, "code that nobody vouches for"),
             })
             .min()
             .map_or("nothing", |(_, what)| what);
         let state = match self.state {
+            IncidentState::Running | IncidentState::Ended if self.is_at_rest() => "not running",
             IncidentState::Running => "running",
             IncidentState::Stopped => "stopped",
             IncidentState::Ended => "ended by itself",
             IncidentState::Undone => "stopped and undone",
         };
         format!("{what}, {state}")
+    }
+
+    /// Whether it is all about files that nobody runs.
+    fn is_at_rest(&self) -> bool {
+        !self.runs_malware && self.findings.values().all(|f| f.kind == FindingKind::Malware)
     }
 
     fn build(&self) -> Incident {
@@ -175,7 +185,13 @@ impl IncidentCase {
 
     /// What the actions so far amount to, and whether the suspects live.
     fn settle(&mut self, now: Timestamp) {
-        let stops = |a: &&ActionRecord| matches!(a.action, Action::Freeze { .. } | Action::Kill { .. });
+        let at_rest = self.is_at_rest();
+        let stops = |a: &&ActionRecord| match a.action {
+            Action::Freeze { .. } | Action::Kill { .. } => true,
+            // Where nothing runs, taking the file away is all there is to stop.
+            Action::Quarantine { .. } => at_rest,
+            Action::Alert | Action::Cut { .. } => false,
+        };
         let stopping: Vec<&ActionRecord> = self.actions.values().filter(stops).collect();
         let done = stopping.iter().filter(|a| a.state == ActionState::Done).map(|a| a.changed).min();
         let killed =
@@ -187,7 +203,7 @@ impl IncidentCase {
             Some(_) if killed && alive && self.respawned(done, now) => IncidentState::Running,
             Some(_) => IncidentState::Stopped,
             None if undone => IncidentState::Undone,
-            None if !alive && !self.suspects.is_empty() => IncidentState::Ended,
+            None if !alive && (at_rest || !self.suspects.is_empty()) => IncidentState::Ended,
             None => IncidentState::Running,
         };
         if done.is_some() && self.stopped.is_none() {
@@ -278,10 +294,13 @@ impl Detector {
 
     fn join_finding(&mut self, told: &Slotted<Finding>, now: Timestamp) {
         let finding = &told.item;
-        let Some(subject) = finding.subject else { return };
+        let Some(subject) = finding.subject else { return self.join_loose(told, now) };
         let mut beginning = self.beginning(&subject);
         let unit = self.processes.unit_of(&subject);
         let mut causes = vec![Cause::Tree(beginning.root), Cause::Unit(unit)];
+        let bad_files = self.cases.get(&unit).map(|case| case.bad_files.as_slice()).unwrap_or_default();
+        let runs_malware = bad_files.iter().any(|file| file.runner.is_some());
+        causes.extend(bad_files.iter().map(|file| Cause::File(file.file)));
         // A program that was written while Davy watched brings the writer's story: a cron job that runs
         // what a web request left behind began with that request.
         let file = self.processes.get(&subject).map(|p| p.program.image.file).filter(|f| f.ino != 0);
@@ -307,12 +326,34 @@ impl Detector {
         };
         self.tell(&mut incident.story, finding, &beginning);
         incident.causes.extend(causes);
+        incident.runs_malware |= runs_malware;
         incident.suspects.extend(finding.processes.iter().take(MAX_NODES));
         incident.findings.insert(told.slot, finding.clone());
         while incident.findings.len() > MAX_PARTS {
             incident.findings.pop_first();
         }
         self.add_nodes(&mut incident, &beginning.root, finding);
+        incident.last = now;
+        incident.changed = true;
+        self.incidents.push(incident);
+    }
+
+    /// Joins what a scan found in a file that no known process runs or wrote.
+    fn join_loose(&mut self, told: &Slotted<Finding>, now: Timestamp) {
+        let Some(loose) = self.loose.iter().find(|loose| loose.slot == told.slot) else { return };
+        let causes = [Cause::File(loose.file.file)];
+        let place = self.incidents.iter().position(|i| i.joins(&causes, now));
+        let mut incident = match place {
+            Some(place) => self.incidents.swap_remove(place),
+            None if told.item.severity < Severity::Medium => return,
+            None => IncidentCase::new(self.slot(), now),
+        };
+        story::tell_loose(&mut incident.story, &told.item);
+        incident.causes.extend(causes);
+        incident.findings.insert(told.slot, told.item.clone());
+        while incident.findings.len() > MAX_PARTS {
+            incident.findings.pop_first();
+        }
         incident.last = now;
         incident.changed = true;
         self.incidents.push(incident);

@@ -215,6 +215,13 @@ impl Detector {
                         ),
                     );
                 }
+                Signal::Scan => {
+                    let key = ActKey::Did(subject, piece.text.clone());
+                    story.tell(
+                        key,
+                        entry(piece.time, "which", piece.text.clone(), who, user.clone(), technique),
+                    );
+                }
                 Signal::Trust => {
                     let key = ActKey::Did(subject, piece.text.clone());
                     let told =
@@ -272,6 +279,16 @@ impl Detector {
     /// A user by name, or by number.
     pub(crate) fn user(&self, uid: u32) -> String {
         self.users.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
+    }
+}
+
+/// Tells what a scan found in a file of no known process: it begins with itself.
+pub(super) fn tell_loose(story: &mut Story, finding: &Finding) {
+    for piece in &finding.evidence {
+        let key = if story.began().is_none() { ActKey::Began } else { ActKey::Wrote(piece.text.clone()) };
+        let relation = if key == ActKey::Began { "began with" } else { "and" };
+        let technique = piece.technique.as_ref().map(|t| t.0.as_str());
+        story.tell(key, entry(piece.time, relation, piece.text.clone(), None, None, technique));
     }
 }
 
