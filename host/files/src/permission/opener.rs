@@ -23,7 +23,7 @@ pub(super) fn purpose(pid: u32, file: &File, script_of: &ScriptOf) -> Option<Ask
     match Content::of(&first[..read]) {
         Content::Program => is_loading(pid).then_some(AskKind::Library),
         Content::Part => None,
-        Content::Script | Content::Other => {
+        Content::Script | Content::Web | Content::Other => {
             is_its_script(pid, file, script_of).unwrap_or(false).then_some(AskKind::Script)
         }
     }
