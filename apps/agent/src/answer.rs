@@ -155,7 +155,9 @@ impl Answer for Desk {
                 self.canary.now();
                 Ok("armed: the policy holds again".to_owned())
             }
-            Command::Rehearse { cgroup, seconds, code } => self.rehearse(&cgroup, seconds, code),
+            Command::Rehearse { cgroup, seconds, code, mount } => {
+                tokio::task::block_in_place(|| self.rehearse(&cgroup, seconds, code, mount.as_deref()))
+            }
             Command::Reload => reload(&self.shared, &self.canary),
             Command::Drilled(tally) => {
                 let proof = Proof { time: clock::now(), tally: tally.bounded() };
@@ -219,7 +221,13 @@ impl Desk {
         self.arbitrate(|reply| Order::Undo(records, reply)).await
     }
 
-    fn rehearse(&self, cgroup: &str, seconds: u32, code: bool) -> Result<String, String> {
+    fn rehearse(
+        &self,
+        cgroup: &str,
+        seconds: u32,
+        code: bool,
+        mount: Option<&str>,
+    ) -> Result<String, String> {
         if seconds > MAX_REHEARSAL {
             return Err(format!("rehearse for at most {MAX_REHEARSAL} seconds"));
         }
@@ -232,7 +240,7 @@ impl Desk {
         let now = clock::now();
         let until = now.plus_secs(f64::from(seconds));
         if code {
-            self.trust.rehearse(trimmed, until, now)?;
+            self.trust.rehearse(trimmed, mount.map(Path::new), until, now)?;
         }
         if lock(&self.shared.standing).rehearse(trimmed, until, now) {
             Ok(format!("every protection enforces inside {trimmed} for {seconds} s"))

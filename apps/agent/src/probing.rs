@@ -52,6 +52,14 @@ pub(crate) fn probe(context: &davy_kernel::ProbeContext) -> Vec<Probe> {
     };
     let root = rustix::process::geteuid().is_root();
     add(Capability::Root, root, "running as root", "not running as root: start it with sudo".to_owned());
+    let asks = if root {
+        davy_files::permission::prove(crate::trust::gate_keeper)
+    } else {
+        Err("not running as root".to_owned())
+    };
+    let why_not = asks.as_ref().err().cloned().unwrap_or_default();
+    let asked = "a program on a mount of its own was refused";
+    add(Capability::FanotifyPermission, asks.is_ok(), asked, why_not);
     let sockets = davy_proc::sockets::probe_list();
     let refused = sockets.as_ref().err().map(ToString::to_string).unwrap_or_default();
     add(Capability::SockDiag, sockets.is_ok(), "sockets are listed", refused);

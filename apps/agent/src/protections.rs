@@ -14,8 +14,8 @@ struct Protection {
 }
 
 use Capability::{
-    BpfFs, Btf, CgroupBpf, Fanotify, FpuState, LsmBpf, Root, SockDestroy, SockDiag, TaskIterator, Tracing,
-    TrustLsm,
+    BpfFs, Btf, CgroupBpf, Fanotify, FanotifyPermission, FpuState, LsmBpf, Root, SockDestroy, SockDiag,
+    TaskIterator, Tracing, TrustLsm,
 };
 
 /// The protections of this version.
@@ -159,6 +159,7 @@ const fn without(capability: Capability) -> &'static str {
         CgroupBpf => "cgroup socket programs do not load",
         LsmBpf => "the kernel refuses LSM programs",
         TrustLsm => "the kernel refuses the LSM programs that judge code",
+        FanotifyPermission => "the kernel asks nobody before code runs (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)",
         Fanotify => "fanotify marks on file systems are refused",
         SockDiag => "sock_diag is refused",
         SockDestroy => "the kernel cannot end sockets (CONFIG_INET_DIAG_DESTROY)",

@@ -97,6 +97,7 @@ pub(crate) fn capability(capability: Capability) -> &'static str {
         Capability::LsmBpf => "BPF-LSM",
         Capability::TrustLsm => "code judged by BPF-LSM",
         Capability::Fanotify => "fanotify",
+        Capability::FanotifyPermission => "fanotify permission events",
         Capability::SockDiag => "sock_diag",
         Capability::SockDestroy => "socket destroy",
         Capability::CgroupFreezer => "cgroup freezer",

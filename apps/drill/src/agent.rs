@@ -65,9 +65,20 @@ impl Agent {
         Ok(replies.into_iter().filter_map(action).filter(|a| a.time >= since).collect())
     }
 
-    /// Enforces inside a cgroup, for some seconds; none ends it. With `code`, code that nobody vouches for is refused too.
-    pub(crate) fn rehearse(&self, cgroup: &str, seconds: u32, code: bool) -> anyhow::Result<String> {
-        self.command(Command::Rehearse { cgroup: cgroup.to_owned(), seconds, code })
+    /// Enforces inside a cgroup, for some seconds; none ends it.
+    pub(crate) fn rehearse(&self, cgroup: &str, seconds: u32) -> anyhow::Result<String> {
+        self.command(Command::Rehearse { cgroup: cgroup.to_owned(), seconds, code: false, mount: None })
+    }
+
+    /// Enforces inside a cgroup, and refuses code that nobody vouches for there. `mount` is where code may be asked for.
+    pub(crate) fn refuse_code(
+        &self,
+        cgroup: &str,
+        seconds: u32,
+        mount: Option<&Path>,
+    ) -> anyhow::Result<String> {
+        let mount = mount.map(|mount| mount.to_string_lossy().into_owned());
+        self.command(Command::Rehearse { cgroup: cgroup.to_owned(), seconds, code: true, mount })
     }
 
     /// Undoes one action.

@@ -16,7 +16,8 @@ pub struct Drill {
     pub expected: &'static str,
     /// The policy section of the protection it tries.
     pub protection: &'static str,
-    /// What the host must be able to do, besides running the agent.
+    /// What the host must be able to do, besides running the agent. Where code that has a file is to be refused, permission
+    /// events do for the hooks.
     pub needs: &'static [Capability],
     /// What is played and watched.
     #[serde(skip)]
@@ -54,6 +55,11 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// Whether the kernel asks about it, where it takes no programs that judge: about what has a path in a mount.
+    pub(crate) const fn is_asked_about(self) -> bool {
+        !matches!(self, Self::Memory)
+    }
+
     /// The act's word for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {

@@ -1,8 +1,12 @@
 //! Drills with code that must not even begin.
 
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use davy_files::permission::detached_mount;
+use davy_model::{FindingId, Timestamp};
 
 use crate::agent::Agent;
 use crate::drill::{Code, Marks};
@@ -14,13 +18,43 @@ use crate::watch::{LOOK, now};
 /// How long the agent is asked to refuse.
 const REHEARSAL_SECS: u32 = 60;
 
+/// How much the mount of an act's own holds: its copy of a small program.
+const GROUND_SIZE: &str = "4m";
+
 /// How long a try may take.
 const TRY: Duration = Duration::from_secs(10);
 
+/// A mount in no namespace, for where the kernel asks before code runs: it is to ask about this and nothing else.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// Its root, for this process, its acts and the agent.
+    path: PathBuf,
+    _mount: OwnedFd,
+}
+
+impl Ground {
+    /// Gone when it is dropped.
+    ///
+    /// # Errors
+    /// Without the rights, or before Linux 5.2.
+    pub(crate) fn make() -> anyhow::Result<Self> {
+        let mount = detached_mount(GROUND_SIZE).context("make a mount of the act's own")?;
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd()));
+        Ok(Self { path, _mount: mount })
+    }
+}
+
 /// Tries the code as it is, then where it must be refused, and then again.
-pub(crate) fn play(code: Code, agent: &Agent, stage: &Stage, patience: &Patience) -> anyhow::Result<Seen> {
+pub(crate) fn play(
+    code: Code,
+    ground: Option<&Ground>,
+    agent: &Agent,
+    stage: &Stage,
+    patience: &Patience,
+) -> anyhow::Result<Seen> {
     let cgroup = stage.cgroup().context("the act has no cgroup of its own")?;
-    let before = stage.attempt(code.word(), TRY)?;
+    let mount = ground.map(|ground| ground.path.as_path());
+    let before = stage.attempt(code.word(), mount, TRY)?;
     if before != "ran" {
         return Ok(Seen::refused(
             false,
@@ -30,12 +64,14 @@ pub(crate) fn play(code: Code, agent: &Agent, stage: &Stage, patience: &Patience
         ));
     }
     let since = now().plus_secs(-1.0);
-    agent.rehearse(cgroup, REHEARSAL_SECS, true).context("have code refused in the act's cgroup")?;
+    // Of the drill before this one, perhaps.
+    let known: Vec<FindingId> = agent.findings(since)?.iter().map(|finding| finding.id).collect();
+    agent.refuse_code(cgroup, REHEARSAL_SECS, mount).context("have code refused in the act's cgroup")?;
     let began = Instant::now();
-    let inside = stage.attempt(code.word(), TRY);
+    let inside = stage.attempt(code.word(), mount, TRY);
     let stop_ms = elapsed(began);
-    let told = told(agent, since, began, patience);
-    agent.rehearse(cgroup, 0, true).context("end the rehearsal")?;
+    let told = told(agent, since, &known, began, patience);
+    agent.refuse_code(cgroup, 0, mount).context("end the rehearsal")?;
     let inside = inside?;
     let Some(why) = inside.strip_prefix("refused") else {
         return Ok(Seen::refused(false, None, None, "the code ran".to_owned()));
@@ -44,7 +80,7 @@ pub(crate) fn play(code: Code, agent: &Agent, stage: &Stage, patience: &Patience
         let evidence = format!("refused ({}), but the agent did not say so", why.trim());
         return Ok(Seen::refused(false, None, Some(stop_ms), evidence));
     };
-    let after = stage.attempt(code.word(), TRY)?;
+    let after = stage.attempt(code.word(), mount, TRY)?;
     if after != "ran" {
         let evidence = format!("it stays refused when the rehearsal is over: {after}");
         return Ok(Seen::refused(false, Some(detect_ms), Some(stop_ms), evidence));
@@ -55,13 +91,14 @@ pub(crate) fn play(code: Code, agent: &Agent, stage: &Stage, patience: &Patience
 /// When the agent said that it refused something, and its words.
 fn told(
     agent: &Agent,
-    since: davy_model::Timestamp,
+    since: Timestamp,
+    known: &[FindingId],
     began: Instant,
     patience: &Patience,
 ) -> anyhow::Result<Option<(u64, String)>> {
     while began.elapsed() < patience.length {
         patience.check()?;
-        for finding in agent.findings(since)? {
+        for finding in agent.findings(since)?.into_iter().filter(|finding| !known.contains(&finding.id)) {
             if let Some(words) = Marks::UNTRUSTED.fit(&finding) {
                 return Ok(Some((elapsed(began), words.to_owned())));
             }

@@ -55,14 +55,14 @@ struct Rehearsal<'a> {
 
 impl<'a> Rehearsal<'a> {
     fn begin(agent: &'a Agent, cgroup: &'a str) -> anyhow::Result<Self> {
-        agent.rehearse(cgroup, REHEARSAL_SECS, false)?;
+        agent.rehearse(cgroup, REHEARSAL_SECS)?;
         Ok(Self { agent, cgroup })
     }
 }
 
 impl Drop for Rehearsal<'_> {
     fn drop(&mut self) {
-        let _ = self.agent.rehearse(self.cgroup, 0, false);
+        let _ = self.agent.rehearse(self.cgroup, 0);
     }
 }
 

@@ -13,9 +13,10 @@ use crate::agent::Agent;
 use crate::drill::{Act, Drill, Marks, Plot, chosen};
 use crate::pace::Pace;
 use crate::patience::Patience;
+use crate::refuse::{self, Ground};
+use crate::respond;
 use crate::stage::{self, Stage, Wire};
 use crate::watch::Watch;
-use crate::{refuse, respond};
 
 /// A name on Davy's own list of pools.
 const LISTED_POOL: &str = "pool.supportxmr.com";
@@ -161,7 +162,9 @@ fn perform(
     }
     let protection = status.protections.iter().find(|p| p.name == drill.protection);
     result.tier = protection.map_or(Some(status.tier), |p| p.tier);
-    match attempt(drill.plot, agent, program, patience) {
+    // What judges in the kernel does so on every file system; what asks is to ask about nobody else's.
+    let asked = missing(Capability::TrustLsm, status).is_some();
+    match attempt(drill.plot, asked, agent, program, patience) {
         Ok(seen) => {
             result.outcome = if seen.held { DrillOutcome::Held } else { DrillOutcome::Failed };
             (result.detect_ms, result.stop_ms, result.evidence) =
@@ -203,8 +206,14 @@ fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(Drill
             "the policy ends every miner on this host at once, so that none stays frozen".to_owned(),
         );
     }
-    let missing = drill.needs.iter().find_map(|need| missing(*need, status))?;
-    unsupported(missing)
+    let lacks = drill.needs.iter().find_map(|need| missing(*need, status))?;
+    if let Plot::Refuse(code) = drill.plot
+        && code.is_asked_about()
+        && missing(Capability::FanotifyPermission, status).is_none()
+    {
+        return None;
+    }
+    unsupported(lacks)
 }
 
 /// What the agent says about a capability that it lacks.
@@ -216,7 +225,13 @@ fn missing(need: Capability, status: &AgentStatus) -> Option<String> {
     }
 }
 
-fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: &Patience) -> anyhow::Result<Seen> {
+fn attempt(
+    plot: Plot,
+    asked: bool,
+    agent: &Agent,
+    program: &Path,
+    patience: &Patience,
+) -> anyhow::Result<Seen> {
     let set = |file_name, pool| {
         // Where no stage can be set, nothing was tried.
         Stage::set(program, file_name, pool).map_err(|why| anyhow::Error::new(CannotPlay(format!("{why:#}"))))
@@ -226,7 +241,12 @@ fn attempt(plot: Plot, agent: &Agent, program: &Path, patience: &Patience) -> an
             let file_name = if act == Act::Masquerade { "kworker" } else { respond::PROGRAM };
             detect(act, marks, agent, &set(file_name, act.pool())?, patience)
         }
-        Plot::Refuse(code) => refuse::play(code, agent, &set(respond::PROGRAM, None)?, patience),
+        Plot::Refuse(code) => {
+            let stage = set(respond::PROGRAM, None)?;
+            let ground = asked.then(Ground::make).transpose();
+            let ground = ground.map_err(|why| anyhow::Error::new(CannotPlay(format!("{why:#}"))))?;
+            refuse::play(code, ground.as_ref(), agent, &stage, patience)
+        }
         stopped => respond::play(stopped, agent, &set(respond::PROGRAM, Some(Wire::Clear))?, patience),
     }
 }

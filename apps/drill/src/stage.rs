@@ -113,11 +113,17 @@ impl Stage {
         self.play_from("probe", &copy, file_name, act)
     }
 
-    /// Tries code from inside the act's cgroup; gives what came of it.
-    pub(crate) fn attempt(&self, code: &str, patience: Duration) -> anyhow::Result<String> {
+    /// Tries code from inside the act's cgroup, made in this folder or else in the private one; gives what came of it.
+    pub(crate) fn attempt(
+        &self,
+        code: &str,
+        folder: Option<&Path>,
+        patience: Duration,
+    ) -> anyhow::Result<String> {
         let scope = self.scope.as_ref().context("the act has no cgroup of its own")?;
         let mut command = Command::new(&self.program);
-        command.args(["drill-act", "attempt"]).arg(scope.part("attempt")?).arg(code).arg(self.folder.path());
+        command.args(["drill-act", "attempt"]).arg(scope.part("attempt")?).arg(code);
+        command.arg(folder.unwrap_or(self.folder.path()));
         let actor = Actor::start(command)?;
         outcome(actor.line(patience))
     }

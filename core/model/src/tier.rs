@@ -49,6 +49,8 @@ pub enum Capability {
     TrustLsm,
     /// fanotify notification marks on file systems.
     Fanotify,
+    /// fanotify permission events refuse a program as told.
+    FanotifyPermission,
     /// sock_diag(7) lists sockets.
     SockDiag,
     /// sock_diag can end sockets (CONFIG_INET_DIAG_DESTROY).

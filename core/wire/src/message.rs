@@ -154,6 +154,10 @@ pub enum Command {
         /// Whether code that nobody vouches for is refused there too; what the cgroup is to run must then be vouched for.
         #[serde(default)]
         code: bool,
+        /// Where code is asked for instead of judged in the kernel: the root of a mount that is nowhere in the agent's own
+        /// mount table, such as `/proc/4711/fd/9`. Only what is reached through it is asked for.
+        #[serde(default)]
+        mount: Option<String>,
     },
     /// What came of a drill, for `davy status`; longer lists and texts than an agent keeps are cut.
     Drilled(Tally),

@@ -62,6 +62,12 @@ pub fn key(pid: u32) -> Option<ProcessKey> {
     ProcFs::host().key(pid)
 }
 
+/// The cgroup v2 path of the process that holds this pid now; `None` where there is none.
+#[must_use]
+pub fn cgroup(pid: u32) -> Option<String> {
+    ProcFs::host().cgroup(pid)
+}
+
 /// The shape of a process's memory; `None` when it is gone or its pid was reused. Without the right to look into it
 /// (ptrace(2), PTRACE_MODE_READ) only what its status says is filled in: resident bytes and huge pages.
 #[must_use]

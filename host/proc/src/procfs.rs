@@ -80,6 +80,14 @@ impl ProcFs {
         self.stat(pid).map(|stat| self.key_of(&stat))
     }
 
+    /// The cgroup v2 path of the process that holds this pid now; `None` where there is none.
+    #[must_use]
+    pub fn cgroup(&self, pid: u32) -> Option<String> {
+        let text = bounded(self.folder.as_ref()?, &format!("{pid}/cgroup"), 64 * 1024)?;
+        let member = crate::cgroup::membership(&String::from_utf8_lossy(&text));
+        member.unified.then_some(member.path)
+    }
+
     /// One process's stat, in the fewest system calls: sweeps over all processes are made of this.
     pub(crate) fn stat(&self, pid: u32) -> Option<Stat> {
         own_stat(self.folder.as_ref()?, &format!("{pid}/stat"), pid)

@@ -1,6 +1,6 @@
 //! What is known of code, and the questions that it answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -251,14 +251,25 @@ impl TrustDesk {
         Ok(format!("{} learned; {} odd ones are left for you to look at", plain.len(), odd.len()))
     }
 
-    /// Judges and refuses code in a cgroup until then, whatever the mode; one that is over ends it.
-    pub(crate) fn rehearse(&self, cgroup: &str, until: Timestamp, now: Timestamp) -> Result<(), String> {
+    /// Judges and refuses code in a cgroup until then, whatever the mode; one that is over ends it. `mount` is where code is
+    /// asked for, where the kernel does not judge it itself.
+    pub(crate) fn rehearse(
+        &self,
+        cgroup: &str,
+        mount: Option<&Path>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let mut inner = lock(&self.inner);
-        if inner.gate.is_none() {
-            return Err("the kernel does not judge code here, so that none can be refused".to_owned());
-        }
+        let Some(gate) = &inner.gate else {
+            return Err("the kernel neither judges code here nor asks about it, so that none can be refused"
+                .to_owned());
+        };
         if !inner.is_ready() {
             return Err(format!("not yet: {}", inner.learning.words()));
+        }
+        if until > now {
+            gate.stage(cgroup, mount).map_err(|error| format!("{error:#}"))?;
         }
         inner.rehearsals.retain(|(scope, _)| scope != cgroup);
         if until > now && inner.rehearsals.len() < MAX_REHEARSALS {
@@ -458,7 +469,7 @@ impl Inner {
             outside: modes(outside),
             rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
         };
-        let judges = self.gate.is_some() && outside != Mode::Off;
+        let judges = self.gate.as_ref().is_some_and(|gate| gate.tells_all()) && outside != Mode::Off;
         self.kernel_judges.store(judges, Ordering::Relaxed);
         if let Some(gate) = &self.gate
             && let Err(error) = gate.bind(&binding)

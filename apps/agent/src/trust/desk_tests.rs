@@ -42,6 +42,14 @@ impl Gate for FakeGate {
         Ok(())
     }
 
+    fn tells_all(&self) -> bool {
+        true
+    }
+
+    fn stage(&self, _: &str, _: Option<&Path>) -> Result<()> {
+        Ok(())
+    }
+
     fn bind(&self, binding: &Binding) -> Result<()> {
         lock(&self.0).bound = Some(binding.clone());
         Ok(())
@@ -160,7 +168,7 @@ fn before_packages_are_learned_nothing_is_refused_unless_the_kernel_still_knows(
     let first = desk(&folder, &gate);
     first.configure(&enforce, NOW);
     assert_eq!(gate.mode(CodeKind::Exec), Mode::Off);
-    assert!(first.rehearse("/x", NOW.plus_secs(9.0), NOW).is_err());
+    assert!(first.rehearse("/x", None, NOW.plus_secs(9.0), NOW).is_err());
     // What an agent before this one left in the kernel stays, and goes on being enforced.
     gate.say(&[(A, Some((true, Rights::default())))]).unwrap();
     let next = desk(&folder, &gate);
@@ -177,7 +185,7 @@ fn held_back_nothing_is_refused_and_rehearsals_end() {
     assert_eq!(gate.mode(CodeKind::Library), Mode::Off);
     desk.hold_back(false, NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Enforce);
-    desk.rehearse("/drill", NOW.plus_secs(60.0), NOW).unwrap();
+    desk.rehearse("/drill", None, NOW.plus_secs(60.0), NOW).unwrap();
     assert_eq!(gate.bound().rehearsed, ["/drill"]);
     desk.tend(NOW.plus_secs(61.0));
     assert!(gate.bound().rehearsed.is_empty());

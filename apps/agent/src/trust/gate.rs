@@ -1,7 +1,7 @@
 //! Where the kernel decides: what it is told.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
@@ -41,6 +41,11 @@ pub(crate) trait Gate: Send {
     fn held(&self) -> Vec<Sha256>;
     /// Has a file read and remembered, where it cannot be read when it is asked for.
     fn read(&self, file: &File) -> Result<()>;
+    /// Whether it tells of all code that it judges, and not only of what it refuses.
+    fn tells_all(&self) -> bool;
+    /// Prepares for a rehearsal in this cgroup, which [`Gate::bind`] begins and ends. `mount` is the root of the mount that code
+    /// may be asked for in.
+    fn stage(&self, cgroup: &str, mount: Option<&Path>) -> Result<()>;
     /// Replaces who is bound to what.
     fn bind(&self, binding: &Binding) -> Result<()>;
 }
@@ -96,6 +101,14 @@ impl Gate for KernelGate {
 
     fn read(&self, file: &File) -> Result<()> {
         Ok(self.gate.read(file)?)
+    }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
+
+    fn stage(&self, _cgroup: &str, _mount: Option<&Path>) -> Result<()> {
+        Ok(())
     }
 
     fn bind(&self, binding: &Binding) -> Result<()> {

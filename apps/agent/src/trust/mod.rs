@@ -1,6 +1,7 @@
 //! Which code may run: what is known of it is kept here, told to the kernel where the kernel decides, and asked for by the
 //! sockets.
 
+mod asked;
 mod desk;
 mod gate;
 mod learning;
@@ -14,6 +15,7 @@ use anyhow::Result;
 use davy_kernel::{TrustConfig, TrustGate};
 use davy_model::{Capability, Mode, Probe};
 
+pub(crate) use asked::gate_keeper;
 pub(crate) use desk::TrustDesk;
 pub(crate) use sight::Sights;
 pub(crate) use thread::TrustThread;
@@ -21,6 +23,7 @@ pub(crate) use thread::TrustThread;
 use crate::eyes::Eyes;
 use crate::shared::{Intake, lock};
 use crate::{Paths, clock};
+use asked::AskedGate;
 use gate::{Gate, KernelGate};
 
 /// Everything about trust in one agent.
@@ -40,7 +43,7 @@ const ASLEEP: &str = "the kernel could judge code; it does from the next start o
 
 /// Begins to learn and to look. `cgroup2` and `pin` are where cgroups and what outlives the agent lie. The kernel judges where
 /// the probes say that it can and the policy wants it: merely attached, the programs cost every opening of a file something. Where
-/// it does not, the probes are told why.
+/// it does not, the probes are told why, and the agent answers itself if the kernel asks it.
 pub(crate) fn open(
     paths: &Paths,
     eyes: &Eyes,
@@ -63,16 +66,29 @@ pub(crate) fn open(
         }
     }
     let mark_secs = u32::try_from(policy.trust.writers_for.as_secs()).unwrap_or(u32::MAX);
-    let told = gate
-        .clone()
-        .zip(cgroup2)
-        .map(|(gate, cgroup2)| Box::new(KernelGate::new(gate, cgroup2, mark_secs)) as Box<dyn Gate>);
+    let asks = probes.iter().any(|p| p.capability == Capability::FanotifyPermission && p.works);
+    let mut judge = None;
+    let told = match (gate.clone(), cgroup2) {
+        (Some(gate), Some(cgroup2)) => {
+            Some(Box::new(KernelGate::new(gate, cgroup2, mark_secs)) as Box<dyn Gate>)
+        }
+        _ if asks => {
+            let own = davy_proc::cgroup(std::process::id()).unwrap_or_default();
+            let asked = AskedGate::new(intake.clone(), own);
+            judge = Some(asked.judge());
+            Some(Box::new(asked) as Box<dyn Gate>)
+        }
+        _ => None,
+    };
     let desk = Arc::new(TrustDesk::new(
         paths.state.join("trust.json"),
         paths.config.join("trust"),
         told,
         clock::now(),
     ));
+    if let Some(judge) = judge {
+        judge.listen_to(&desk);
+    }
     let (sights, thread) = thread::start(Arc::clone(&desk), intake.clone())?;
     Ok(Trust { desk, sights, thread, gate })
 }

@@ -24,8 +24,10 @@ mod kernel;
 mod lease;
 mod message;
 mod opener;
+mod proof;
 
 pub use ask::{Answer, Ask, AskKind, Steadiness};
 pub use config::{Deadlines, GateConfig, GateCounts, GateError, Marked, ScriptOf};
 pub use gate::PermissionGate;
 pub use keeper::keep;
+pub use proof::{detached_mount, prove};

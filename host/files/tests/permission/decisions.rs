@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use davy_files::permission::{Answer, AskKind, GateConfig, PermissionGate, Steadiness};
+use davy_files::permission::{Answer, AskKind, GateConfig, PermissionGate, Steadiness, prove};
 
 use crate::ground::{Ground, WRONG, execute, gate, keeper, until, write_program};
 
@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_file_open_for_writing_is_told_as_such", a_file_open_for_writing_is_told_as_such),
     ("a_fifo_holds_nobody_up", a_fifo_holds_nobody_up),
     ("another_mount_is_marked_while_it_runs", another_mount_is_marked_while_it_runs),
+    ("the_gate_is_proven_only_by_a_refusal", the_gate_is_proven_only_by_a_refusal),
     ("a_judge_that_panics_is_counted_and_goes_on", a_judge_that_panics_is_counted_and_goes_on),
 ];
 
@@ -183,4 +184,12 @@ fn a_judge_that_panics_is_counted_and_goes_on() {
         assert!(execute(&good).is_ok());
     }
     assert_eq!(gate.counts().panics, 6);
+}
+
+fn the_gate_is_proven_only_by_a_refusal() {
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let before = mounts();
+    prove(keeper).unwrap();
+    prove(|| Command::new("true")).unwrap_err();
+    assert_eq!(mounts(), before);
 }
