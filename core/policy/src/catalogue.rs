@@ -234,7 +234,19 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),
-    table("fileless", "Code without a file.", OBSERVED),
+    table(
+        "fileless",
+        "Code without a file.",
+        &[
+            key("mode", Kind::Mode { enforce: true }, "off, observe or enforce (refuse it, or end it before it does anything)."),
+            key(
+                "written_memory",
+                Kind::Flag,
+                "Whether memory that was written and then made executable is treated alike, but for programs that compile in \
+                 memory.",
+            ),
+        ],
+    ),
     table("masquerade", "Processes that pretend to be another.", OBSERVED),
     table("campaign", "Acts usual around an intrusion.", OBSERVED),
     table("tampering", "Reaching for Davy itself.", OBSERVED),

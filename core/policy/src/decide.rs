@@ -140,6 +140,10 @@ impl Policy {
                 with_alert(chosen, |action| action == ActionKind::Cut),
                 "talking to a pool without computing: at most its connection is cut".to_owned(),
             ),
+            // What is refused is refused where it begins, and not because of a finding.
+            FindingKind::Untrusted | FindingKind::Fileless => {
+                (alert, "code is refused where it begins; a finding about it only alerts".to_owned())
+            }
             _ => (alert, "this protection only alerts in this version".to_owned()),
         }
     }

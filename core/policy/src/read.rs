@@ -11,7 +11,7 @@ use crate::diagnostic::{Code, Diagnostics};
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
-    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy,
+    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin, Policy,
     Pools, Protection, Scope, Sensors, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource,
     TrustedBy,
 };
@@ -68,6 +68,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
     let store = Fields::only(&mut root, "store");
     let failsafe = Fields::only(&mut root, "failsafe");
     let drill = Fields::only(&mut root, "drill");
+    let fileless = Fields::only(&mut root, "fileless");
     let protection =
         |root: &mut Node, name| Protection { mode: Fields::only(root, name).mode("mode", Mode::Observe) };
     Policy {
@@ -86,7 +87,10 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         },
         trust: trust(checker, &mut root, defaults.trust),
         persistence: protection(&mut root, "persistence"),
-        fileless: protection(&mut root, "fileless"),
+        fileless: Fileless {
+            mode: fileless.mode("mode", defaults.fileless.mode),
+            written_memory: fileless.flag("written_memory", defaults.fileless.written_memory),
+        },
         masquerade: protection(&mut root, "masquerade"),
         campaign: protection(&mut root, "campaign"),
         tampering: protection(&mut root, "tampering"),

@@ -69,6 +69,7 @@ impl Policy {
             ("trust", "writers_for") => seconds(self.trust.writers_for),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
+            ("fileless", "written_memory") => self.fileless.written_memory.into(),
             ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
             ("campaign", "mode") => mode_name(self.campaign.mode).into(),
             ("tampering", "mode") => mode_name(self.tampering.mode).into(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 
+mod apart;
 mod scope;
 
 pub use scope::{Scope, cgroup2};

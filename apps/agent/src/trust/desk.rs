@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use davy_model::{CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
 use davy_pkgdb::TrustDb;
-use davy_policy::{Policy, TrustSource};
+use davy_policy::{Fileless, Policy, TrustSource};
 use davy_trust::host::{Memory, approval};
 use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
 use davy_wire::{TrustSummary, TrustedBy};
@@ -14,6 +14,7 @@ use davy_wire::{TrustSummary, TrustedBy};
 use super::gate::{Binding, Gate, Said};
 use super::learning::Learning;
 use crate::shared::lock;
+use crate::standing;
 
 /// The most cgroups that are rehearsed in at once.
 const MAX_REHEARSALS: usize = 64;
@@ -27,10 +28,18 @@ pub(crate) struct TrustDesk {
     pub(super) file: PathBuf,
 }
 
+/// Which protections refuse nothing for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HeldBack {
+    pub(super) trust: bool,
+    pub(super) fileless: bool,
+}
+
 struct Inner {
     book: Book,
     packages: Option<Arc<TrustDb>>,
     config: Config,
+    fileless: Fileless,
     programs: Programs,
     pendings: Pendings,
     learning: Learning,
@@ -39,8 +48,8 @@ struct Inner {
     scopes: Vec<String>,
     /// cgroups in which code is judged and refused whatever the mode, and until when.
     rehearsals: Vec<(String, Timestamp)>,
-    /// Whether nothing is refused now, because Davy is disarmed or fell back.
-    held_back: bool,
+    /// What refuses nothing now, because Davy is disarmed or it fell back.
+    held_back: HeldBack,
     /// Whether the kernel judges everywhere, so that what ran need not be looked at afterwards.
     kernel_judges: Arc<AtomicBool>,
     dirty: bool,
@@ -70,6 +79,7 @@ impl TrustDesk {
             book,
             packages: None,
             config: Config::default(),
+            fileless: Fileless::default(),
             programs,
             pendings: memory.pendings,
             learning: Learning::default(),
@@ -77,7 +87,7 @@ impl TrustDesk {
             gate,
             scopes: Vec::new(),
             rehearsals: Vec::new(),
-            held_back: false,
+            held_back: HeldBack::default(),
             kernel_judges: Arc::default(),
             dirty: false,
         };
@@ -104,10 +114,17 @@ impl TrustDesk {
             (Vec::new(), Vec::new())
         };
         inner.faults.extend(faults);
-        if config.mode == Mode::Enforce && inner.gate.is_none() {
-            inner.faults.push(
-                "the policy says enforce, and nothing is refused: see trust in `davy status`".to_owned(),
-            );
+        let idle = |kind| inner.gate.as_ref().is_none_or(|gate| !gate.can_refuse(kind));
+        let wanted = [
+            ("trust", CodeKind::Exec, config.mode == Mode::Enforce),
+            ("fileless", CodeKind::Nameless, policy.fileless.mode == Mode::Enforce),
+            ("fileless", CodeKind::Memory, policy.fileless.mode == Mode::Enforce && policy.fileless.written_memory),
+        ];
+        let idle: Vec<_> = wanted.into_iter().filter(|(_, kind, wanted)| *wanted && idle(*kind)).collect();
+        for (section, kind, _) in idle {
+            let what = if kind == CodeKind::Memory { "written memory" } else { "nothing" };
+            let why = if kind == CodeKind::Memory { "is not refused" } else { "is refused" };
+            inner.faults.push(format!("the policy says enforce, and {what} {why}: see {section} in `davy status`"));
         }
         let listed: Vec<_> = config.allow_list().collect();
         inner.book.replace("allow_list", listed);
@@ -115,6 +132,7 @@ impl TrustDesk {
         // What lies in a folder is looked at again when it runs.
         inner.book.replace("directory", []);
         inner.config = config;
+        inner.fileless = policy.fileless;
         inner.scopes = policy.scope.cgroups.clone();
         inner.settle(now);
         inner.tell_all(now);
@@ -148,6 +166,13 @@ impl TrustDesk {
     /// What the policy wants done with code that is not allowed.
     pub(crate) fn mode(&self) -> Mode {
         lock(&self.inner).config.mode
+    }
+
+    /// The protection that code of this kind is refused by.
+    pub(super) fn refuses_by(&self, kind: CodeKind) -> &'static str {
+        let inner = lock(&self.inner);
+        let fileless = matches!(kind, CodeKind::Nameless | CodeKind::Memory);
+        if fileless && inner.fileless.mode == Mode::Enforce { "fileless" } else { "trust" }
     }
 
     /// Takes down that code ran which nobody vouches for, or was refused. Says whether it is new.
@@ -280,11 +305,24 @@ impl TrustDesk {
     }
 
     /// Refuses nothing, or what the policy says again.
-    pub(super) fn hold_back(&self, held_back: bool, now: Timestamp) {
+    pub(super) fn hold_back(&self, held_back: HeldBack, now: Timestamp) {
         let mut inner = lock(&self.inner);
         if std::mem::replace(&mut inner.held_back, held_back) != held_back {
             inner.bind(now);
         }
+    }
+
+    /// Finds what came into a scope and what was refused since the last look.
+    pub(super) fn look(&self) {
+        if let Some(gate) = &lock(&self.inner).gate {
+            gate.look();
+        }
+    }
+
+    /// Whether the policy acts where a process of this cgroup runs, so that it is worth a look.
+    pub(super) fn is_scoped(&self, cgroup: &str) -> bool {
+        let inner = lock(&self.inner);
+        inner.scopes.iter().any(|scope| standing::within(cgroup, scope))
     }
 
     /// Drops what is over, writes down what changed, and finds services that were started again.
@@ -383,7 +421,7 @@ impl Inner {
         let Some(gate) = &self.gate else { return };
         if let Err(error) = gate.say(sayings) {
             tracing::error!("the kernel was not told which code may run: {error}");
-            self.faults.push(format!("the kernel was not told which code may run: {error}"));
+            self.fault(format!("the kernel was not told which code may run: {error}"));
         }
     }
 
@@ -443,30 +481,39 @@ impl Inner {
     /// Tells the kernel where it is to act.
     fn bind(&mut self, now: Timestamp) {
         self.rehearsals.retain(|(_, until)| *until > now);
-        let refuses = self.is_ready() && !self.held_back;
         let config = &self.config;
         // Observing in the kernel has a price that somebody must have agreed to.
         let observed = if config.kernel { Mode::Observe } else { Mode::Off };
-        let inside = match config.mode {
-            Mode::Enforce if refuses => Mode::Enforce,
-            Mode::Enforce | Mode::Observe => observed,
-            Mode::Off => Mode::Off,
+        // What holds in the scope, and what does elsewhere.
+        let modes_of = |mode: Mode, refuses: bool| {
+            let inside = match mode {
+                Mode::Enforce if refuses => Mode::Enforce,
+                Mode::Enforce | Mode::Observe => observed,
+                Mode::Off => Mode::Off,
+            };
+            (inside, if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed })
         };
-        let outside = if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed };
-        let modes = |mode: Mode| {
-            let wanted = |wanted: bool| if wanted { mode } else { Mode::Off };
+        let (inside, outside) = modes_of(config.mode, self.is_ready() && !self.held_back.trust);
+        // No package vouches for code without a file, so that nothing has to be learned for it.
+        let (fileless, fileless_outside) = modes_of(self.fileless.mode, !self.held_back.fileless);
+        // But which programs compile in memory is known of packages alone.
+        let written_memory = self.fileless.written_memory && self.packages.is_some();
+        let modes = |mode: Mode, fileless: Mode| {
+            let wanted = |wanted: bool, mode: Mode| if wanted { mode } else { Mode::Off };
             [
                 (CodeKind::Exec, mode),
                 (CodeKind::Library, mode),
-                (CodeKind::Nameless, mode),
-                (CodeKind::Script, wanted(config.scripts)),
-                (CodeKind::Module, wanted(config.modules)),
+                // Two protections are about it; the stronger holds.
+                (CodeKind::Nameless, mode.max(fileless)),
+                (CodeKind::Script, wanted(config.scripts, mode)),
+                (CodeKind::Module, wanted(config.modules, mode)),
+                (CodeKind::Memory, wanted(written_memory, fileless)),
             ]
         };
         let binding = Binding {
             cgroups: self.scopes.clone(),
-            inside: modes(inside),
-            outside: modes(outside),
+            inside: modes(inside, fileless),
+            outside: modes(outside, fileless_outside),
             rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
         };
         let judges = self.gate.as_ref().is_some_and(|gate| gate.tells_all()) && outside != Mode::Off;
@@ -475,7 +522,14 @@ impl Inner {
             && let Err(error) = gate.bind(&binding)
         {
             tracing::error!("trust is not enforced everywhere it should be: {error}");
-            self.faults.push(format!("not enforced everywhere it should be: {error}"));
+            self.fault(format!("not enforced everywhere it should be: {error}"));
+        }
+    }
+
+    /// Notes what went wrong, once.
+    fn fault(&mut self, fault: String) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
         }
     }
 

@@ -42,6 +42,10 @@ impl Gate for FakeGate {
         Ok(())
     }
 
+    fn can_refuse(&self, _: CodeKind) -> bool {
+        true
+    }
+
     fn tells_all(&self) -> bool {
         true
     }
@@ -181,9 +185,9 @@ fn held_back_nothing_is_refused_and_rehearsals_end() {
     let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
     let desk = desk(&folder, &gate);
     desk.configure(&without_packages(""), NOW);
-    desk.hold_back(true, NOW);
+    desk.hold_back(HeldBack { trust: true, fileless: false }, NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Off);
-    desk.hold_back(false, NOW);
+    desk.hold_back(HeldBack::default(), NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Enforce);
     desk.rehearse("/drill", None, NOW.plus_secs(60.0), NOW).unwrap();
     assert_eq!(gate.bound().rehearsed, ["/drill"]);
@@ -216,4 +220,25 @@ fn the_kernel_observes_only_when_it_is_asked_to() {
     let both = format!("{scope}mode = \"enforce\"\nkernel = true\n");
     assert_eq!(modes(&both), (Mode::Enforce, Mode::Observe, true));
     assert_eq!(modes("[trust]\nmode = \"off\"\nkernel = true\n"), (Mode::Off, Mode::Off, false));
+}
+
+#[test]
+fn code_without_a_file_is_bound_by_two_protections_and_the_stronger_holds() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    let modes = |text: &str| {
+        desk.configure(&policy(text), NOW);
+        [CodeKind::Exec, CodeKind::Nameless, CodeKind::Memory].map(|kind| gate.mode(kind))
+    };
+    use Mode::{Enforce, Off};
+    // No package vouches for it, so that it is not waited for.
+    assert_eq!(modes("[fileless]\nmode = \"enforce\"\n"), [Off, Enforce, Off]);
+    assert_eq!(modes("[trust]\nmode = \"enforce\"\nsources = []\n"), [Enforce, Enforce, Off]);
+    assert_eq!(modes("[trust]\nmode = \"off\"\n[fileless]\nmode = \"enforce\"\n"), [Off, Enforce, Off]);
+    assert_eq!(desk.refuses_by(CodeKind::Nameless), "fileless");
+    assert_eq!(desk.refuses_by(CodeKind::Exec), "trust");
+    // Which programs compile in memory is known when packages are.
+    assert_eq!(modes("[fileless]\nmode = \"enforce\"\nwritten_memory = true\n"), [Off, Enforce, Off]);
+    desk.hold_back(HeldBack { trust: false, fileless: true }, NOW);
+    assert_eq!(gate.mode(CodeKind::Nameless), Off);
 }

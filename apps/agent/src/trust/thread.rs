@@ -21,7 +21,7 @@ use davy_policy::TrustSource;
 use davy_trust::host::digest_of;
 use davy_trust::{Question, Sighting};
 
-use super::desk::TrustDesk;
+use super::desk::{HeldBack, TrustDesk};
 use super::learning::Learning;
 use super::sight::{Sight, Sights, What, is_nameless};
 use crate::clock;
@@ -41,11 +41,13 @@ const DIGESTS: usize = 8192;
 const REFRESH: Duration = Duration::from_secs(10);
 const TEND: Duration = Duration::from_secs(5);
 
-/// How often the policy in force is looked at.
+/// How often the policy in force is looked at, and scopes are; and how soon after a program began in a scope.
 const LOOK: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(20);
 
-/// The protection's name in the policy.
-const PROTECTION: &str = "trust";
+/// The protections' names in the policy.
+const TRUST: &str = "trust";
+const FILELESS: &str = "fileless";
 
 /// With how many threads packages are learned at most, and how much of a processor each may take: the host's own work goes
 /// first, most of all at boot.
@@ -126,10 +128,15 @@ impl Keeping {
         let mut policy = lock(&self.shared.rulebook).policy();
         self.desk.configure(&policy, clock::now());
         let mut learned = self.wanted().then(|| self.learn(sights)).flatten();
-        let (mut refreshed, mut tended) = (Instant::now(), Instant::now());
+        let (mut refreshed, mut tended, mut looked) = (Instant::now(), Instant::now(), Instant::now());
+        let mut came = false;
         while !self.stop.load(Ordering::Relaxed) {
-            match sights.recv_timeout(LOOK) {
-                Ok(sight) => self.take(sight),
+            match sights.recv_timeout(if came { SOON } else { LOOK }) {
+                Ok(sight) => {
+                    // It may have brought mounts with it that nobody is asked about yet.
+                    came |= matches!(sight.what, What::Ran { .. }) && self.desk.is_scoped(&sight.cgroup);
+                    self.take(sight);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -142,8 +149,16 @@ impl Keeping {
                 }
             }
             let now = clock::now();
-            let held_back = lock(&self.shared.standing).holds_back(PROTECTION, now);
+            let held_back = {
+                let mut standing = lock(&self.shared.standing);
+                let (trust, fileless) = (standing.holds_back(TRUST, now), standing.holds_back(FILELESS, now));
+                HeldBack { trust, fileless }
+            };
             self.desk.hold_back(held_back, now);
+            if looked.elapsed() >= if came { SOON } else { LOOK } {
+                self.desk.look();
+                (looked, came) = (Instant::now(), false);
+            }
             if refreshed.elapsed() >= REFRESH {
                 self.refresh(&mut learned);
                 refreshed = Instant::now();
@@ -227,7 +242,8 @@ impl Keeping {
     }
 
     fn take(&mut self, sight: Sight) {
-        if self.desk.mode() == Mode::Off {
+        // What was refused is told whichever protection refused it.
+        if self.desk.mode() == Mode::Off && matches!(sight.what, What::Ran { .. }) {
             return;
         }
         self.judge(sight);
@@ -279,6 +295,10 @@ impl Keeping {
         if judgement.reason == CodeReason::NotJudged {
             self.read_ahead(path, judgement.file);
         }
+        let refused = judgement.outcome == CodeOutcome::Denied;
+        if refused {
+            self.count_refusal(sight, judgement.kind);
+        }
         let digest = judgement.sha256.or_else(|| self.digest_of_file(path, judgement.file?));
         let Some(digest) = digest else { return };
         if judgement.outcome == CodeOutcome::Marked {
@@ -292,24 +312,21 @@ impl Keeping {
         if let Some(voucher) = by_folder.filter(|_| ruling.allowed) {
             self.desk.in_directory(digest, voucher, clock::now());
         }
-        let refused = judgement.outcome == CodeOutcome::Denied;
-        if refused {
-            self.count_refusal(sight);
-        }
         if !ruling.allowed {
             let (kind, because) = (judgement.kind, ruling.because);
             self.note(sight, Seen { kind, digest, path, nameless, refused, because });
         }
     }
 
-    /// A spike of refusals is more likely a gap in the lists than an attack: trust then only observes, loudly.
-    fn count_refusal(&self, sight: &Sight) {
+    /// A spike of refusals is more likely a gap in the lists than an attack: the protection then only observes, loudly.
+    fn count_refusal(&self, sight: &Sight, kind: CodeKind) {
+        let protection = self.desk.refuses_by(kind);
         let failsafe = lock(&self.shared.rulebook).policy().failsafe.clone();
         let limit =
             Limit { per_minute: failsafe.denials_per_minute, grace_secs: failsafe.grace.as_secs_f64() };
         let mut standing = lock(&self.shared.standing);
-        let rehearsed = standing.circumstances(PROTECTION, &sight.cgroup, sight.time).rehearsal.is_some();
-        if !rehearsed && standing.acted(PROTECTION, limit, sight.time) {
+        let rehearsed = standing.circumstances(protection, &sight.cgroup, sight.time).rehearsal.is_some();
+        if !rehearsed && standing.acted(protection, limit, sight.time) {
             tracing::error!("{}", standing.fallen_back(sight.time).join("; "));
         }
     }
