@@ -192,6 +192,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             key("scripts", Kind::Flag, "Whether scripts that are given to interpreters are judged too."),
             key("modules", Kind::Flag, "Whether kernel modules are judged too."),
+            key("terminal", Kind::Flag, "Whether the terminal where code was refused shows why."),
             key("sources", SOURCES, "Who may vouch besides the lists below."),
             key(
                 "writers_for",
@@ -238,7 +239,11 @@ pub(crate) const SECTIONS: &[Section] = &[
         "fileless",
         "Code without a file.",
         &[
-            key("mode", Kind::Mode { enforce: true }, "off, observe or enforce (refuse it, or end it before it does anything)."),
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe or enforce (refuse it, or end it before it does anything).",
+            ),
             key(
                 "written_memory",
                 Kind::Flag,

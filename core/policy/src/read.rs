@@ -11,9 +11,9 @@ use crate::diagnostic::{Code, Diagnostics};
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
-    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin, Policy,
-    Pools, Protection, Scope, Sensors, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource,
-    TrustedBy,
+    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin,
+    Policy, Pools, Protection, Scope, Sensors, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey,
+    TrustSource, TrustedBy,
 };
 
 impl Policy {
@@ -194,6 +194,7 @@ fn trust(checker: &mut Checker<'_>, root: &mut Node, defaults: Trust) -> Trust {
         kernel: trust.flag("kernel", defaults.kernel),
         scripts: trust.flag("scripts", defaults.scripts),
         modules: trust.flag("modules", defaults.modules),
+        terminal: trust.flag("terminal", defaults.terminal),
         sources: trust.sources().unwrap_or(defaults.sources),
         writers_for: trust.duration("writers_for", defaults.writers_for),
         allow,

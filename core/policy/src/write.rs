@@ -63,6 +63,7 @@ impl Policy {
             ("trust", "kernel") => self.trust.kernel.into(),
             ("trust", "scripts") => self.trust.scripts.into(),
             ("trust", "modules") => self.trust.modules.into(),
+            ("trust", "terminal") => self.trust.terminal.into(),
             ("trust", "sources") => {
                 self.trust.sources.iter().map(|s| Value::from(s.name())).collect::<Vec<_>>().into()
             }

@@ -121,7 +121,8 @@ fn an_enforcing_scope_refuses_what_nobody_vouches_for_and_nothing_outside() {
     assert_eq!((trust.tier, trust.mode), (Some(Tier::Permission), Mode::Enforce), "{}", trust.note);
     agent
         .wait_for("the gate", SOON, |agent| {
-            let refused = agent.shell(Some(&ground.scope), &text(&ground.altered("/usr/bin/true", "first")))?;
+            let refused =
+                agent.shell(Some(&ground.scope), &text(&ground.altered("/usr/bin/true", "first")))?;
             Ok(was_denied(&refused).then_some(()))
         })
         .unwrap();
@@ -233,4 +234,37 @@ fn code_without_a_file_does_not_begin_where_fileless_enforces() {
             Ok(evidence.any(|e| e.text.contains("was kept from running code without a file")).then_some(()))
         })
         .unwrap();
+}
+
+#[test]
+fn whoever_sits_at_the_terminal_is_told_why() {
+    for told in [true, false] {
+        let Some(ground) = Ground::make("terminal") else { return };
+        let agent = ground
+            .agent(&format!("[trust]\nmode = \"enforce\"\nsources = [\"manifests\"]\nterminal = {told}\n"));
+        if !is_below_lsm(&agent) {
+            return;
+        }
+        let altered = text(&ground.altered("/usr/bin/true", "altered"));
+        let typescript = ground.path("typescript");
+        // script(1) gives the shell a terminal, and writes down what shows there. The sleep is for the line to come.
+        let line = format!(
+            "nsenter --mount=/proc/{}/ns/mnt -- /bin/sh -c 'echo 0 >{}/cgroup.procs; exec /bin/sh -c \"{altered}; sleep 2\"'",
+            agent.pid(),
+            ground.scope.dir().display(),
+        );
+        let wanted =
+            format!("davy: {altered} was not run: nobody vouches for it. Administrator: davy trust approve ");
+        let expected = if told { wanted.as_str() } else { "not permitted" };
+        agent
+            .wait_for("a refusal", SOON, |_| {
+                let mut script = Command::new("script");
+                script.args(["-q", "-e", "-c", &line]).arg(&typescript);
+                script.stdin(std::process::Stdio::null()).output()?;
+                Ok(fs::read_to_string(&typescript)?.contains(expected).then_some(()))
+            })
+            .unwrap();
+        let shown = fs::read_to_string(&typescript).unwrap();
+        assert_eq!(shown.contains(&wanted), told, "{shown}; {}", agent.log());
+    }
 }

@@ -118,13 +118,19 @@ impl TrustDesk {
         let wanted = [
             ("trust", CodeKind::Exec, config.mode == Mode::Enforce),
             ("fileless", CodeKind::Nameless, policy.fileless.mode == Mode::Enforce),
-            ("fileless", CodeKind::Memory, policy.fileless.mode == Mode::Enforce && policy.fileless.written_memory),
+            (
+                "fileless",
+                CodeKind::Memory,
+                policy.fileless.mode == Mode::Enforce && policy.fileless.written_memory,
+            ),
         ];
         let idle: Vec<_> = wanted.into_iter().filter(|(_, kind, wanted)| *wanted && idle(*kind)).collect();
         for (section, kind, _) in idle {
             let what = if kind == CodeKind::Memory { "written memory" } else { "nothing" };
             let why = if kind == CodeKind::Memory { "is not refused" } else { "is refused" };
-            inner.faults.push(format!("the policy says enforce, and {what} {why}: see {section} in `davy status`"));
+            inner
+                .faults
+                .push(format!("the policy says enforce, and {what} {why}: see {section} in `davy status`"));
         }
         let listed: Vec<_> = config.allow_list().collect();
         inner.book.replace("allow_list", listed);
@@ -166,6 +172,11 @@ impl TrustDesk {
     /// What the policy wants done with code that is not allowed.
     pub(crate) fn mode(&self) -> Mode {
         lock(&self.inner).config.mode
+    }
+
+    /// The number under which this content waits for the administrator.
+    pub(super) fn number_of(&self, digest: &Sha256) -> Option<PendingId> {
+        lock(&self.inner).pendings.of(digest).map(|pending| pending.id)
     }
 
     /// The protection that code of this kind is refused by.

@@ -5,6 +5,7 @@ mod asked;
 mod desk;
 mod gate;
 mod learning;
+mod notice;
 mod sight;
 mod thread;
 

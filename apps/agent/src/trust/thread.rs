@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use davy_model::{
-    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, Rank,
-    Sha256, Source,
+    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, PendingId,
+    Rank, Sha256, Source,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
 use davy_policy::TrustSource;
@@ -23,6 +23,7 @@ use davy_trust::{Question, Sighting};
 
 use super::desk::{HeldBack, TrustDesk};
 use super::learning::Learning;
+use super::notice::{self, Notices};
 use super::sight::{Sight, Sights, What, is_nameless};
 use crate::clock;
 use crate::shared::{Intake, Shared, lock};
@@ -87,6 +88,7 @@ pub(super) fn start(desk: Arc<TrustDesk>, intake: Intake) -> Result<(Sights, Tru
         digests: HashMap::new(),
         packages: Vec::new(),
         waiting: VecDeque::new(),
+        notices: Notices::default(),
     };
     let thread =
         std::thread::Builder::new().name("davy-trust".to_owned()).spawn(move || keeping.run(&sights))?;
@@ -121,6 +123,7 @@ struct Keeping {
     digests: HashMap<Face, Sha256>,
     packages: Vec<PackageDb>,
     waiting: VecDeque<Sight>,
+    notices: Notices,
 }
 
 impl Keeping {
@@ -300,7 +303,10 @@ impl Keeping {
             self.count_refusal(sight, judgement.kind);
         }
         let digest = judgement.sha256.or_else(|| self.digest_of_file(path, judgement.file?));
-        let Some(digest) = digest else { return };
+        let Some(digest) = digest else {
+            self.tell_terminal(sight, judgement, None);
+            return;
+        };
         if judgement.outcome == CodeOutcome::Marked {
             self.desk.written(digest, sight.by.as_deref().unwrap_or("a trusted program"), path, sight.time);
             return;
@@ -315,6 +321,16 @@ impl Keeping {
         if !ruling.allowed {
             let (kind, because) = (judgement.kind, ruling.because);
             self.note(sight, Seen { kind, digest, path, nameless, refused, because });
+        }
+        self.tell_terminal(sight, judgement, self.desk.number_of(&digest));
+    }
+
+    /// Tells whoever sits at the terminal where code was refused.
+    fn tell_terminal(&mut self, sight: &Sight, judgement: &CodeJudgement, waits: Option<PendingId>) {
+        let Some(seat) = &sight.seat else { return };
+        if lock(&self.shared.rulebook).policy().trust.terminal {
+            let path = judgement.path.as_deref().unwrap_or_default();
+            self.notices.tell(seat, &notice::line(judgement.kind, judgement.reason, path, waits));
         }
     }
 
