@@ -223,11 +223,11 @@ static __always_inline void count_judged(u32 kind, enum judged_count what)
 }
 
 /* Whether to tell of it now, and of how many that were not told. */
-static __always_inline bool tell_now(struct file_key *key, u32 kind, u32 reason, u64 now, u64 *repeats)
+static __always_inline bool tell_now(struct file_key *key, u32 kind, u32 reason, u32 outcome, u64 now, u64 *repeats)
 {
     /* Without a file, by process. */
     u64 what = key->ino ? key->ino : bpf_get_current_pid_tgid() >> 32;
-    struct told_key about = {.ino = what, .dev = key->dev, .what = kind << 8 | reason};
+    struct told_key about = {.ino = what, .dev = key->dev, .what = (u64)outcome << 16 | kind << 8 | reason};
     struct told *before = bpf_map_lookup_elem(&told, &about);
     struct told fresh = {.time = now};
 
@@ -264,7 +264,7 @@ static __always_inline struct judged_record *begin_judged(struct finding *found,
     u64 now = bpf_ktime_get_boot_ns();
     u64 repeats;
 
-    if (!tell_now(&found->key, found->kind, found->reason, now, &repeats))
+    if (!tell_now(&found->key, found->kind, found->reason, outcome, now, &repeats))
         return 0;
     if (!admit_process(BPF_CORE_READ(task, tgid), BUCKET_ACT, now, PER_SECOND(50), 100)) {
         count_loss(RECORD_JUDGED, LOSS_THROTTLED);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
-use davy_kernel::{Blocker, CaptureSink, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig, TrustGate};
+use davy_kernel::{
+    Blocker, CaptureSink, Nameless, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig, TrustGate,
+};
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
 use davy_proc::{Concealed, Hardware, PollOptions, Poller, ProcFs, Sampler, Sweep};
 
@@ -212,6 +214,12 @@ impl Eyes {
     pub(crate) fn trust_gate(&self, config: TrustConfig) -> Result<TrustGate, String> {
         let sensors = self.sensors.as_ref().ok_or("the kernel sensors did not start")?;
         TrustGate::start(config, sensors).map_err(|error| error.to_string())
+    }
+
+    /// Ends programs without a file in the cgroups that it is told.
+    pub(crate) fn nameless(&self) -> Result<Nameless, String> {
+        let sensors = self.sensors.as_ref().ok_or("the kernel sensors did not start")?;
+        sensors.nameless().map_err(|error| error.to_string())
     }
 
     /// Protects Davy's own from everyone outside its cgroup.

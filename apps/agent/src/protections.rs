@@ -46,6 +46,12 @@ const PROTECTIONS: &[Protection] = &[
                 &[Tracing, TrustLsm],
                 "programs, libraries, scripts and modules, decided in the kernel from digests",
             ),
+            (
+                Tier::Permission,
+                &[Tracing, FanotifyPermission],
+                "programs, libraries and scripts: in scopes that enforce the kernel asks before they run, elsewhere programs are \
+                 looked at afterwards; neither modules nor memory",
+            ),
             (Tier::Signal, &[Tracing], "every program that ran is looked at afterwards; nothing is refused"),
             (Tier::Poll, &[], "programs that live through a poll; nothing is refused"),
         ],
@@ -95,8 +101,17 @@ const PROTECTIONS: &[Protection] = &[
         name: "fileless",
         kind: FindingKind::Fileless,
         tiers: &[
+            (
+                Tier::Lsm,
+                &[Tracing, LsmBpf, TrustLsm],
+                "every exec, every mapping, and memory made executable after it was written; refused where the policy enforces",
+            ),
             (Tier::Lsm, &[Tracing, LsmBpf], "every exec, and memory made executable after it was written"),
-            (Tier::Signal, &[Tracing], "every exec of memory or of a deleted file"),
+            (
+                Tier::Signal,
+                &[Tracing],
+                "every exec of memory or of a deleted file; ended before its first instruction where the policy enforces",
+            ),
             (Tier::Poll, &[], "processes that live through a poll"),
         ],
     },
@@ -145,7 +160,16 @@ pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<Prote
     PROTECTIONS
         .iter()
         .map(|protection| {
-            let held = protection.tiers.iter().find(|(_, needs, _)| needs.iter().all(works));
+            let mut mode = policy.mode_of(protection.kind);
+            // Seeing more is no reason to call that the tier which refuses less.
+            let only_sees = |needs: &[Capability]| {
+                protection.kind == FindingKind::Fileless
+                    && needs.contains(&LsmBpf)
+                    && !needs.contains(&TrustLsm)
+            };
+            let held = protection.tiers.iter().find(|(_, needs, _)| {
+                needs.iter().all(works) && !(mode == Mode::Enforce && only_sees(needs))
+            });
             let missing = protection
                 .tiers
                 .iter()
@@ -162,11 +186,12 @@ pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<Prote
                 note.push_str("; ");
                 note.push_str(more);
             }
-            let mut mode = policy.mode_of(protection.kind);
-            if protection.kind == FindingKind::Untrusted
-                && mode == Mode::Enforce
-                && held.is_some_and(|(tier, ..)| *tier < Tier::Permission)
-            {
+            let refuses_from = match protection.kind {
+                FindingKind::Untrusted => Tier::Permission,
+                FindingKind::Fileless => Tier::Signal,
+                _ => Tier::Poll,
+            };
+            if mode == Mode::Enforce && held.is_some_and(|(tier, ..)| *tier < refuses_from) {
                 note.push_str("; the policy says enforce, and nothing here can refuse code");
                 mode = Mode::Observe;
             }

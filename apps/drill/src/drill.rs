@@ -16,8 +16,8 @@ pub struct Drill {
     pub expected: &'static str,
     /// The policy section of the protection it tries.
     pub protection: &'static str,
-    /// What the host must be able to do, besides running the agent. Where code that has a file is to be refused, permission
-    /// events do for the hooks.
+    /// What the host must be able to do, besides running the agent. Where code is to be refused, permission events
+    /// do for the hooks, or what ends programs without a file does.
     pub needs: &'static [Capability],
     /// What is played and watched.
     #[serde(skip)]
@@ -57,9 +57,13 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// Whether the kernel asks about it, where it takes no programs that judge: about what has a path in a mount.
-    pub(crate) const fn is_asked_about(self) -> bool {
-        !matches!(self, Self::Memory)
+    /// By what it is refused where the kernel takes no programs that judge: what has a path in a mount is asked about, and
+    /// what has none is ended.
+    pub(crate) const fn needs_instead(self) -> Capability {
+        match self {
+            Self::Memory => Capability::Tracing,
+            _ => Capability::FanotifyPermission,
+        }
     }
 
     /// The act's word for it.

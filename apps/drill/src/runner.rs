@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use davy_model::{Capability, Mode};
+use davy_model::{Capability, Mode, Tier};
 use davy_wire::{AgentStatus, DrillOutcome, DrillResult};
 
 use crate::actor::CannotPlay;
 use crate::acts::ACT_LIMIT;
 use crate::agent::Agent;
-use crate::drill::{Act, Drill, Marks, Plot, chosen};
+use crate::drill::{Act, Code, Drill, Marks, Plot, chosen};
 use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::refuse::{self, Ground};
@@ -163,8 +163,12 @@ fn perform(
     }
     let protection = status.protections.iter().find(|p| p.name == drill.protection);
     result.tier = protection.map_or(Some(status.tier), |p| p.tier);
+    if drill.plot == Plot::Refuse(Code::Memory) && missing(Capability::TrustLsm, status).is_some() {
+        result.tier = Some(Tier::Signal);
+    }
     // What judges in the kernel does so on every file system; what asks is to ask about nobody else's.
-    let asked = missing(Capability::TrustLsm, status).is_some();
+    let asked = missing(Capability::TrustLsm, status).is_some()
+        && missing(Capability::FanotifyPermission, status).is_none();
     match attempt(drill.plot, asked, agent, program, patience) {
         Ok(seen) => {
             result.outcome = if seen.held { DrillOutcome::Held } else { DrillOutcome::Failed };
@@ -211,8 +215,7 @@ fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(Drill
     }
     let lacks = drill.needs.iter().find_map(|need| missing(*need, status))?;
     if let Plot::Refuse(code) = drill.plot
-        && code.is_asked_about()
-        && missing(Capability::FanotifyPermission, status).is_none()
+        && missing(code.needs_instead(), status).is_none()
     {
         return None;
     }

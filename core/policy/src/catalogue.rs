@@ -209,6 +209,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             key("scripts", Kind::Flag, "Whether scripts that are given to interpreters are judged too."),
             key("modules", Kind::Flag, "Whether kernel modules are judged too."),
+            key("terminal", Kind::Flag, "Whether the terminal where code was refused shows why."),
             key("sources", SOURCES, "Who may vouch besides the lists below."),
             key(
                 "writers_for",
@@ -329,7 +330,23 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),
-    table("fileless", "Code without a file.", OBSERVED),
+    table(
+        "fileless",
+        "Code without a file.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe or enforce (refuse it, or end it before it does anything).",
+            ),
+            key(
+                "written_memory",
+                Kind::Flag,
+                "Whether memory that was written and then made executable is treated alike, but for programs that compile in \
+                 memory.",
+            ),
+        ],
+    ),
     table("masquerade", "Processes that pretend to be another.", OBSERVED),
     table("campaign", "Acts usual around an intrusion.", OBSERVED),
     table("tampering", "Reaching for Davy itself.", OBSERVED),

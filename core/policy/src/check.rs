@@ -308,7 +308,7 @@ impl<'t> Checker<'t> {
                     span,
                     "this protection cannot enforce in this version",
                     "expected `off` or `observe`",
-                    "write `observe`: it is recognised, recorded and told; only `mining` is stopped by itself",
+                    "write `observe`: it is recognised, recorded and told; only `mining`, `trust` and `fileless` can enforce",
                 );
                 None
             }

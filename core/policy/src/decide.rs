@@ -168,6 +168,10 @@ impl Policy {
                 vec![ActionKind::Alert, ActionKind::Kill],
                 "what the service started is ended, and the service goes on".to_owned(),
             ),
+            // What is refused is refused where it begins, and not because of a finding.
+            FindingKind::Untrusted | FindingKind::Fileless => {
+                (alert, "code is refused where it begins; a finding about it only alerts".to_owned())
+            }
             _ => (alert, "this protection only alerts in this version".to_owned()),
         }
     }

@@ -23,8 +23,8 @@ pub use davy_model::Sha256 as Digest;
 pub use decide::{Circumstances, Decision, Subject};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use policy::{
-    ActionKind, Allow, AllowedBy, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy, Pools, Protection,
-    Scope, Sensors, StoreLimits,
+    ActionKind, Allow, AllowedBy, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin, Policy, Pools,
+    Protection, Scope, Sensors, StoreLimits,
 };
 pub use policy_test::{Expectation, Given, PolicyTest, TestOutcome, run_tests};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};

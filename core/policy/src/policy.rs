@@ -26,7 +26,7 @@ pub struct Policy {
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.
-    pub fileless: Protection,
+    pub fileless: Fileless,
     /// Processes that pretend to be another.
     pub masquerade: Protection,
     /// Acts usual around an intrusion.
@@ -134,6 +134,16 @@ pub enum AllowedBy {
 pub struct Protection {
     /// Off or observe.
     pub mode: Mode,
+}
+
+/// The protection from code without a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fileless {
+    /// What is done with programs, libraries and scripts without a file.
+    pub mode: Mode,
+    /// Whether memory that a program wrote and then makes executable is treated alike, unless the program is known to compile
+    /// in memory.
+    pub written_memory: bool,
 }
 
 /// What the sensors take in.

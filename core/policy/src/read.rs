@@ -11,8 +11,8 @@ use crate::diagnostic::{Code, Diagnostics};
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
-    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, MAX_TEXT, Mining, Origin, Policy,
-    Pools, Protection, Scan, ScanAllow, ScanTrigger, Scope, Sensors, ServiceAllow, ServiceMode,
+    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin,
+    Policy, Pools, Protection, Scan, ScanAllow, ScanTrigger, Scope, Sensors, ServiceAllow, ServiceMode,
     ServiceProfile, Services, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy,
 };
 
@@ -68,6 +68,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
     let store = Fields::only(&mut root, "store");
     let failsafe = Fields::only(&mut root, "failsafe");
     let drill = Fields::only(&mut root, "drill");
+    let fileless = Fields::only(&mut root, "fileless");
     let protection =
         |root: &mut Node, name| Protection { mode: Fields::only(root, name).mode("mode", Mode::Observe) };
     Policy {
@@ -88,7 +89,10 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         services: services(checker, &mut root),
         scan: scan(&mut root, defaults.scan),
         persistence: protection(&mut root, "persistence"),
-        fileless: protection(&mut root, "fileless"),
+        fileless: Fileless {
+            mode: fileless.mode("mode", defaults.fileless.mode),
+            written_memory: fileless.flag("written_memory", defaults.fileless.written_memory),
+        },
         masquerade: protection(&mut root, "masquerade"),
         campaign: protection(&mut root, "campaign"),
         tampering: protection(&mut root, "tampering"),
@@ -192,6 +196,7 @@ fn trust(checker: &mut Checker<'_>, root: &mut Node, defaults: Trust) -> Trust {
         kernel: trust.flag("kernel", defaults.kernel),
         scripts: trust.flag("scripts", defaults.scripts),
         modules: trust.flag("modules", defaults.modules),
+        terminal: trust.flag("terminal", defaults.terminal),
         sources: trust.named("sources", TrustSource::from_name).unwrap_or(defaults.sources),
         writers_for: trust.duration("writers_for", defaults.writers_for),
         allow,

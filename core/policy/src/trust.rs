@@ -18,6 +18,8 @@ pub struct Trust {
     pub scripts: bool,
     /// Whether kernel modules are judged too.
     pub modules: bool,
+    /// Whether whoever sits at the terminal where code was refused is told why.
+    pub terminal: bool,
     /// Who may vouch besides the administrator; without repetition.
     pub sources: Vec<TrustSource>,
     /// How long what a trusted program writes is trusted for that alone.
@@ -37,6 +39,7 @@ impl Default for Trust {
             kernel: false,
             scripts: true,
             modules: true,
+            terminal: true,
             sources: TrustSource::ALL.to_vec(),
             writers_for: Duration::from_secs(24 * 3600),
             allow: Vec::new(),

@@ -70,6 +70,7 @@ impl Policy {
             ("trust", "kernel") => self.trust.kernel.into(),
             ("trust", "scripts") => self.trust.scripts.into(),
             ("trust", "modules") => self.trust.modules.into(),
+            ("trust", "terminal") => self.trust.terminal.into(),
             ("trust", "sources") => {
                 self.trust.sources.iter().map(|s| Value::from(s.name())).collect::<Vec<_>>().into()
             }
@@ -88,6 +89,7 @@ impl Policy {
             ("scan", "hashes") => texts(&self.scan.hashes),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
+            ("fileless", "written_memory") => self.fileless.written_memory.into(),
             ("masquerade", "mode") => mode_name(self.masquerade.mode).into(),
             ("campaign", "mode") => mode_name(self.campaign.mode).into(),
             ("tampering", "mode") => mode_name(self.tampering.mode).into(),

@@ -98,7 +98,7 @@ fn the_line_that_decides_is_named() {
     let outcomes = run_tests(&policy, NOW);
     assert!(outcomes[1].why.contains("our own benchmark (everything.toml:10)"), "{:?}", outcomes[1]);
     assert!(outcomes[2].why.contains("everything.toml:2"), "{:?}", outcomes[2]);
-    assert!(outcomes[3].why.contains("everything.toml:52"), "{:?}", outcomes[3]);
+    assert!(outcomes[3].why.contains("everything.toml:53"), "{:?}", outcomes[3]);
     assert_eq!(policy.fileless.mode, Mode::Off);
 }
 

@@ -8,7 +8,7 @@ use davy_model::{Mount, parse_mountinfo};
 use crate::watcher::FileSystems;
 
 /// At most so many bytes of a mount table are read.
-const MAX_TABLE: u64 = 8 * 1024 * 1024;
+pub(crate) const MAX_TABLE: u64 = 8 * 1024 * 1024;
 
 /// Types that hold no programs: windows into the kernel, and file systems that cannot be written.
 const WINDOWS: &[&str] = &[
@@ -38,6 +38,9 @@ const WINDOWS: &[&str] = &[
     "sysfs",
     "tracefs",
 ];
+
+/// Of these, what can hold programs that somebody put there before.
+const READ_ONLY: &[&str] = &["cramfs", "erofs", "iso9660", "ramfs", "squashfs"];
 
 /// Types that other machines or user programs write behind the kernel's back, and that may keep an open waiting.
 const REMOTE: &[&str] = &["9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3", "glusterfs", "lustre"];
@@ -69,13 +72,19 @@ pub(crate) fn candidates(mounts: &[Mount], wanted: &FileSystems) -> Vec<Candidat
         .collect()
 }
 
+/// Whether code can lie on it, and opening it waits for nobody; also where nothing can be written.
+pub(crate) fn may_hold_code(mount: &Mount) -> bool {
+    let kind = mount.kind.as_str();
+    (READ_ONLY.contains(&kind) || !WINDOWS.contains(&kind)) && !is_elsewhere(kind)
+}
+
+fn is_elsewhere(kind: &str) -> bool {
+    REMOTE.contains(&kind) || kind == "fuse" || kind == "fuseblk" || kind.starts_with("fuse.")
+}
+
 fn is_worth(mount: &Mount) -> bool {
     let kind = mount.kind.as_str();
-    let is_fuse = kind == "fuse" || kind == "fuseblk" || kind.starts_with("fuse.");
-    !WINDOWS.contains(&kind)
-        && !REMOTE.contains(&kind)
-        && !is_fuse
-        && !mount.options.split(',').any(|o| o == "ro")
+    !WINDOWS.contains(&kind) && !is_elsewhere(kind) && !mount.options.split(',').any(|o| o == "ro")
 }
 
 fn is_wanted(mount: &Mount, wanted: &FileSystems) -> bool {
@@ -108,5 +117,9 @@ mod tests {
         };
         assert_eq!(points(&FileSystems::Host), ["/", "/dev/shm", "/data/whole/of/it"]);
         assert_eq!(points(&FileSystems::At(vec!["/dev/shm".into()])), ["/dev/shm"]);
+        let code: Vec<_> =
+            parse_mountinfo(TABLE).into_iter().filter(may_hold_code).map(|m| m.point).collect();
+        let all = ["/dev/shm", "/", "/mnt/bind", "/snap/x", "/data/sub", "/data/whole/of/it", "/cd"];
+        assert_eq!(code, all, "each mount, because each is asked about by itself");
     }
 }

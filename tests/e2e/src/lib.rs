@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 
 mod acts;
+mod apart;
 mod scope;
 
 pub use acts::{freezes, kills, puts_away};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use davy_model::{ClassSet, CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
 use davy_pkgdb::{TrustDb, Verdict};
-use davy_policy::{Policy, TrustSource};
+use davy_policy::{Fileless, Policy, TrustSource};
 use davy_trust::host::{Listed, Memory, approval};
 use davy_trust::services::Profiles;
 use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
@@ -17,6 +17,7 @@ use super::gate::{Binding, Gate, Said};
 use super::learning::Learning;
 use crate::services;
 use crate::shared::lock;
+use crate::standing;
 
 /// The most scripts that are read ahead; what the kernel remembers of files is four times as much.
 const MAX_SCRIPTS: usize = 16_384;
@@ -36,17 +37,25 @@ pub(crate) struct TrustDesk {
     pub(super) file: PathBuf,
 }
 
+/// Which protections refuse nothing for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HeldBack {
+    pub(super) trust: bool,
+    pub(super) fileless: bool,
+    pub(super) services: bool,
+}
+
 struct Inner {
     book: Book,
     packages: Option<Arc<TrustDb>>,
     config: Config,
     /// What manifests list by fs-verity digest.
     verity: HashMap<String, Voucher>,
+    fileless: Fileless,
     programs: Programs,
     profiles: Profiles,
     /// What the kernel refuses of each profile, and whether it refuses any now.
     forbidden: Vec<ClassSet>,
-    services_held_back: bool,
     pendings: Pendings,
     learning: Learning,
     faults: Vec<String>,
@@ -58,8 +67,8 @@ struct Inner {
     adopted: bool,
     /// Whether scripts that were known at the start have been read, where that must come before they are run.
     scripts_read: bool,
-    /// Whether nothing is refused now, because Davy is disarmed or fell back.
-    held_back: bool,
+    /// What refuses nothing now, because Davy is disarmed or it fell back.
+    held_back: HeldBack,
     /// Whether the kernel judges everywhere, so that what ran need not be looked at afterwards.
     kernel_judges: Arc<AtomicBool>,
     dirty: bool,
@@ -92,11 +101,11 @@ impl TrustDesk {
             packages: None,
             config: Config::default(),
             verity: HashMap::new(),
+            fileless: Fileless::default(),
             programs,
             // The desk of services tells when they cannot be read.
             profiles: Profiles::built_in().unwrap_or_default(),
             forbidden: Vec::new(),
-            services_held_back: false,
             pendings: memory.pendings,
             learning: Learning::default(),
             faults,
@@ -105,7 +114,7 @@ impl TrustDesk {
             rehearsals: Vec::new(),
             adopted,
             scripts_read,
-            held_back: false,
+            held_back: HeldBack::default(),
             kernel_judges: Arc::default(),
             dirty: false,
         };
@@ -133,10 +142,23 @@ impl TrustDesk {
         };
         inner.faults.extend(listed.faults);
         inner.verity = listed.verity;
-        if config.mode == Mode::Enforce && inner.gate.is_none() {
-            inner.faults.push(
-                "the policy says enforce, and nothing is refused: see trust in `davy status`".to_owned(),
-            );
+        let idle = |kind| inner.gate.as_ref().is_none_or(|gate| !gate.can_refuse(kind));
+        let wanted = [
+            ("trust", CodeKind::Exec, config.mode == Mode::Enforce),
+            ("fileless", CodeKind::Nameless, policy.fileless.mode == Mode::Enforce),
+            (
+                "fileless",
+                CodeKind::Memory,
+                policy.fileless.mode == Mode::Enforce && policy.fileless.written_memory,
+            ),
+        ];
+        let idle: Vec<_> = wanted.into_iter().filter(|(_, kind, wanted)| *wanted && idle(*kind)).collect();
+        for (section, kind, _) in idle {
+            let what = if kind == CodeKind::Memory { "written memory" } else { "nothing" };
+            let why = if kind == CodeKind::Memory { "is not refused" } else { "is refused" };
+            inner
+                .faults
+                .push(format!("the policy says enforce, and {what} {why}: see {section} in `davy status`"));
         }
         let allowed: Vec<_> = config.allow_list().collect();
         inner.book.replace("allow_list", allowed);
@@ -145,6 +167,7 @@ impl TrustDesk {
         // What lies in a folder is looked at again when it runs.
         inner.book.replace("directory", []);
         inner.config = config;
+        inner.fileless = policy.fileless;
         inner.scopes = policy.scope.cgroups.clone();
         inner.forbidden = services::refused_by_kernel(&inner.profiles, policy, now);
         inner.settle(now);
@@ -179,6 +202,22 @@ impl TrustDesk {
     /// What the policy wants done with code that is not allowed.
     pub(crate) fn mode(&self) -> Mode {
         lock(&self.inner).config.mode
+    }
+
+    /// The number under which this content waits for the administrator.
+    pub(super) fn number_of(&self, digest: &Sha256) -> Option<PendingId> {
+        lock(&self.inner).pendings.of(digest).map(|pending| pending.id)
+    }
+
+    /// The protection that code of this kind is refused by.
+    pub(super) fn refuses_by(&self, kind: CodeKind) -> &'static str {
+        match kind {
+            CodeKind::Service => services::PROTECTION,
+            CodeKind::Nameless | CodeKind::Memory if lock(&self.inner).fileless.mode == Mode::Enforce => {
+                "fileless"
+            }
+            _ => "trust",
+        }
     }
 
     /// Takes down that code ran which nobody vouches for, or was refused. Says whether it is new.
@@ -376,13 +415,24 @@ impl TrustDesk {
     }
 
     /// Refuses nothing, or what the policy says again.
-    pub(super) fn hold_back(&self, held_back: bool, services: bool, now: Timestamp) {
+    pub(super) fn hold_back(&self, held_back: HeldBack, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        let before = (inner.held_back, inner.services_held_back);
-        (inner.held_back, inner.services_held_back) = (held_back, services);
-        if before != (held_back, services) {
+        if std::mem::replace(&mut inner.held_back, held_back) != held_back {
             inner.bind(now);
         }
+    }
+
+    /// Finds what came into a scope and what was refused since the last look.
+    pub(super) fn look(&self) {
+        if let Some(gate) = &lock(&self.inner).gate {
+            gate.look();
+        }
+    }
+
+    /// Whether the policy acts where a process of this cgroup runs, so that it is worth a look.
+    pub(super) fn is_scoped(&self, cgroup: &str) -> bool {
+        let inner = lock(&self.inner);
+        inner.scopes.iter().any(|scope| standing::within(cgroup, scope))
     }
 
     /// Drops what is over, writes down what changed, and finds services that were started again.
@@ -493,7 +543,7 @@ impl Inner {
         let Some(gate) = &self.gate else { return };
         if let Err(error) = gate.say(sayings) {
             tracing::error!("the kernel was not told which code may run: {error}");
-            self.faults.push(format!("the kernel was not told which code may run: {error}"));
+            self.fault(format!("the kernel was not told which code may run: {error}"));
         }
     }
 
@@ -556,38 +606,47 @@ impl Inner {
     /// Tells the kernel where it is to act.
     fn bind(&mut self, now: Timestamp) {
         self.rehearsals.retain(|(_, until)| *until > now);
-        let refuses = self.is_ready() && !self.held_back;
         let config = &self.config;
         // Observing in the kernel has a price that somebody must have agreed to.
         let observed = if config.kernel { Mode::Observe } else { Mode::Off };
-        let inside = match config.mode {
-            Mode::Enforce if refuses => Mode::Enforce,
-            Mode::Enforce | Mode::Observe => observed,
-            Mode::Off => Mode::Off,
+        // What holds in the scope, and what does elsewhere.
+        let modes_of = |mode: Mode, refuses: bool| {
+            let inside = match mode {
+                Mode::Enforce if refuses => Mode::Enforce,
+                Mode::Enforce | Mode::Observe => observed,
+                Mode::Off => Mode::Off,
+            };
+            (inside, if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed })
         };
-        let outside = if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed };
+        let (inside, outside) = modes_of(config.mode, self.is_ready() && !self.held_back.trust);
+        // No package vouches for code without a file, so that nothing has to be learned for it.
+        let (fileless, fileless_outside) = modes_of(self.fileless.mode, !self.held_back.fileless);
+        // But which programs compile in memory is known of packages alone.
+        let written_memory = self.fileless.written_memory && self.packages.is_some();
         let binds = self.forbidden.iter().any(|classes| !classes.is_empty());
-        let service = if binds && self.knows_packages() && !self.services_held_back {
+        let service = if binds && self.knows_packages() && !self.held_back.services {
             Mode::Enforce
         } else {
             Mode::Off
         };
         let elsewhere = if self.scopes.is_empty() { service } else { Mode::Off };
-        let modes = |mode: Mode, service: Mode| {
-            let wanted = |wanted: bool| if wanted { mode } else { Mode::Off };
+        let modes = |mode: Mode, fileless: Mode, service: Mode| {
+            let wanted = |wanted: bool, mode: Mode| if wanted { mode } else { Mode::Off };
             [
                 (CodeKind::Exec, mode),
                 (CodeKind::Library, mode),
-                (CodeKind::Nameless, mode),
-                (CodeKind::Script, wanted(config.scripts)),
-                (CodeKind::Module, wanted(config.modules)),
+                // Two protections are about it; the stronger holds.
+                (CodeKind::Nameless, mode.max(fileless)),
+                (CodeKind::Script, wanted(config.scripts, mode)),
+                (CodeKind::Module, wanted(config.modules, mode)),
+                (CodeKind::Memory, wanted(written_memory, fileless)),
                 (CodeKind::Service, service),
             ]
         };
         let binding = Binding {
             cgroups: self.scopes.clone(),
-            inside: modes(inside, service),
-            outside: modes(outside, elsewhere),
+            inside: modes(inside, fileless, service),
+            outside: modes(outside, fileless_outside, elsewhere),
             rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
             forbidden: self.forbidden.clone(),
         };
@@ -597,7 +656,14 @@ impl Inner {
             && let Err(error) = gate.bind(&binding)
         {
             tracing::error!("trust is not enforced everywhere it should be: {error}");
-            self.faults.push(format!("not enforced everywhere it should be: {error}"));
+            self.fault(format!("not enforced everywhere it should be: {error}"));
+        }
+    }
+
+    /// Notes what went wrong, once.
+    fn fault(&mut self, fault: String) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
         }
     }
 

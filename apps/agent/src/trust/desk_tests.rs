@@ -60,6 +60,10 @@ impl Gate for FakeGate {
         Ok(())
     }
 
+    fn can_refuse(&self, _: CodeKind) -> bool {
+        true
+    }
+
     fn bind(&self, binding: &Binding) -> Result<()> {
         lock(&self.0).bound = Some(binding.clone());
         Ok(())
@@ -205,9 +209,9 @@ fn held_back_nothing_is_refused_and_rehearsals_end() {
     let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
     let desk = desk(&folder, &gate);
     desk.configure(&without_packages(""), NOW);
-    desk.hold_back(true, false, NOW);
+    desk.hold_back(HeldBack { trust: true, ..HeldBack::default() }, NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Off);
-    desk.hold_back(false, false, NOW);
+    desk.hold_back(HeldBack::default(), NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Enforce);
     desk.rehearse("/drill", None, NOW.plus_secs(60.0), NOW).unwrap();
     assert_eq!(gate.bound().rehearsed, ["/drill"]);
@@ -264,9 +268,9 @@ fn services_are_refused_where_the_policy_enforces_and_nowhere_else() {
     let one = "[services]\n[[services.profile]]\nname = \"redis\"\nmode = \"enforce\"\n";
     desk.configure(&policy(one), NOW);
     assert_eq!((modes(&gate).0, forbidden(&gate)), (Mode::Enforce, 1));
-    desk.hold_back(false, true, NOW);
+    desk.hold_back(HeldBack { services: true, ..HeldBack::default() }, NOW);
     assert_eq!(modes(&gate), (Mode::Off, Mode::Off), "it fell back");
-    desk.hold_back(false, false, NOW);
+    desk.hold_back(HeldBack::default(), NOW);
     assert_eq!(modes(&gate).0, Mode::Enforce);
 }
 
@@ -299,4 +303,25 @@ fn where_scripts_must_be_known_beforehand_they_are_read_before_anything_is_refus
     first.accept(NOW).unwrap();
     assert_eq!(lock(&gate.0).read, [inode]);
     assert_eq!(first.scripts(), [script]);
+}
+
+#[test]
+fn code_without_a_file_is_bound_by_two_protections_and_the_stronger_holds() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    let modes = |text: &str| {
+        desk.configure(&policy(text), NOW);
+        [CodeKind::Exec, CodeKind::Nameless, CodeKind::Memory].map(|kind| gate.mode(kind))
+    };
+    use Mode::{Enforce, Off};
+    // No package vouches for it, so that it is not waited for.
+    assert_eq!(modes("[fileless]\nmode = \"enforce\"\n"), [Off, Enforce, Off]);
+    assert_eq!(modes("[trust]\nmode = \"enforce\"\nsources = []\n"), [Enforce, Enforce, Off]);
+    assert_eq!(modes("[trust]\nmode = \"off\"\n[fileless]\nmode = \"enforce\"\n"), [Off, Enforce, Off]);
+    assert_eq!(desk.refuses_by(CodeKind::Nameless), "fileless");
+    assert_eq!(desk.refuses_by(CodeKind::Exec), "trust");
+    // Which programs compile in memory is known when packages are.
+    assert_eq!(modes("[fileless]\nmode = \"enforce\"\nwritten_memory = true\n"), [Off, Enforce, Off]);
+    desk.hold_back(HeldBack { fileless: true, ..HeldBack::default() }, NOW);
+    assert_eq!(gate.mode(CodeKind::Nameless), Off);
 }

@@ -10,6 +10,7 @@ use davy_model::{ClassSet, CodeKind, Mode, Sha256};
 use davy_trust::Rights;
 
 use crate::shared::lock;
+use crate::standing;
 
 /// What becomes of a content: nothing is said of it, it may not run, or it may and these things more.
 pub(crate) type Said = (Sha256, Option<(bool, Rights)>);
@@ -18,7 +19,7 @@ pub(crate) type Said = (Sha256, Option<(bool, Rights)>);
 const REHEARSED: [CodeKind; 4] = [CodeKind::Exec, CodeKind::Library, CodeKind::Script, CodeKind::Nameless];
 
 /// The kinds of code that the policy speaks of, each with its mode.
-pub(crate) type Modes = [(CodeKind, Mode); 6];
+pub(crate) type Modes = [(CodeKind, Mode); 7];
 
 /// Who is bound to what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,46 @@ pub(crate) struct Binding {
     pub(crate) forbidden: Vec<ClassSet>,
 }
 
+impl Binding {
+    /// What holds for this kind of code in the policy's scope, if it has one.
+    pub(crate) fn in_scope(&self, kind: CodeKind) -> Mode {
+        if self.cgroups.is_empty() { Mode::Off } else { of(&self.inside, kind) }
+    }
+
+    /// What holds for this kind of code wherever no scope is.
+    pub(crate) fn everywhere(&self, kind: CodeKind) -> Mode {
+        of(&self.outside, kind)
+    }
+
+    /// Whether any of these kinds is refused anywhere, rehearsals apart.
+    pub(crate) fn enforces(&self, kinds: &[CodeKind]) -> bool {
+        kinds.iter().any(|k| self.in_scope(*k) == Mode::Enforce || self.everywhere(*k) == Mode::Enforce)
+    }
+
+    /// Whether code of this kind is refused in a cgroup, a rehearsal's too.
+    pub(crate) fn refuses(&self, cgroup: &str, kind: CodeKind) -> bool {
+        (REHEARSED.contains(&kind) && is_in(cgroup, &self.rehearsed))
+            || of(self.modes_in(cgroup), kind) == Mode::Enforce
+    }
+
+    /// Whether any code is refused in a cgroup.
+    pub(crate) fn refuses_any(&self, cgroup: &str) -> bool {
+        is_in(cgroup, &self.rehearsed) || self.modes_in(cgroup).iter().any(|(_, mode)| *mode == Mode::Enforce)
+    }
+
+    fn modes_in(&self, cgroup: &str) -> &Modes {
+        if is_in(cgroup, &self.cgroups) { &self.inside } else { &self.outside }
+    }
+}
+
+fn is_in(cgroup: &str, scopes: &[String]) -> bool {
+    scopes.iter().any(|scope| standing::within(cgroup, scope))
+}
+
+fn of(modes: &Modes, kind: CodeKind) -> Mode {
+    modes.iter().find(|(of, _)| *of == kind).map_or(Mode::Off, |(_, mode)| *mode)
+}
+
 /// Where the kernel decides which code may run.
 pub(crate) trait Gate: Send {
     /// Replaces what is held of these contents.
@@ -45,6 +86,8 @@ pub(crate) trait Gate: Send {
     fn wants_scripts_ahead(&self) -> bool;
     /// Has a file read and remembered, where it cannot be read when it is asked for.
     fn read(&self, file: &File) -> Result<()>;
+    /// Whether it can refuse code of this kind.
+    fn can_refuse(&self, kind: CodeKind) -> bool;
     /// Whether it tells of all code that it judges, and not only of what it refuses.
     fn tells_all(&self) -> bool;
     /// Prepares for a rehearsal in this cgroup, which [`Gate::bind`] begins and ends. `mount` is the root of the mount that code
@@ -52,6 +95,8 @@ pub(crate) trait Gate: Send {
     fn stage(&self, cgroup: &str, mount: Option<&Path>) -> Result<()>;
     /// Replaces who is bound to what.
     fn bind(&self, binding: &Binding) -> Result<()>;
+    /// Looks for what came into a scope since the last time, and for what was refused there.
+    fn look(&self) {}
 }
 
 /// The gate of security hooks.
@@ -116,6 +161,10 @@ impl Gate for KernelGate {
         Ok(self.gate.read(file)?)
     }
 
+    fn can_refuse(&self, _kind: CodeKind) -> bool {
+        true
+    }
+
     fn tells_all(&self) -> bool {
         true
     }
@@ -158,5 +207,43 @@ impl Gate for KernelGate {
             self.gate.unpin()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_refused_in_scopes_that_enforce_and_in_rehearsals() {
+        let modes = |exec| {
+            [
+                (CodeKind::Exec, exec),
+                (CodeKind::Library, Mode::Observe),
+                (CodeKind::Nameless, Mode::Off),
+                (CodeKind::Script, Mode::Off),
+                (CodeKind::Module, Mode::Off),
+                (CodeKind::Memory, Mode::Off),
+                (CodeKind::Service, Mode::Off),
+            ]
+        };
+        let bound = |cgroups: &[&str], inside, outside, rehearsed: &[&str]| Binding {
+            cgroups: cgroups.iter().map(|c| (*c).to_owned()).collect(),
+            inside: modes(inside),
+            outside: modes(outside),
+            rehearsed: rehearsed.iter().map(|c| (*c).to_owned()).collect(),
+            forbidden: Vec::new(),
+        };
+        let scoped = bound(&["/web"], Mode::Enforce, Mode::Observe, &["/drill"]);
+        assert!(scoped.refuses("/web/a", CodeKind::Exec) && !scoped.refuses("/webb", CodeKind::Exec));
+        assert!(!scoped.refuses("/web", CodeKind::Script) && !scoped.refuses("/web", CodeKind::Library));
+        assert!(scoped.refuses("/drill/attempt", CodeKind::Script));
+        assert!(!scoped.refuses("/drill/attempt", CodeKind::Module) && !scoped.refuses("/", CodeKind::Exec));
+        assert!(scoped.refuses_any("/web") && scoped.refuses_any("/drill") && !scoped.refuses_any("/"));
+        assert!(scoped.enforces(&[CodeKind::Exec]) && !scoped.enforces(&[CodeKind::Script]));
+        assert!(!bound(&[], Mode::Observe, Mode::Observe, &[]).refuses_any("/web"));
+        assert!(bound(&[], Mode::Enforce, Mode::Enforce, &[]).refuses("/web", CodeKind::Exec));
+        // A scope that nobody is in must not turn the host's own on.
+        assert!(!bound(&[], Mode::Enforce, Mode::Observe, &[]).enforces(&[CodeKind::Exec]));
     }
 }

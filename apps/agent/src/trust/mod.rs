@@ -5,6 +5,7 @@ mod asked;
 mod desk;
 mod gate;
 mod learning;
+mod notice;
 mod sight;
 mod thread;
 mod verity;
@@ -41,7 +42,7 @@ pub(crate) struct Trust {
 }
 
 /// Why the kernel does not judge although it could.
-const ASLEEP: &str = "the kernel could judge code; it does from the next start on when [trust] enforces or has `kernel = true`, or [services] enforces";
+const ASLEEP: &str = "the kernel could judge code; it does from the next start on when [trust], [fileless] or [services] enforces, or [trust] has `kernel = true`";
 
 /// Begins to learn and to look. `cgroup2` and `pin` are where cgroups and what outlives the agent lie. The kernel judges where
 /// the probes say that it can and the policy wants it: merely attached, the programs cost every opening of a file something. Where
@@ -58,6 +59,7 @@ pub(crate) fn open(
     let policy = lock(&intake.shared().rulebook).policy();
     let pin = pin.map(|folder| folder.join("trust"));
     let wanted = policy.trust.mode == Mode::Enforce
+        || policy.fileless.mode == Mode::Enforce
         || policy.trust.kernel
         || policy.services.enforces()
         // What an agent before this one left is taken over, if only to be let go.
@@ -76,13 +78,23 @@ pub(crate) fn open(
         (Some(gate), Some(cgroup2)) => {
             Some(Box::new(KernelGate::new(gate, cgroup2, mark_secs)) as Box<dyn Gate>)
         }
-        _ if asks => {
-            let own = davy_proc::cgroup(std::process::id()).unwrap_or_default();
-            let asked = AskedGate::new(intake.clone(), own);
-            judge = Some(asked.judge());
-            Some(Box::new(asked) as Box<dyn Gate>)
+        (_, cgroup2) => {
+            // What ends programs without a file costs every exec a look, so it is attached where it may be needed.
+            let tracing = probes.iter().any(|p| p.capability == Capability::Tracing && p.works);
+            let nameless = tracing.then(|| eyes.nameless()).and_then(|started| match started {
+                Ok(nameless) => Some(nameless),
+                Err(error) => {
+                    tracing::warn!("programs without a file are not ended by the kernel: {error}");
+                    None
+                }
+            });
+            (asks || nameless.is_some()).then(|| {
+                let own = davy_proc::cgroup(std::process::id()).unwrap_or_default();
+                let asked = AskedGate::new(intake.clone(), own, cgroup2, asks, nameless);
+                judge = Some(asked.judge());
+                Box::new(asked) as Box<dyn Gate>
+            })
         }
-        _ => None,
     };
     let desk = Arc::new(TrustDesk::new(
         paths.state.join("trust.json"),

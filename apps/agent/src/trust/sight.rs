@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-use davy_detect::Detector;
+use davy_detect::{Detector, Process};
 use davy_model::{
     CodeJudgement, CodeKind, CodeOutcome, Event, EventKind, ExecImage, ImageKind, ProcessKey, Timestamp,
 };
 
 use crate::services::Began;
+
+use super::notice::Seat;
 
 /// Code that ran or was refused.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Sight {
     /// The program that started it.
     pub(super) by: Option<String>,
     pub(super) what: What,
+    /// Whoever sits there, where code was refused.
+    pub(super) seat: Option<Seat>,
 }
 
 /// As what it was seen.
@@ -69,6 +73,7 @@ impl Sights {
     /// Passes on what is about code. Never waits.
     pub(crate) fn see(&self, event: &Event, detector: &Detector) {
         let Some(process) = event.process else { return };
+        let mut seat = None;
         let (what, uid, cgroup, parent) = match &event.kind {
             EventKind::Exec(info) if !info.kernel_thread && !self.kernel_judges.load(Ordering::Relaxed) => {
                 let what = What::Ran { image: info.image.clone(), comm: info.comm.clone() };
@@ -81,19 +86,22 @@ impl Sights {
                 let known = detector.processes().get(&process);
                 let uid = known.map(|process| process.program.creds.euid);
                 let cgroup = known.map(|process| process.program.cgroup.clone()).unwrap_or_default();
+                if judgement.outcome == CodeOutcome::Denied {
+                    seat = known.and_then(|known| seat_of(known, detector));
+                }
                 (What::Judged(judgement.clone()), uid, cgroup, Some(process))
             }
             _ => return,
         };
         let by = parent.and_then(|key| detector.processes().get(&key)).map(|process| process.comm.clone());
-        self.send(Sight { time: event.time, process, uid, cgroup, by, what });
+        self.send(Sight { time: event.time, process, uid, cgroup, by, what, seat });
     }
 
     /// Has the content looked at of a program that came from a service. Never waits.
     pub(crate) fn descended(&self, began: Box<Began>) {
         let (info, time) = (&began.info, began.time);
         let (process, uid, cgroup) = (info.key, Some(info.creds.euid), info.cgroup.clone());
-        self.send(Sight { time, process, uid, cgroup, by: None, what: What::Descended(began) });
+        self.send(Sight { time, process, uid, cgroup, by: None, what: What::Descended(began), seat: None });
     }
 
     fn send(&self, sight: Sight) {
@@ -101,6 +109,16 @@ impl Sights {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// A process's terminal, through itself or the two above it: a shell's child that may not execute is gone at once.
+fn seat_of(process: &Process, detector: &Detector) -> Option<Seat> {
+    let tty = process.program.tty.clone()?;
+    let above = |key: Option<ProcessKey>| key.and_then(|key| detector.processes().get(&key));
+    let parent = above(process.parent);
+    let both = [parent, parent.and_then(|parent| above(parent.parent))];
+    let pids = [process.key.pid].into_iter().chain(both.into_iter().flatten().map(|p| p.key.pid));
+    Some(Seat { tty, pids: pids.collect() })
 }
 
 /// Whether code had no name when it ran.

@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use davy_model::{
-    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, Rank,
-    Ruling, Sha256, Source,
+    CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, PendingId,
+    Rank, Ruling, Sha256, Source,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
 use davy_policy::{ServiceMode, TrustSource};
 use davy_trust::host::digest_of;
 use davy_trust::{Question, Sighting};
 
-use super::desk::TrustDesk;
+use super::desk::{HeldBack, TrustDesk};
 use super::learning::Learning;
+use super::notice::{self, Notices};
 use super::sight::{Sight, Sights, What, is_nameless};
 use crate::clock;
 use crate::services::{Began, ServiceDesk};
@@ -49,11 +50,13 @@ const TEND: Duration = Duration::from_secs(5);
 /// looked at once in that time, and the thread is not woken for each.
 const GATHERING: Duration = Duration::from_millis(50);
 
-/// How often the policy in force is looked at.
+/// How often the policy in force is looked at, and scopes are; and how soon after a program began in a scope.
 const LOOK: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(20);
 
-/// The protection's name in the policy.
-const PROTECTION: &str = "trust";
+/// The protections' names in the policy.
+const TRUST: &str = "trust";
+const FILELESS: &str = "fileless";
 
 /// With how many threads packages are learned at most, and how much of a processor each may take: the host's own work goes
 /// first, most of all at boot.
@@ -99,6 +102,7 @@ pub(super) fn start(
         packages: Vec::new(),
         waiting: VecDeque::new(),
         ahead: VecDeque::new(),
+        notices: Notices::default(),
     };
     let thread =
         std::thread::Builder::new().name("davy-trust".to_owned()).spawn(move || keeping.run(&sights))?;
@@ -136,6 +140,7 @@ struct Keeping {
     waiting: VecDeque<Sight>,
     /// Scripts that the kernel has to read before anyone gives them to an interpreter.
     ahead: VecDeque<PathBuf>,
+    notices: Notices,
 }
 
 impl Keeping {
@@ -146,11 +151,16 @@ impl Keeping {
         if learned.is_none() {
             self.plan_reading();
         }
-        let (mut refreshed, mut tended) = (Instant::now(), Instant::now());
+        let (mut refreshed, mut tended, mut looked) = (Instant::now(), Instant::now(), Instant::now());
+        let mut came = false;
         while !self.stop.load(Ordering::Relaxed) {
-            let patience = if self.ahead.is_empty() { LOOK } else { Duration::ZERO };
+            let patience = match (self.ahead.is_empty(), came) {
+                (false, _) => Duration::ZERO,
+                (true, true) => SOON,
+                (true, false) => LOOK,
+            };
             match sights.recv_timeout(patience) {
-                Ok(sight) => self.take(sight, sights),
+                Ok(sight) => came |= self.take(sight, sights),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -164,8 +174,20 @@ impl Keeping {
                 }
             }
             let now = clock::now();
-            let held_back = |protection| lock(&self.shared.standing).holds_back(protection, now);
-            self.desk.hold_back(held_back(PROTECTION), held_back(crate::services::PROTECTION), now);
+            let held_back = {
+                let mut standing = lock(&self.shared.standing);
+                let mut holds_back = |protection| standing.holds_back(protection, now);
+                HeldBack {
+                    trust: holds_back(TRUST),
+                    fileless: holds_back(FILELESS),
+                    services: holds_back(crate::services::PROTECTION),
+                }
+            };
+            self.desk.hold_back(held_back, now);
+            if looked.elapsed() >= if came { SOON } else { LOOK } {
+                self.desk.look();
+                (looked, came) = (Instant::now(), false);
+            }
             if refreshed.elapsed() >= REFRESH {
                 self.refresh(&mut learned);
                 refreshed = Instant::now();
@@ -271,14 +293,20 @@ impl Keeping {
         self.judge(waiting);
     }
 
-    /// Judges what is seen now and what follows at once.
-    fn take(&mut self, first: Sight, sights: &Receiver<Sight>) {
-        if !first.is_urgent() {
+    /// Judges what is seen now and what follows at once. Says whether a program ran in a scope: it may have brought mounts with
+    /// it that nobody is asked about yet.
+    fn take(&mut self, first: Sight, sights: &Receiver<Sight>) -> bool {
+        let in_scope =
+            |sight: &Sight| matches!(sight.what, What::Ran { .. }) && self.desk.is_scoped(&sight.cgroup);
+        if !first.is_urgent() && !in_scope(&first) {
             std::thread::sleep(GATHERING);
         }
         let gathered: Vec<Sight> = std::iter::once(first).chain(sights.try_iter().take(SIGHTS)).collect();
+        let came = gathered.iter().any(in_scope);
+        // What was refused is told whichever protection refused it.
         let off = self.desk.mode() == Mode::Off;
-        self.judge(gathered.into_iter().filter(|sight| !off || matches!(sight.what, What::Descended(_))));
+        self.judge(gathered.into_iter().filter(|sight| !off || !matches!(sight.what, What::Ran { .. })));
+        came
     }
 
     /// Judges what was gathered. Of one file that is allowed, the first that ran speaks for the others.
@@ -355,8 +383,15 @@ impl Keeping {
         if judgement.reason == CodeReason::NotJudged {
             self.read_ahead(path, judgement.file);
         }
+        let refused = judgement.outcome == CodeOutcome::Denied;
+        if refused {
+            self.count_refusal(sight, judgement.kind);
+        }
         let digest = judgement.sha256.or_else(|| self.digest_of_file(path, judgement.file?));
-        let Some(digest) = digest else { return };
+        let Some(digest) = digest else {
+            self.tell_terminal(sight, judgement, None);
+            return;
+        };
         if judgement.outcome == CodeOutcome::Marked {
             self.desk.written(digest, sight.by.as_deref().unwrap_or("a trusted program"), path, sight.time);
             return;
@@ -368,14 +403,11 @@ impl Keeping {
         if let Some(voucher) = by_folder.filter(|_| ruling.allowed) {
             self.desk.vouch(digest, voucher.clone(), clock::now());
         }
-        let refused = judgement.outcome == CodeOutcome::Denied;
-        if refused {
-            self.count_refusal(sight);
-        }
         if !ruling.allowed {
             let (kind, because) = (judgement.kind, ruling.because);
             self.note(sight, Seen { kind, digest, path, nameless, refused, because });
         }
+        self.tell_terminal(sight, judgement, self.desk.number_of(&digest));
     }
 
     /// What is decided, with a look at the file where nobody vouches for its content.
@@ -394,14 +426,24 @@ impl Keeping {
         }
     }
 
-    /// A spike of refusals is more likely a gap in the lists than an attack: trust then only observes, loudly.
-    fn count_refusal(&self, sight: &Sight) {
+    /// Tells whoever sits at the terminal where code was refused.
+    fn tell_terminal(&mut self, sight: &Sight, judgement: &CodeJudgement, waits: Option<PendingId>) {
+        let Some(seat) = &sight.seat else { return };
+        if lock(&self.shared.rulebook).policy().trust.terminal {
+            let path = judgement.path.as_deref().unwrap_or_default();
+            self.notices.tell(seat, &notice::line(judgement.kind, judgement.reason, path, waits));
+        }
+    }
+
+    /// A spike of refusals is more likely a gap in the lists than an attack: the protection then only observes, loudly.
+    fn count_refusal(&self, sight: &Sight, kind: CodeKind) {
+        let protection = self.desk.refuses_by(kind);
         let failsafe = lock(&self.shared.rulebook).policy().failsafe.clone();
         let limit =
             Limit { per_minute: failsafe.denials_per_minute, grace_secs: failsafe.grace.as_secs_f64() };
         let mut standing = lock(&self.shared.standing);
-        let rehearsed = standing.circumstances(PROTECTION, &sight.cgroup, sight.time).rehearsal.is_some();
-        if !rehearsed && standing.acted(PROTECTION, limit, sight.time) {
+        let rehearsed = standing.circumstances(protection, &sight.cgroup, sight.time).rehearsal.is_some();
+        if !rehearsed && standing.acted(protection, limit, sight.time) {
             tracing::error!("{}", standing.fallen_back(sight.time).join("; "));
         }
     }

@@ -56,6 +56,8 @@ pub struct GateConfig {
     pub keeper: Box<dyn Fn() -> Command + Send + Sync>,
     /// Decides. Called from several threads at once, and free to take its time: who waits for it has a deadline.
     pub judge: Box<dyn Fn(&Ask) -> Answer + Send + Sync>,
+    /// Whether anything that this process does is to be judged. Whom it is not about is let through at once.
+    pub concerns: Box<dyn Fn(u32) -> bool + Send + Sync>,
     /// Tells scripts from what interpreters merely read.
     pub script_of: Box<ScriptOf>,
     /// Whether opens are asked for as well, for libraries and scripts. Every open of what is marked then costs a question.
@@ -70,7 +72,7 @@ pub struct GateConfig {
 }
 
 impl GateConfig {
-    /// Execs only, the usual deadlines, and what is late is allowed.
+    /// Execs only, of everybody, the usual deadlines, and what is late is allowed.
     #[must_use]
     pub fn new(
         keeper: impl Fn() -> Command + Send + Sync + 'static,
@@ -79,6 +81,7 @@ impl GateConfig {
         Self {
             keeper: Box::new(keeper),
             judge: Box::new(judge),
+            concerns: Box::new(|_| true),
             script_of: Box::new(|_, _| None),
             opens: false,
             threads: 4,

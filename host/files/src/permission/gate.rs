@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -99,6 +100,29 @@ impl PermissionGate {
         done(errno).map_err(failed)?;
         lock(&self.shared.marks).push(mark);
         Ok(())
+    }
+
+    /// Asks about the mount that this open file or folder lies in, for as long as the keeper that runs now: when
+    /// [`GateCounts::restarts`] says that there is another, it has to be said again. What is mounted is not held.
+    ///
+    /// # Errors
+    /// When it cannot be marked.
+    pub fn mark_opened(&self, opened: impl AsFd) -> Result<(), GateError> {
+        let failed = |source| GateError::Mark { path: opened_path(&opened), source };
+        let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        while replies.try_recv().is_ok() {}
+        let control = lock(&self.shared.running).as_ref().map(|running| running.control.clone());
+        let control = control.ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))?;
+        let order = Message::Mark { file_system: false, opens: self.shared.config.opens };
+        send(&control, order, Some(opened.as_fd()), false).map_err(failed)?;
+        let errno = replies.recv_timeout(PATIENCE).map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
+        done(errno).map_err(failed)
+    }
+
+    /// Whether opens are asked about too.
+    #[must_use]
+    pub fn asks_about_opens(&self) -> bool {
+        self.shared.config.opens
     }
 
     /// Forgets every verdict that holds for anyone, because what the judge goes by has changed.
@@ -289,6 +313,12 @@ impl Shared {
         let _ = running.child.kill();
         let _ = running.child.wait();
     }
+}
+
+/// Where an open file lies, for people.
+fn opened_path(opened: &impl AsFd) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd());
+    std::fs::read_link(&link).unwrap_or_else(|_| link.into())
 }
 
 /// The next packet of a keeper that begins.

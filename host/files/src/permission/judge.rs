@@ -46,6 +46,10 @@ impl Judge {
     }
 
     fn judge(&self, pid: u32, exec: bool, content: File) -> Answer {
+        // First of all: whoever is not concerned waits for no lease and no reading.
+        if !(self.config.concerns)(pid) {
+            return Answer::Allow;
+        }
         // What cannot be looked at has no bytes to judge; the kernel opened it a moment ago.
         let Ok(stat) = content.metadata() else { return Answer::Allow };
         if !stat.is_file() {

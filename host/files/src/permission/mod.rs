@@ -16,6 +16,7 @@
 //! and whoever opens it for writing or truncates it waits until the keeper has given the lease, and the verdict, back.
 
 mod ask;
+mod code_mounts;
 mod config;
 mod gate;
 mod judge;
@@ -27,6 +28,7 @@ mod opener;
 mod proof;
 
 pub use ask::{Answer, Ask, AskKind, Steadiness};
+pub use code_mounts::{CodeMount, code_mounts};
 pub use config::{Deadlines, GateConfig, GateCounts, GateError, Marked, ScriptOf};
 pub use gate::PermissionGate;
 pub use keeper::keep;
