@@ -97,13 +97,15 @@ pub struct Scanner {
     broke: bool,
     restarts: u64,
     stop: Arc<AtomicBool>,
+    /// The digest of Davy's own program, once something was found.
+    own: Option<String>,
 }
 
 impl Scanner {
     /// A scanner that looks for what the recipe says.
     #[must_use]
     pub fn new(recipe: Recipe) -> Self {
-        Self { recipe, worker: None, ready: None, broke: false, restarts: 0, stop: Arc::default() }
+        Self { recipe, worker: None, ready: None, broke: false, restarts: 0, stop: Arc::default(), own: None }
     }
 
     /// Gives up looking at a thing, and looks at no other, once `stop` is set.
@@ -159,7 +161,10 @@ impl Scanner {
                 return Ok(Looked::Not("it was to stop".to_owned()));
             }
             match self.worker()?.ask(&ScanRequest::File { length }, Some(file.as_fd()), patience) {
-                Ok(ScanReply::Report(report)) => return Ok(Looked::Report(Box::new(report))),
+                Ok(ScanReply::Report(mut report)) => {
+                    self.pass_over_own(&mut report);
+                    return Ok(Looked::Report(Box::new(report)));
+                }
                 Ok(ScanReply::Unreadable(why)) => return Ok(Looked::Not(why)),
                 Ok(_) => fault = self.broke(&anyhow!("it answered beside the question")),
                 Err(error) => fault = self.broke(&error),
@@ -193,6 +198,23 @@ impl Scanner {
     fn worker(&mut self) -> Result<&WorkerProcess> {
         self.begin()?;
         self.worker.as_ref().ok_or_else(|| anyhow!("there is no worker"))
+    }
+
+    /// Davy knows the words of miners, and its own program has them. It is known by its content, wherever it lies.
+    fn pass_over_own(&mut self, report: &mut ScanReport) {
+        let Some(found) = report.sha256.as_ref().filter(|_| !report.matches.is_empty()) else { return };
+        if self.own.is_none() {
+            let mut hash = Sha256::new();
+            let read =
+                File::open(&self.recipe.program).and_then(|mut own| std::io::copy(&mut own, &mut hash));
+            self.own = Some(match read {
+                Ok(_) => hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+                Err(_) => String::new(),
+            });
+        }
+        if self.own.as_ref() == Some(found) {
+            report.matches.clear();
+        }
     }
 
     fn broke(&mut self, error: &anyhow::Error) -> String {
