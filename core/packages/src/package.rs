@@ -31,6 +31,9 @@ pub enum FileDigest {
     Sha256([u8; 32]),
     /// SHA-512, of packages for rpm that were built so.
     Sha512([u8; 64]),
+    /// The file is the database's own, kept beside its digests, and nothing else tells what it should be: dpkg's maintainer
+    /// scripts. Whoever can change it can change the digests.
+    Own,
 }
 
 impl FileDigest {
@@ -48,6 +51,7 @@ impl fmt::Display for FileDigest {
             Self::Md5(digest) => write!(f, "md5:{}", hex::encode(digest)),
             Self::Sha256(digest) => write!(f, "sha256:{}", hex::encode(digest)),
             Self::Sha512(digest) => write!(f, "sha512:{}", hex::encode(digest)),
+            Self::Own => f.write_str("the database's own"),
         }
     }
 }

@@ -4,7 +4,7 @@ use davy_packages::dpkg::{
     Alternative, Diversions, Installed, apply_updates, files_of, files_of_distroless, read_alternative,
     read_diversions, read_list, read_md5sums, read_status,
 };
-use davy_packages::{Aliases, Faults};
+use davy_packages::{Aliases, Faults, FileDigest, PackagedFile};
 use sha2::{Digest, Sha256};
 
 use crate::db::{Fingerprint, Known, Manager, PackageFiles, Reading, fingerprint};
@@ -17,6 +17,10 @@ pub(crate) const STATUS_FOLDER: &str = "var/lib/dpkg/status.d";
 const DIVERSIONS: &str = "var/lib/dpkg/diversions";
 const UPDATES: &str = "var/lib/dpkg/updates";
 const INFO: &str = "var/lib/dpkg/info";
+
+/// What dpkg runs of a package when it is installed, upgraded or removed, and debconf when it asks (deb-preinst(5)). No digest of
+/// them is kept anywhere; they lie beside the digests of all else.
+const MAINTAINER_SCRIPTS: [&str; 5] = ["preinst", "postinst", "prerm", "postrm", "config"];
 
 /// The largest file of a database that is read. `status` of every package of Debian is a fifth of it.
 const LIMIT: u64 = 512 << 20;
@@ -81,7 +85,9 @@ impl Dpkg<'_> {
             return Ok(files(installed, Vec::new(), fingerprint_of(installed, &[])));
         };
         let (list_path, md5sums_path) = (format!("{base}.list"), format!("{base}.md5sums"));
-        let stamps = [&list_path, &md5sums_path].map(|path| self.root.stamp(path));
+        let scripts = MAINTAINER_SCRIPTS.map(|name| format!("{base}.{name}"));
+        let mut stamps = [&list_path, &md5sums_path].map(|path| self.root.stamp(path)).to_vec();
+        stamps.extend(scripts.iter().map(|path| self.root.stamp(path)));
         let fingerprint = fingerprint_of(installed, &stamps);
         let unchanged = |k: &&Known<'_>| k.packages.get(&installed.package) == Some(&fingerprint);
         let known = known.filter(unchanged);
@@ -101,7 +107,13 @@ impl Dpkg<'_> {
         let md5sums = self.root.read(&md5sums_path, LIMIT)?.unwrap_or_default();
         let md5sums = read_md5sums(&md5sums_path, &md5sums);
         faults.append(md5sums.faults);
-        let found = files_of(installed, &list.entries, &md5sums.entries, diversions, aliases);
+        let mut found = files_of(installed, &list.entries, &md5sums.entries, diversions, aliases);
+        let there = scripts.iter().zip(&stamps[2..]).filter(|(_, stamp)| stamp.is_some());
+        found.extend(there.map(|(path, _)| PackagedFile {
+            path: format!("/{path}").into_bytes(),
+            digest: Some(FileDigest::Own),
+            conffile: false,
+        }));
         Ok(files(installed, found, fingerprint))
     }
 
@@ -125,7 +137,7 @@ impl Dpkg<'_> {
 
 fn files(
     installed: &Installed,
-    files: Vec<davy_packages::PackagedFile>,
+    files: Vec<PackagedFile>,
     fingerprint: Fingerprint,
 ) -> Reading {
     Reading::Files(PackageFiles { package: installed.package.clone(), files, fingerprint })

@@ -112,6 +112,25 @@ fn what_dpkg_installed_matches_and_what_was_changed_since_does_not() {
 }
 
 #[test]
+fn the_scripts_that_dpkg_runs_of_a_package_are_its_own() {
+    let Some(system) = prepared() else { return };
+    let first = system.learn(Dpkg);
+    // One that only a removal runs: the others would be run in a root without a shell.
+    let control = "Package: other\nVersion: 1.0\nArchitecture: all";
+    install(&system, control, &[("DEBIAN/postrm", b"#!/bin/sh\nexit 0\n", 0o755)]);
+    let path = "/var/lib/dpkg/info/other.postrm";
+    let second = system.refresh(Dpkg, &first.trust).expect("something changed");
+    assert_eq!(verdict(&second.trust, path), Some(Verdict::Matches));
+    let sha256: [u8; 32] = Sha256::digest(b"#!/bin/sh\nexit 0\n").into();
+    assert_eq!(second.trust.vouched(&sha256).expect("vouched for").package.name, "other");
+    // Nothing vouches for what lies there and is no package's.
+    system.write("var/lib/dpkg/info/stranger.postrm", "#!/bin/sh\nminer\n");
+    assert_eq!(verdict(&system.learn(Dpkg).trust, "/var/lib/dpkg/info/stranger.postrm"), None);
+    fs::remove_file(system.root().join(&path[1..])).expect("removed");
+    assert_eq!(verdict(&system.learn(Dpkg).trust, path), None);
+}
+
+#[test]
 fn without_md5sums_a_file_is_listed_and_nothing_vouches_for_it() {
     let Some(system) = prepared() else { return };
     fs::remove_file(system.root().join("var/lib/dpkg/info/tool.md5sums")).expect("dpkg makes one");
