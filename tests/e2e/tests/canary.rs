@@ -250,7 +250,8 @@ fn a_canary_that_is_not_stopped_is_told_loudly_until_one_is() {
             Ok((state == Some(IncidentState::Ended)).then_some(()))
         })
         .unwrap();
-    assert!(status(&agent).starts_with("Protected. 1 of 8 protections enforces"), "{}", status(&agent));
+    let said = status(&agent);
+    assert!(said.starts_with("Protected. 1 of ") && said.contains(" protections enforces"), "{said}");
 }
 
 #[test]

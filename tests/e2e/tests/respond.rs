@@ -39,9 +39,10 @@ fn mining_incident(agent: &Agent, pid: u32) -> Option<Incident> {
     incidents.pop()
 }
 
-/// An action on this miner.
+/// An action on this miner: what was done goes before what another protection, which only observes, would have done.
 fn action(incident: &Incident, wanted: impl Fn(&Action) -> bool) -> Option<&ActionRecord> {
-    incident.actions.iter().find(|r| wanted(&r.action))
+    let of_it = incident.actions.iter().filter(|r| wanted(&r.action));
+    of_it.min_by_key(|r| r.state == ActionState::WouldHave)
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn most_resident(pid: u32) -> u64 {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut out = GzEncoder::new(Vec::new(), Compression::best());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
 }
