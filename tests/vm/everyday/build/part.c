@@ -1,6 +1,0 @@
-#include "config.h"
-
-const char *part(void)
-{
-    return ROUND;
-}

@@ -1,2 +1,0 @@
-{ sum += $1 }
-END { print sum }
