@@ -135,11 +135,7 @@ impl Dpkg<'_> {
     }
 }
 
-fn files(
-    installed: &Installed,
-    files: Vec<PackagedFile>,
-    fingerprint: Fingerprint,
-) -> Reading {
+fn files(installed: &Installed, files: Vec<PackagedFile>, fingerprint: Fingerprint) -> Reading {
     Reading::Files(PackageFiles { package: installed.package.clone(), files, fingerprint })
 }
 
