@@ -142,7 +142,10 @@ impl Looking {
             return Counts::count(&self.desk.counts.failed);
         }
         let looked = nanoseconds();
-        match scanner.file(&file, stat.st_size.cast_unsigned()) {
+        let outcome = scanner.file(&file, stat.st_size.cast_unsigned());
+        // It may have broken and been started again.
+        self.tell(scanner);
+        match outcome {
             Ok(Looked::Report(report)) => {
                 Counts::count(&self.desk.counts.looked);
                 if !report.gaps.is_empty() {
@@ -178,13 +181,18 @@ impl Looking {
             return false;
         }
         self.pause = FIRST_PAUSE;
+        self.tell(scanner);
+        true
+    }
+
+    /// Tells of the worker that runs now, if it is another.
+    fn tell(&mut self, scanner: &Scanner) {
         if scanner.pid() != self.pid
             && let Some(ready) = scanner.ready()
         {
             self.pid = scanner.pid();
             self.desk.began(self.pid, scanner.restarts(), ready);
         }
-        true
     }
 
     /// Lets the worker go, which gives its memory back.
