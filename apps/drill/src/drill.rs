@@ -1,4 +1,4 @@
-use davy_model::{Capability, Finding, FindingKind, Signal};
+use davy_model::{Capability, Evidence, Finding, FindingKind, Signal};
 use serde::Serialize;
 
 use crate::stage::Wire;
@@ -137,8 +137,13 @@ impl Marks {
 
     /// The words of the evidence by which a finding fits; empty when it fits by its kind. `None` when it does not fit.
     pub(crate) fn fit(self, finding: &Finding) -> Option<&str> {
-        let evidence = finding.evidence.iter().find(|e| self.signal == Some(e.signal) && e.weight > 0.0);
+        let evidence = self.evidence(finding).next();
         evidence.map(|e| e.text.as_str()).or((self.kind == Some(finding.kind)).then_some(""))
+    }
+
+    /// The evidence by which a finding fits.
+    pub(crate) fn evidence(self, finding: &Finding) -> impl Iterator<Item = &Evidence> {
+        finding.evidence.iter().filter(move |e| self.signal == Some(e.signal) && e.weight > 0.0)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use davy_files::permission::detached_mount;
-use davy_model::{FindingId, Timestamp};
+use davy_model::Timestamp;
 
 use crate::agent::Agent;
 use crate::drill::{Code, Marks};
@@ -63,14 +63,12 @@ pub(crate) fn play(
             format!("it does not run here even when nothing is refused: {before}"),
         ));
     }
-    let since = now().plus_secs(-1.0);
-    // Of the drill before this one, perhaps.
-    let known: Vec<FindingId> = agent.findings(since)?.iter().map(|finding| finding.id).collect();
+    let since = now();
     agent.refuse_code(cgroup, REHEARSAL_SECS, mount).context("have code refused in the act's cgroup")?;
     let began = Instant::now();
     let inside = stage.attempt(code.word(), mount, TRY);
     let stop_ms = elapsed(began);
-    let told = told(agent, since, &known, began, patience);
+    let told = told(agent, since, began, patience);
     agent.refuse_code(cgroup, 0, mount).context("end the rehearsal")?;
     let inside = inside?;
     let Some(why) = inside.strip_prefix("refused") else {
@@ -88,20 +86,21 @@ pub(crate) fn play(
     Ok(Seen::refused(true, Some(detect_ms), Some(stop_ms), format!("refused ({}); {words}", why.trim())))
 }
 
-/// When the agent said that it refused something, and its words.
+/// When the agent said that it refused something, and its words. A finding may be of the drill before this one, and be told anew
+/// because of this one: what counts is when its evidence came.
 fn told(
     agent: &Agent,
     since: Timestamp,
-    known: &[FindingId],
     began: Instant,
     patience: &Patience,
 ) -> anyhow::Result<Option<(u64, String)>> {
     while began.elapsed() < patience.length {
         patience.check()?;
-        for finding in agent.findings(since)?.into_iter().filter(|finding| !known.contains(&finding.id)) {
-            if let Some(words) = Marks::UNTRUSTED.fit(&finding) {
-                return Ok(Some((elapsed(began), words.to_owned())));
-            }
+        let found = agent.findings(since)?;
+        let new =
+            found.iter().flat_map(|finding| Marks::UNTRUSTED.evidence(finding)).find(|e| e.time >= since);
+        if let Some(evidence) = new {
+            return Ok(Some((elapsed(began), evidence.text.clone())));
         }
         std::thread::sleep(LOOK);
     }

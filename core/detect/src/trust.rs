@@ -6,8 +6,20 @@ use crate::flow_watch::Noted;
 use crate::ledger::{Particulars, Topic, evidence};
 use crate::weights::{TRUST_BLOCKED, TRUST_REFUSED};
 
-/// The topic of refused code.
-pub(crate) const TOPIC: Topic = "trust";
+/// The topic of refused code. Each kind has one of its own: a process that is refused a program and then tries memory has done
+/// something new, and its finding is told anew.
+const fn topic(kind: CodeKind) -> Topic {
+    match kind {
+        CodeKind::Exec | CodeKind::Service => "trust/program",
+        CodeKind::Library => "trust/library",
+        CodeKind::Script => "trust/script",
+        CodeKind::Memory => "trust/memory",
+        CodeKind::Nameless => "trust/nameless",
+        CodeKind::Module => "trust/module",
+        CodeKind::Bpf => "trust/bpf",
+        CodeKind::Trace => "trust/trace",
+    }
+}
 
 /// The topic of code on the block-list.
 pub(crate) const BLOCKED: Topic = "trust/blocked";
@@ -42,7 +54,8 @@ pub(crate) fn look(time: Timestamp, key: ProcessKey, judgement: &CodeJudgement) 
     };
     let done = if judgement.outcome == CodeOutcome::Denied { "was kept from running" } else { "ran" };
     let text = format!("{done} {what}{path}: {why}");
-    let (topic, weight) = if blocked { (BLOCKED, TRUST_BLOCKED) } else { (TOPIC, TRUST_REFUSED) };
+    let (topic, weight) =
+        if blocked { (BLOCKED, TRUST_BLOCKED) } else { (topic(judgement.kind), TRUST_REFUSED) };
     let technique = match judgement.kind {
         CodeKind::Module => "T1547.006",
         CodeKind::Library => "T1574.006",
