@@ -97,9 +97,12 @@ fn libraries_are_asked_for_and_reading_them_is_not() {
     assert_eq!(record.of(&good), [AskKind::Library]);
     // Late loading is the loader's too.
     let loads = format!("import ctypes; ctypes.CDLL('{}')", bad.display());
-    if let Ok(output) = Command::new("python3").args(["-c", &loads]).output() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("Operation not permitted"), "{said}");
+    match Command::new("python3").args(["-c", &loads]).output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("Operation not permitted"), "{said}");
+        }
+        Err(error) => println!("SKIPPED: no python3 to load a library late: {error}"),
     }
     let before = record.all().len();
     let copied = Command::new("cp").arg(&bad).arg("/dev/null").status().unwrap();
