@@ -15,66 +15,83 @@ struct Group {
     case: &'static str,
     /// What all of them have in common.
     about: &'static str,
-    /// What comes of them where the kernel does not judge code.
-    elsewhere: Elsewhere,
+    /// What comes of them where the kernel takes no programs that judge.
+    below: Below,
 }
 
+/// What was tried in the tiers below `lsm`, by `tests/e2e/tests/enforced_below_lsm.rs`.
 #[derive(Clone, Copy)]
-enum Elsewhere {
-    /// Programs that ran are looked at afterwards.
-    Told,
-    /// Nothing looks at it as code.
-    Unseen,
+enum Below {
+    /// It is asked for and refused.
+    Asked,
+    /// It has no path to ask for and is ended.
+    Ended,
+    /// Nothing of it.
+    NotTried,
 }
 
-const fn group(case: &'static str, about: &'static str, elsewhere: Elsewhere) -> Group {
-    Group { case, about, elsewhere }
+impl Below {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Asked => {
+                "`permission` tier: the plain forms are refused on mounts that are asked about; the others are not tried there."
+            }
+            Self::Ended => {
+                "`signal` tier: ended before the first instruction; from a deleted file, refused in the `permission` tier."
+            }
+            Self::NotTried => "Tiers below: not tried. Programs that ran are told afterwards.",
+        }
+    }
+}
+
+const fn group(case: &'static str, about: &'static str, below: Below) -> Group {
+    Group { case, about, below }
 }
 
 const GROUPS: &[Group] = {
-    use Elsewhere::{Told, Unseen};
+    use Below::{Asked, Ended, NotTried};
     &[
-        group("unknown_programs_are_refused_in_their_scope", "Unknown programs", Told),
+        group("unknown_programs_are_refused_in_their_scope", "Unknown programs", Asked),
         group(
             "unknown_programs_are_refused_by_every_name",
             "Names, links, mounts, chroots, namespaces",
-            Told,
+            NotTried,
         ),
-        group("changed_programs_are_refused", "Known programs, changed", Told),
-        group("no_race_of_writer_and_exec_is_won", "Between the check and the use", Told),
-        group("nameless_programs_are_refused", "Programs without a name", Told),
-        group("code_for_the_loader_is_judged", "What the dynamic loader is given", Unseen),
-        group("unknown_scripts_are_refused", "What interpreters are given", Unseen),
-        group("written_memory_is_not_executed", "Memory that is written and executed", Unseen),
+        group("changed_programs_are_refused", "Known programs, changed", Asked),
+        group("no_race_of_writer_and_exec_is_won", "Between the check and the use", NotTried),
+        group("nameless_programs_are_refused", "Programs without a name", Ended),
+        group("code_for_the_loader_is_judged", "What the dynamic loader is given", Asked),
+        group("unknown_scripts_are_refused", "What interpreters are given", Asked),
+        group("written_memory_is_not_executed", "Memory that is written and executed", NotTried),
         group(
             "mapped_files_are_judged_when_made_executable",
             "Files made executable after they were mapped",
-            Unseen,
+            NotTried,
         ),
-        group("mapped_code_is_not_overwritten", "Files that are mapped as code, changed", Unseen),
-        group("injection_is_refused", "Other processes' memory", Unseen),
-        group("kernel_code_is_judged", "Code for the kernel", Unseen),
-        group("trusted_writers_output_is_trusted", "In a compiler's or package manager's name", Told),
+        group("mapped_code_is_not_overwritten", "Files that are mapped as code, changed", NotTried),
+        group("injection_is_refused", "Other processes' memory", NotTried),
+        group("kernel_code_is_judged", "Code for the kernel", NotTried),
+        group("trusted_writers_output_is_trusted", "In a compiler's or package manager's name", NotTried),
         group(
             "package_managers_are_trusted_as_root",
             "In a package manager's name, by others than root",
-            Told,
+            NotTried,
         ),
         group(
             "another_file_system_is_judged_anew",
             "Another file system in the place of one that is known",
-            Told,
+            NotTried,
         ),
-        group("nothing_is_remembered_on_overlays", "Below an overlay", Told),
-        group("overlays_of_users_are_refused", "Layers of container images, and overlays of users", Told),
-        group("mounted_images_are_judged", "File systems in a file, as snaps are", Told),
-        group("what_user_space_serves_is_refused", "File systems in user space", Told),
+        group("nothing_is_remembered_on_overlays", "Below an overlay", NotTried),
+        group("overlays_of_users_are_refused", "Layers of container images, and overlays of users", NotTried),
+        group("mounted_images_are_judged", "File systems in a file, as snaps are", NotTried),
+        group("what_user_space_serves_is_refused", "File systems in user space", NotTried),
         group(
             "blocked_programs_are_refused_although_vouched_for",
             "What is blocked or no longer approved",
-            Told,
+            NotTried,
         ),
-        group("enforcement_outlives_the_agent", "With the agent killed, and with the next one", Told),
+        group("enforcement_outlives_the_agent", "With the agent killed, and with the next one", NotTried),
     ]
 };
 
@@ -167,8 +184,8 @@ machines run each on stock Debian kernels, once in a cgroup that trust enforces 
 (`DAVY_BLESS=1` writes it anew). *Refused* means before the first instruction. What *runs* is a published limit; see
 [limits.md](../concepts/limits.md) for what would close it.
 
-Where the kernel does not judge code (the tiers below `lsm`), programs *run, and are told* afterwards as code that nobody
-vouches for, and what else is loaded *runs*, unless another protection sees it.
+Each table says below its name what was tried where the kernel takes no programs that judge; docs/concepts/limits.md says what
+those tiers cannot see.
 ";
 
 fn write_table(
@@ -182,10 +199,10 @@ fn write_table(
         if rows.peek().is_none() {
             continue;
         }
-        writeln!(page, "\n## {}\n\nTest: `{}`\n", group.about, group.case)?;
+        writeln!(page, "\n## {}\n\nTest: `{}`. {}\n", group.about, group.case, group.below.words())?;
         write!(page, "| tried |")?;
         kernels.iter().try_for_each(|(kernel, _)| write!(page, " lsm, Linux {kernel} |"))?;
-        writeln!(page, " tiers below |\n|---|{}---|", "---|".repeat(kernels.len()))?;
+        writeln!(page, "\n|---|{}", "---|".repeat(kernels.len()))?;
         for row in rows {
             write!(page, "| {} |", row.1)?;
             for (kernel, _) in kernels {
@@ -196,11 +213,7 @@ fn write_table(
                 };
                 write!(page, " {word} |")?;
             }
-            let below = match group.elsewhere {
-                Elsewhere::Told => "runs, and is told",
-                Elsewhere::Unseen => "runs",
-            };
-            writeln!(page, " {below} |")?;
+            writeln!(page)?;
         }
     }
     writeln!(page, "\n## Not tried\n\n| what | what is known of it |\n|---|---|")?;
@@ -225,7 +238,7 @@ mod tests {
         let all: Vec<_> =
             ASKED.iter().map(|(_, by)| (case.to_owned(), (*by).to_owned(), Answer::Refused)).collect();
         let page = super::page(&[("6.1", &all), ("6.12", &all[1..])]).unwrap_or_else(|why| panic!("{why}"));
-        assert!(page.contains("| a memfd | refused | refused | runs, and is told |"), "{page}");
+        assert!(page.contains("| a memfd | refused | refused |\n"), "{page}");
         assert!(page.contains(&format!("| {} | refused | not tried |", ASKED[0].1)), "{page}");
         let missing = super::page(&[("6.1", &all[1..])]).expect_err("one was not tried");
         assert_eq!(missing, format!("not tried: {}", ASKED[0].0));

@@ -326,41 +326,33 @@ fn load_module(how: &str, file: &str) -> io::Result<()> {
 /// Says how often which ran.
 fn race_of_names(good: &str, bad: &str, target: &str) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    const TIMES: u32 = 200;
     let other = format!("{target}.other");
     fs::copy(good, target)?;
     fs::copy(bad, &other)?;
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let (mut ran_good, mut ran_bad, mut not) = (0, 0, 0);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for turn in 0u64.. {
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    return;
-                }
-                let _ = renameat_with(CWD, &other, CWD, target, RenameFlags::EXCHANGE);
-                thread::sleep(std::time::Duration::from_micros(turn % 7 * 300));
-            }
-        });
-        for _ in 0..TIMES {
-            match Command::new(target).status().map(|status| status.code()) {
-                Ok(Some(3)) => ran_good += 1,
-                Ok(Some(5)) => ran_bad += 1,
-                Ok(_) | Err(_) => not += 1,
-            }
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    race_against(target, |_| {
+        let _ = renameat_with(CWD, &other, CWD, target, RenameFlags::EXCHANGE);
     });
-    println!("good {ran_good} bad {ran_bad} not {not}");
     Ok(())
 }
 
 /// Writes a good and a bad program over the same file in turns, in place, while it is executed all the time. Says how often
-/// which ran: a good one ends with 3, a bad one with 5.
+/// which ran.
 fn race(good: &str, bad: &str, target: &str) -> io::Result<()> {
-    const TIMES: u32 = 200;
     let texts = [fs::read(good)?, fs::read(bad)?];
     fs::copy(good, target)?;
+    race_against(target, |turn| {
+        // Busy while it runs; then the other is tried again.
+        if let Ok(mut file) = OpenOptions::new().write(true).open(target) {
+            let _ = file.write_all(&texts[turn % 2]);
+        }
+    });
+    Ok(())
+}
+
+/// Executes a program again and again while `change` is at it, at another pace each turn. Says how often the good one ran, which
+/// ends with 3, and the bad one, which ends with 5.
+fn race_against(target: &str, change: impl Fn(usize) + Sync) {
+    const TIMES: u32 = 200;
     let stop = std::sync::atomic::AtomicBool::new(false);
     let (mut ran_good, mut ran_bad, mut not) = (0, 0, 0);
     thread::scope(|scope| {
@@ -369,10 +361,7 @@ fn race(good: &str, bad: &str, target: &str) -> io::Result<()> {
                 if stop.load(std::sync::atomic::Ordering::Relaxed) {
                     return;
                 }
-                // Busy while it runs; then the other is tried again.
-                if let Ok(mut file) = OpenOptions::new().write(true).open(target) {
-                    let _ = file.write_all(&texts[turn % 2]);
-                }
+                change(turn);
                 thread::sleep(std::time::Duration::from_micros(u64::try_from(turn % 7).unwrap_or(0) * 300));
             }
         });
@@ -386,5 +375,4 @@ fn race(good: &str, bad: &str, target: &str) -> io::Result<()> {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     println!("good {ran_good} bad {ran_bad} not {not}");
-    Ok(())
 }
