@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use davy_model::{ClassSet, CodeKind, Mode, Pending, PendingId, Ruling, Sha256, Source, Timestamp, Voucher};
@@ -10,10 +10,10 @@ use davy_pkgdb::{TrustDb, Verdict};
 use davy_policy::{Fileless, Policy, TrustSource};
 use davy_trust::host::{Listed, Memory, approval};
 use davy_trust::services::Profiles;
-use davy_trust::{Book, Config, Pendings, Programs, Question, Rights, Sighting, judge, oddities};
+use davy_trust::{Book, Config, Pendings, Programs, Question, Sighting, judge, oddities};
 use davy_wire::{TrustSummary, TrustedBy};
 
-use super::gate::{Binding, Gate, Said};
+use super::gate::Gate;
 use super::learning::Learning;
 use crate::services;
 use crate::shared::lock;
@@ -45,33 +45,33 @@ pub(super) struct HeldBack {
     pub(super) services: bool,
 }
 
-struct Inner {
-    book: Book,
-    packages: Option<Arc<TrustDb>>,
-    config: Config,
+pub(super) struct Inner {
+    pub(super) book: Book,
+    pub(super) packages: Option<Arc<TrustDb>>,
+    pub(super) config: Config,
     /// What manifests list by fs-verity digest.
-    verity: HashMap<String, Voucher>,
-    fileless: Fileless,
-    programs: Programs,
-    profiles: Profiles,
+    pub(super) verity: HashMap<String, Voucher>,
+    pub(super) fileless: Fileless,
+    pub(super) programs: Programs,
+    pub(super) profiles: Profiles,
     /// What the kernel refuses of each profile, and whether it refuses any now.
-    forbidden: Vec<ClassSet>,
-    pendings: Pendings,
-    learning: Learning,
-    faults: Vec<String>,
-    gate: Option<Box<dyn Gate>>,
-    scopes: Vec<String>,
+    pub(super) forbidden: Vec<ClassSet>,
+    pub(super) pendings: Pendings,
+    pub(super) learning: Learning,
+    pub(super) faults: Vec<String>,
+    pub(super) gate: Option<Box<dyn Gate>>,
+    pub(super) scopes: Vec<String>,
     /// cgroups in which code is judged and refused whatever the mode, and until when.
-    rehearsals: Vec<(String, Timestamp)>,
+    pub(super) rehearsals: Vec<(String, Timestamp)>,
     /// Whether an agent before this one left in the kernel what may run.
-    adopted: bool,
+    pub(super) adopted: bool,
     /// Whether scripts that were known at the start have been read, where that must come before they are run.
-    scripts_read: bool,
+    pub(super) scripts_read: bool,
     /// What refuses nothing now, because Davy is disarmed or it fell back.
-    held_back: HeldBack,
+    pub(super) held_back: HeldBack,
     /// Whether the kernel judges everywhere, so that what ran need not be looked at afterwards.
-    kernel_judges: Arc<AtomicBool>,
-    dirty: bool,
+    pub(super) kernel_judges: Arc<AtomicBool>,
+    pub(super) dirty: bool,
 }
 
 impl TrustDesk {
@@ -494,7 +494,7 @@ impl Inner {
         vouchers
     }
 
-    fn ruling(&self, question: &Question<'_>, now: Timestamp) -> Ruling {
+    pub(super) fn ruling(&self, question: &Question<'_>, now: Timestamp) -> Ruling {
         let vouchers = question.digest.map(|digest| self.vouchers(&digest, now)).unwrap_or_default();
         judge(question, vouchers, &self.config, now)
     }
@@ -533,135 +533,8 @@ impl Inner {
         self.dirty |= !settled.is_empty();
     }
 
-    /// Tells the kernel what became of these contents.
-    fn tell(&mut self, digests: &[Sha256], now: Timestamp) {
-        let sayings: Vec<_> = digests.iter().map(|digest| (*digest, self.saying(digest, now))).collect();
-        self.say(&sayings);
-    }
-
-    fn say(&mut self, sayings: &[Said]) {
-        let Some(gate) = &self.gate else { return };
-        if let Err(error) = gate.say(sayings) {
-            tracing::error!("the kernel was not told which code may run: {error}");
-            self.fault(format!("the kernel was not told which code may run: {error}"));
-        }
-    }
-
-    /// What the kernel should hold of this content: nothing, or whether it may run and what more it may.
-    fn saying(&self, digest: &Sha256, now: Timestamp) -> Option<(bool, Rights)> {
-        let question = Question { digest: Some(*digest), path: "", nameless: false, failsafe: None };
-        let ruling = self.ruling(&question, now);
-        if !ruling.allowed {
-            return (ruling.rank == davy_model::Rank::Blocked).then(|| (false, Rights::default()));
-        }
-        // Only a package's own program has a role: its path is where the package put it, not where someone copied it.
-        let packaged = ruling.vouchers.iter().find_map(|v| match &v.source {
-            Source::Package { path, .. } => Some(path.as_str()),
-            _ => None,
-        });
-        let listed = |source: &Source| matches!(source, Source::AllowList { .. } | Source::Approval { .. });
-        let mut rights = packaged.map(|path| self.programs.rights(path)).unwrap_or_default();
-        if let Some(path) = packaged {
-            (rights.services, rights.releases) = services::by_path(&self.profiles, path);
-        }
-        if !self.config.asks(TrustSource::Writers) {
-            rights.writer = false;
-        }
-        rights.nameless = ruling.vouchers.iter().any(|v| listed(&v.source));
-        Some((true, rights))
-    }
-
-    /// Tells the kernel everything anew, and where it is to act.
-    fn tell_all(&mut self, now: Timestamp) {
-        if self.gate.is_none() {
-            return;
-        }
-        let mut digests: Vec<Sha256> = self.book.entries().map(|entry| entry.digest).collect();
-        digests.extend(self.config.block_list(now));
-        if let Some(packages) = &self.packages {
-            digests.extend(packages.vouched_digests().map(|digest| Sha256(*digest)));
-        }
-        digests.sort_unstable();
-        digests.dedup();
-        let known = |digest: &Sha256| digests.binary_search(digest).is_ok();
-        let mut held = self.gate.as_ref().map(|gate| gate.held()).unwrap_or_default();
-        // What an agent before this one left in the kernel holds until this one knows better.
-        held.retain(|digest| self.knows_packages() && !known(digest));
-        let gone = held.iter().map(|digest| (*digest, None));
-        let sayings: Vec<_> =
-            digests.iter().map(|digest| (*digest, self.saying(digest, now))).chain(gone).collect();
-        self.say(&sayings);
-        self.bind(now);
-    }
-
-    fn knows_packages(&self) -> bool {
-        self.packages.is_some() || !self.config.asks(TrustSource::Packages)
-    }
-
-    /// Whether the kernel knows enough to refuse anything: before packages are learned it would refuse everything.
-    fn is_ready(&self) -> bool {
-        self.adopted || (self.knows_packages() && self.scripts_read)
-    }
-
-    /// Tells the kernel where it is to act.
-    fn bind(&mut self, now: Timestamp) {
-        self.rehearsals.retain(|(_, until)| *until > now);
-        let config = &self.config;
-        // Observing in the kernel has a price that somebody must have agreed to.
-        let observed = if config.kernel { Mode::Observe } else { Mode::Off };
-        // What holds in the scope, and what does elsewhere.
-        let modes_of = |mode: Mode, refuses: bool| {
-            let inside = match mode {
-                Mode::Enforce if refuses => Mode::Enforce,
-                Mode::Enforce | Mode::Observe => observed,
-                Mode::Off => Mode::Off,
-            };
-            (inside, if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed })
-        };
-        let (inside, outside) = modes_of(config.mode, self.is_ready() && !self.held_back.trust);
-        // No package vouches for code without a file, so that nothing has to be learned for it.
-        let (fileless, fileless_outside) = modes_of(self.fileless.mode, !self.held_back.fileless);
-        // But which programs compile in memory is known of packages alone.
-        let written_memory = self.fileless.written_memory && self.packages.is_some();
-        let binds = self.forbidden.iter().any(|classes| !classes.is_empty());
-        let service = if binds && self.knows_packages() && !self.held_back.services {
-            Mode::Enforce
-        } else {
-            Mode::Off
-        };
-        let elsewhere = if self.scopes.is_empty() { service } else { Mode::Off };
-        let modes = |mode: Mode, fileless: Mode, service: Mode| {
-            let wanted = |wanted: bool, mode: Mode| if wanted { mode } else { Mode::Off };
-            [
-                (CodeKind::Exec, mode),
-                (CodeKind::Library, mode),
-                // Two protections are about it; the stronger holds.
-                (CodeKind::Nameless, mode.max(fileless)),
-                (CodeKind::Script, wanted(config.scripts, mode)),
-                (CodeKind::Module, wanted(config.modules, mode)),
-                (CodeKind::Memory, wanted(written_memory, fileless)),
-                (CodeKind::Service, service),
-            ]
-        };
-        let binding = Binding {
-            cgroups: self.scopes.clone(),
-            inside: modes(inside, fileless, service),
-            outside: modes(outside, fileless_outside, elsewhere),
-            rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
-            forbidden: self.forbidden.clone(),
-        };
-        let judges = self.gate.as_ref().is_some_and(|gate| gate.tells_all()) && outside != Mode::Off;
-        self.kernel_judges.store(judges, Ordering::Relaxed);
-        if let Some(gate) = &self.gate
-            && let Err(error) = gate.bind(&binding)
-        {
-            tracing::error!("trust is not enforced everywhere it should be: {error}");
-            self.fault(format!("not enforced everywhere it should be: {error}"));
-        }
-    }
-
     /// Notes what went wrong, once.
-    fn fault(&mut self, fault: String) {
+    pub(super) fn fault(&mut self, fault: String) {
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }

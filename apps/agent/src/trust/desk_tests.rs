@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use davy_trust::Rights;
 use tempfile::TempDir;
 
+use super::super::gate::{Binding, Said};
 use super::*;
 
 const A: Sha256 = Sha256([1; 32]);

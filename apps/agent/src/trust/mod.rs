@@ -8,6 +8,7 @@ mod learning;
 mod notice;
 mod sight;
 mod thread;
+mod told;
 mod verity;
 
 use std::path::{Path, PathBuf};
