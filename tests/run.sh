@@ -17,6 +17,11 @@ skips=$(grep -oE 'SKIPPED: .*' "$log" | sort | uniq -c)
 if [ -n "$skips" ]; then
     printf '\n=== skipped, with the feature that is missing ===\n%s\n' "$skips"
 fi
+if [ "$status" -ne 0 ]; then
+    # What a failed test said, without the frames of its stack, for those who see no more than the end.
+    printf '\n=== failed ===\n'
+    awk '/^failures:$/ { failed = 1 } /^test result: / { failed = 0 } failed && !/^ +([0-9]+: |at )/' "$log" | head -c 20000
+fi
 if [ "$status" -eq 0 ]; then
     printf '\nAll tests passed.\n'
 else

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{FileId, Severity};
+use crate::{FileId, Severity, Timestamp};
 
 /// What was found in one thing that was looked at: a file, or the memory of a process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct ScanHit {
     pub path: String,
     /// What it is.
     pub file: FileId,
+    /// When it was made, where the file system tells: a file that is deleted leaves its number to the next one.
+    #[serde(default)]
+    pub born: Option<Timestamp>,
     /// Why it was looked at.
     pub occasion: ScanOccasion,
     /// SHA-256 in hexadecimal; `None` when not all of it was read.

@@ -59,7 +59,9 @@ fn finding(agent: &Agent, path: &Path) -> Finding {
     let path = path.display().to_string();
     let about =
         |f: &Finding| f.kind == FindingKind::Malware && f.evidence.iter().any(|e| e.text.contains(&path));
-    agent.wait_for(&path, LIMIT, |agent| Ok(agent.findings()?.into_iter().rfind(about))).unwrap()
+    agent
+        .wait_for(&path, LIMIT, |agent| Ok(agent.findings()?.into_iter().rfind(about)))
+        .unwrap_or_else(|error| panic!("{error:#}\n{}\n{:?}", note(agent), agent.status().unwrap().drops))
 }
 
 fn incident(agent: &Agent, finding: &Finding) -> Incident {
@@ -167,7 +169,9 @@ fn what_runs_is_ended_and_taken_away_in_the_scope_and_given_back() {
     assert!(found.techniques.contains(&Technique::new("T1204.002")), "{found:?}");
     let record = quarantine(&agent, &program);
     assert_eq!((record.state, program.exists()), (ActionState::Done, false), "{record:?}");
-    assert!(incident(&agent, &found).title.starts_with("known malware"));
+    // It does mine, and may have been known for that before it was read to its end.
+    let title = incident(&agent, &found).title;
+    assert!(title.starts_with("known malware") || title.starts_with("mining"), "{title}");
     agent.ask(RequestBody::Command(davy_wire::Command::UndoAction { id: record.id })).unwrap();
     assert_eq!(fs::read(&program).unwrap(), bytes);
 }

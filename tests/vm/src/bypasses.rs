@@ -59,6 +59,7 @@ const GROUPS: &[Group] = {
         ),
         group("changed_programs_are_refused", "Known programs, changed", Asked),
         group("no_race_of_writer_and_exec_is_won", "Between the check and the use", NotTried),
+        group("judging_is_never_passed_over", "While the judge is busy with other files", NotTried),
         group("nameless_programs_are_refused", "Programs without a name", Ended),
         group("code_for_the_loader_is_judged", "What the dynamic loader is given", Asked),
         group("unknown_scripts_are_refused", "What interpreters are given", Asked),

@@ -1,14 +1,17 @@
 //! Looks at one file after another, and remembers what was clean and what was not.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use davy_model::{Event, EventKind, FileId, ScanHit, ScanReport, Sha256};
+use davy_model::{Event, EventKind, FileId, ScanHit, ScanReport, Sha256, Timestamp};
 use davy_policy::Policy;
 use davy_sweep::{Clean, Looked, Recipe, Scanner, Shape, nanoseconds};
+
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::budget::Budget;
 use super::desk::{Counts, ScanDesk};
@@ -152,7 +155,7 @@ impl Looking {
                     Counts::count(&self.desk.counts.gaps);
                 }
                 if !report.matches.is_empty() {
-                    let hit = hit(job, *report);
+                    let hit = hit(job, born(&file, Path::new("")), *report);
                     if shape.had_settled(looked) {
                         self.remember_bad(job.file, shape, hit.clone());
                     }
@@ -240,10 +243,27 @@ impl Looking {
     }
 }
 
+/// When a file was made, where its file system tells.
+pub(super) fn born(folder: impl AsFd, path: &Path) -> Option<Timestamp> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let about = statx(folder, path, flags, StatxFlags::BTIME).ok()?;
+    let known = StatxFlags::from_bits_retain(about.stx_mask).contains(StatxFlags::BTIME);
+    let seconds = Some(about.stx_btime.tv_sec).filter(|_| known)?;
+    let micros = seconds.checked_mul(1_000_000)?.checked_add(i64::from(about.stx_btime.tv_nsec / 1000))?;
+    Some(Timestamp(micros))
+}
+
 /// What a report says, the worst first.
-pub(super) fn hit(job: &Job, report: ScanReport) -> ScanHit {
+pub(super) fn hit(job: &Job, born: Option<Timestamp>, report: ScanReport) -> ScanHit {
     let mut matches = report.matches;
     matches.sort_by_key(|found| std::cmp::Reverse(found.severity));
     matches.truncate(MATCHES);
-    ScanHit { path: job.path.clone(), file: job.file, occasion: job.occasion, sha256: report.sha256, matches }
+    ScanHit {
+        path: job.path.clone(),
+        file: job.file,
+        born,
+        occasion: job.occasion,
+        sha256: report.sha256,
+        matches,
+    }
 }

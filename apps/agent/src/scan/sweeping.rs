@@ -9,9 +9,10 @@ use std::{fs, io};
 use davy_model::{Mode, ScanOccasion, Timestamp};
 use davy_policy::Scan;
 use davy_sweep::{Found, Plan, Ready, Scanner, Sweep, Tally, Watcher};
+use rustix::fs::CWD;
 
 use super::desk::ScanDesk;
-use super::look::{Looking, hit};
+use super::look::{Looking, born, hit};
 use super::queue::Job;
 use crate::clock;
 
@@ -124,7 +125,7 @@ impl Watcher for Sweeping<'_> {
             file,
             occasion: ScanOccasion::Scheduled,
         };
-        self.looking.report(&job, hit(&job, found.report.clone()));
+        self.looking.report(&job, hit(&job, born(CWD, found.path), found.report.clone()));
     }
 
     fn gap(&mut self, path: &Path, why: &str) {
