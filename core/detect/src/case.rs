@@ -40,7 +40,8 @@ pub(crate) struct Case {
     pub(crate) standing: Vec<(FindingKind, Standing)>,
     /// Files in which a scan found something, which this unit runs or wrote; the newest.
     pub(crate) bad_files: Vec<BadFile>,
-    /// How many there were.
+    /// How many of them ran, and how many did not.
+    pub(crate) bad_files_run: usize,
     pub(crate) bad_files_seen: usize,
     pub(crate) last: Timestamp,
 }

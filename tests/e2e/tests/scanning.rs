@@ -19,10 +19,15 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 /// Rules of a user: one for web files, one that is broken, one that would try every byte.
 const RULES: &str = r#"
-rule own_webshell { meta: severity = "high" description = "a mark of this test" strings: $a = "tell-tale-in-php" condition: $a }
+rule own_webshell { meta: severity = "high" description = "a mark of this test" strings: $a = "MARK" condition: $a }
 rule broken { strings: $a = "x" condition: $b }
 rule slow { strings: $a = "q" condition: $a }
 "#;
+
+/// The mark of the first, put together when it is wanted: this program must not hold it.
+fn mark() -> String {
+    ["tell", "tale", "in", "php"].join("-")
+}
 
 /// The inert sample that a rule of Davy's looks for, with a comment that makes it another content.
 fn sample(path: &Path, comment: &str) {
@@ -43,7 +48,7 @@ fn watching(policy: &str) -> Option<(Agent, tempfile::TempDir)> {
     }
     let base = tempfile::Builder::new().prefix("davy-scan-").tempdir().unwrap();
     fs::create_dir_all(base.path().join("etc/rules")).unwrap();
-    fs::write(base.path().join("etc/rules/own.yar"), RULES).unwrap();
+    fs::write(base.path().join("etc/rules/own.yar"), RULES.replace("MARK", &mark())).unwrap();
     let agent = Agent::start_in(base.path(), policy, Command::new(davy_test_e2e::davy()), &[]).unwrap();
     let status = agent.status().unwrap();
     let fanotify = status.probes.iter().find(|p| p.capability == Capability::Fanotify).unwrap();
@@ -59,9 +64,12 @@ fn finding(agent: &Agent, path: &Path) -> Finding {
     let path = path.display().to_string();
     let about =
         |f: &Finding| f.kind == FindingKind::Malware && f.evidence.iter().any(|e| e.text.contains(&path));
-    agent
-        .wait_for(&path, LIMIT, |agent| Ok(agent.findings()?.into_iter().rfind(about)))
-        .unwrap_or_else(|error| panic!("{error:#}\n{}\n{:?}", note(agent), agent.status().unwrap().drops))
+    agent.wait_for(&path, LIMIT, |agent| Ok(agent.findings()?.into_iter().rfind(about))).unwrap_or_else(
+        |error| {
+            let told: Vec<String> = agent.findings().unwrap().iter().map(|f| format!("{f:?}")).collect();
+            panic!("{error:#}\n{}\n{:?}\n{}", note(agent), agent.status().unwrap().drops, told.join("\n"))
+        },
+    )
 }
 
 fn incident(agent: &Agent, finding: &Finding) -> Incident {
@@ -107,7 +115,7 @@ fn what_is_written_is_found_and_observed_and_a_broken_worker_or_rule_stops_nothi
     assert_eq!(quarantine(&agent, &place("dropped.sh")).state, ActionState::WouldHave);
     assert!(incident(&agent, &found).title.starts_with("known malware"));
 
-    fs::write(place("upload.php"), "<?php /* tell-tale-in-php */ ?>").unwrap();
+    fs::write(place("upload.php"), format!("<?php /* {} */ ?>", mark())).unwrap();
     let web = finding(&agent, &place("upload.php"));
     assert!(web.techniques.contains(&Technique::new("T1505.003")), "{web:?}");
 
@@ -218,7 +226,7 @@ fn what_is_off_looks_at_nothing() {
 
 #[test]
 fn the_drill_of_scans_holds() {
-    let Some((agent, _base)) = watching("") else { return };
+    let Some((agent, _base)) = watching("[scan]\ncpu = 100\n") else { return };
     let output = Command::new(davy_test_e2e::davy())
         .arg("--base-dir")
         .arg(agent.base())
