@@ -384,7 +384,8 @@ int BPF_PROG(trust_script_by_cache, struct file *file)
     epoch = epoch_of(found.key.dev);
     if (!epoch || !keeps(inode->i_sb->s_magic) || ask_cache(inode, *epoch, false, &found) == ANSWER_NONE)
         found.reason = REASON_NOT_JUDGED;
-    return settle(&found, mode_of(CODE_SCRIPT));
+    /* The program may not sleep, its hook may: paths are told from such. */
+    return settle_with_path(&found, mode_of(CODE_SCRIPT), &file->f_path);
 }
 
 /* What is read may be on its way to another place, as installing does with what was built. */

@@ -10,12 +10,30 @@ use crate::archive::{keep_fresh, run, source};
 /// The release whose systemd the package is tried on.
 const SUITE: &str = "bookworm";
 
-/// What `dpkg -i davy.deb` needs, and systemd as the first program; the rest of a Debian is left out.
-const PACKAGES: &str = "usr-is-merged,systemd,systemd-sysv";
+/// Which Debian is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// Its name in the store.
+    name: &'static str,
+    /// What is installed besides the essential packages and what these depend on.
+    packages: &'static str,
+}
 
-/// What a Debian has and the test never reads.
+impl Recipe {
+    /// What `dpkg -i davy.deb` needs, and systemd as the first program; the rest of a Debian is left out.
+    pub const SMALL: Self = Self { name: "debian_root", packages: "usr-is-merged,systemd,systemd-sysv" };
+
+    /// The same with what servers run: a package manager, a compiler, and the languages that services are written in.
+    pub const SERVER: Self = Self {
+        name: "debian_server",
+        packages: "usr-is-merged,systemd,systemd-sysv,apt,gcc,libc6-dev,make,python3,nodejs,php-cli,\
+                   openjdk-17-jre-headless,libhsqldb-java",
+    };
+}
+
+/// What a Debian has and the test never reads. Folders of manual pages stay: Java's package makes links there.
 const LEFT_OUT: [&str; 4] =
-    ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"];
+    ["/usr/share/doc/*", "/usr/share/man/*/*", "/usr/share/info/*", "/usr/share/locale/*"];
 
 /// Run in the new root: the kernel starts `/init`; nothing asks on the console who this machine is; what mmdebstrap itself
 /// would take away after this goes, so that packages start their services and are unpacked whole; and so does the full
@@ -35,15 +53,16 @@ pub struct DebianRoot {
 }
 
 impl DebianRoot {
-    /// The one in `store` when it is fresh, else made out of Debian's archive.
+    /// The one of this recipe in `store` when it is fresh, else made out of Debian's archive.
     ///
     /// # Errors
     /// When there is none in `store` and mmdebstrap is missing, may not make one here, or does not reach the archive.
-    pub fn obtain(store: &Path) -> Result<Self> {
-        let image = std::path::absolute(store.join("debian_root.cpio"))?;
+    pub fn obtain(store: &Path, recipe: Recipe) -> Result<Self> {
+        let Recipe { name, packages } = recipe;
+        let image = std::path::absolute(store.join(format!("{name}.cpio")))?;
         // One made by another recipe is not the one that is asked for.
         let (recipe, recipe_file) =
-            (format!("{SUITE} {PACKAGES} {LEFT_OUT:?}\n{CUSTOMIZE}\n"), image.with_extension("recipe"));
+            (format!("{SUITE} {packages} {LEFT_OUT:?}\n{CUSTOMIZE}\n"), image.with_extension("recipe"));
         if fs::read_to_string(&recipe_file).ok().as_deref() != Some(&recipe) {
             let _ = fs::remove_file(&image);
         }
@@ -53,7 +72,7 @@ impl DebianRoot {
             let scratch = image.with_extension("new");
             let mut command = Command::new("mmdebstrap");
             command.args(["--quiet", "--variant=essential", "--format=null"]);
-            command.arg(format!("--include={PACKAGES}"));
+            command.arg(format!("--include={packages}"));
             command.args(LEFT_OUT.map(|left_out| format!("--dpkgopt=path-exclude={left_out}")));
             command.arg(format!("--customize-hook={CUSTOMIZE}")).env("DAVY_IMAGE", &scratch);
             run(command.args([SUITE, "-"]).arg(source(SUITE)?))?;

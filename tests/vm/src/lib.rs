@@ -6,7 +6,8 @@
 //! line on which that program says how each case went. `tests/debian.rs` makes ordinary test results of it.
 //!
 //! `tests/service.rs` boots the same kernel into a small Debian with systemd, and takes the package through its life
-//! there: installed, enforcing, upgraded, killed, stopped, purged.
+//! there: installed, enforcing, upgraded, killed, stopped, purged. `tests/everyday.rs` boots it into a Debian that has
+//! compilers and services, and lets it do what servers do under Davy's judging of code.
 
 mod archive;
 pub mod bypasses;
@@ -14,18 +15,21 @@ pub mod cases;
 pub mod costs;
 mod debian_root;
 mod emulator;
+pub mod everyday;
 mod initramfs;
 mod kernel;
 mod machine;
 pub mod report;
 pub mod service_life;
+mod systemd_machine;
 mod userland;
 
-pub use debian_root::DebianRoot;
+pub use debian_root::{DebianRoot, Recipe};
 pub use emulator::Emulator;
 pub use initramfs::{Initramfs, pack};
 pub use kernel::{Kernel, Series};
 pub use machine::{Boot, Clock, Machine};
+pub use systemd_machine::{PROGRAM, SystemdMachine, Unbooted, judge, package};
 pub use userland::Userland;
 
 use std::fs::{self, File};

@@ -19,22 +19,3 @@ pub const STEPS: &[&str] = &[
 
 /// Where the package lies in the machine, by its version: the first, and the one it is upgraded to.
 pub const PACKAGES: [&str; 2] = ["/opt/first.deb", "/opt/second.deb"];
-
-/// The program that goes through the steps and acts in them, in the machine.
-pub const PROGRAM: &str = "/opt/davy-vm-service";
-
-/// Its unit.
-pub const UNIT: &str = "\
-[Unit]
-Description=Goes through the life of the Davy package
-
-[Service]
-Type=exec
-ExecStart=/opt/davy-vm-service steps
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/console
-
-[Install]
-WantedBy=multi-user.target
-";

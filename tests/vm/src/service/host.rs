@@ -32,8 +32,17 @@ pub(crate) fn unit(property: &str) -> Result<String> {
 }
 
 /// Looks again and again until something is there.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    wait_so_long_for(what, PATIENCE, look)
+}
+
+/// The same, for what takes longer.
+pub(crate) fn wait_so_long_for<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let end = Instant::now() + patience;
     loop {
         let last = match look() {
             Ok(Some(found)) => return Ok(found),
@@ -41,7 +50,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>
             Err(error) => format!(": {error:#}"),
         };
         if Instant::now() >= end {
-            bail!("not within {} s: {what}{last}", PATIENCE.as_secs());
+            bail!("not within {} s: {what}{last}", patience.as_secs());
         }
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -1,9 +1,11 @@
-//! Takes the Davy package through its life on a Debian with systemd, and says on the console how each step went.
+//! Takes the Davy package through its life on a Debian with systemd, or the Debian through days under Davy's judging of
+//! code, and says on the console how each step went.
 //!
 //! Called as `davy-vm-service service ...` it is a service that somebody breaks into, and as `davy-vm-service mine ...`
 //! what they leave there.
 
 mod attached;
+mod days;
 mod host;
 mod remains;
 mod steps;
@@ -13,34 +15,39 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use davy_test_vm::report::{Line, Outcome};
-use davy_test_vm::service_life::STEPS;
+use davy_test_vm::{everyday, service_life};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["steps"] => go_through(),
+        ["life"] => {
+            let mut life = steps::Life::default();
+            go_through(service_life::STEPS, |step| life.step(step));
+        }
+        ["everyday"] => go_through(everyday::STEPS, days::step),
         ["service", pool, folder] => victim::serve(pool, folder.as_ref()),
         ["mine", pool] => victim::mine(pool),
+        // A program that does nothing, for whoever wants to know whether it may.
+        ["act"] => {}
         _ => {
-            eprintln!("this goes through the life of a package in a virtual machine");
+            eprintln!("this goes through steps in a virtual machine: life, or everyday");
             return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS
 }
 
-fn go_through() {
+fn go_through(steps: &[&'static str], mut take: impl FnMut(&str) -> anyhow::Result<()>) {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     say(&Line::Up { kernel: kernel.trim().to_owned() });
-    let mut life = steps::Life::default();
     let mut broken: Option<&str> = None;
-    for name in STEPS.iter().copied() {
+    for name in steps.iter().copied() {
         say(&Line::Begin { case: name.to_owned() });
         let begin = Instant::now();
         let outcome = match broken {
             // Every step stands on those before it.
             Some(broken) => Outcome::Failed(format!("not tried, because {broken} failed")),
-            None => match life.step(name) {
+            None => match take(name) {
                 Ok(()) => Outcome::Passed,
                 Err(error) => Outcome::Failed(format!("{error:?}\n{}", host::recent_log())),
             },

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use davy_test_pool::{Algorithm, Pool, PoolConfig};
-use davy_test_vm::service_life::{PACKAGES, PROGRAM};
+use davy_test_vm::PROGRAM;
+use davy_test_vm::service_life::PACKAGES;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

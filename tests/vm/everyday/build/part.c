@@ -1,0 +1,6 @@
+#include "config.h"
+
+const char *part(void)
+{
+    return ROUND;
+}
