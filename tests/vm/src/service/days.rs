@@ -180,7 +180,7 @@ fn strangers() -> Result<()> {
     let jar = put("strange.jar", &altered(&format!("{FOLDER}/app.jar"))?)?;
     let scripts = [
         ("sh", put("script.sh", b"true\n")?),
-        ("bash", put("script.bash", b"true\n")?),
+        ("bash", put("script.bash", b": true\n")?),
         ("python3", put("script.py", b"pass\n")?),
         ("perl", put("script.pl", b"1;\n")?),
         ("php", put("script.php", b"<?php\n")?),
