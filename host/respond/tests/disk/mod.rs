@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -73,7 +74,12 @@ impl Disk {
     }
 
     fn unmount(&self) {
-        run(Command::new("umount").arg(&self.point)).unwrap();
+        // A child that another test starts just then holds what is open here until its own exec.
+        let begin = Instant::now();
+        while let Err(error) = run(Command::new("umount").arg(&self.point)) {
+            assert!(begin.elapsed() < Duration::from_secs(5), "{error}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
