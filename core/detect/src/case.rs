@@ -40,9 +40,10 @@ pub(crate) struct Case {
     pub(crate) standing: Vec<(FindingKind, Standing)>,
     /// Files in which a scan found something, which this unit runs or wrote; the newest.
     pub(crate) bad_files: Vec<BadFile>,
-    /// How many of them ran, and how many did not.
+    /// How many there were that ran.
     pub(crate) bad_files_run: usize,
-    pub(crate) bad_files_seen: usize,
+    /// How many there were that did not.
+    pub(crate) bad_files_written: usize,
     pub(crate) last: Timestamp,
 }
 

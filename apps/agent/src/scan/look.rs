@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use davy_model::{Event, EventKind, FileId, ScanHit, ScanReport, Sha256, Timestamp};
 use davy_policy::Policy;
 use davy_sweep::{Clean, Looked, Recipe, Scanner, Shape, nanoseconds};
-
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::budget::Budget;

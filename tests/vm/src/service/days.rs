@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::host::{davy, run, wait_for, wait_so_long_for};
 
-/// More refusals in a minute than the last step makes must not make Davy fall back.
+/// The kernel judges from the first day on, as it does when it enforces.
 const POLICY: &str = "\
 [trust]
 kernel = true
