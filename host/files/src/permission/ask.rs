@@ -2,12 +2,16 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 use davy_model::FileId;
 use sha2::{Digest, Sha256};
 
 /// Bytes read at once for a digest.
 const PIECE: usize = 128 * 1024;
+
+/// The longest file that is read, in bytes. What packages hold of code is shorter; longer files are made to be slow to read.
+pub const LONGEST: u64 = 1 << 30;
 
 /// What is about to be done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,21 +62,36 @@ pub struct Ask {
     /// What is opened. Reading it asks nobody.
     pub content: File,
     pub(super) digest: OnceCell<[u8; 32]>,
+    /// Its length when it was asked for, in bytes.
+    pub(super) length: u64,
+    /// When reading stops: whoever decides then still decides in time.
+    pub(super) by: Instant,
 }
 
 impl Ask {
     /// The SHA-256 of the file, computed at the first call.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, is longer than [`LONGEST`], or is not read whole in three quarters of the time in which
+    /// this must be decided. A judge that refuses what it cannot read then still refuses it in time, so that no file is let
+    /// through for its length.
     pub fn digest(&self) -> io::Result<[u8; 32]> {
         if let Some(known) = self.digest.get() {
             return Ok(*known);
+        }
+        if self.length > LONGEST {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         let mut hash = Sha256::new();
         let mut piece = vec![0; PIECE];
         let mut at = 0;
         loop {
+            if at > LONGEST {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            if Instant::now() >= self.by {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             match self.content.read_at(&mut piece, at)? {
                 0 => break,
                 got => {

@@ -128,8 +128,11 @@ pub struct GateCounts {
     pub restarts: u64,
 }
 
-impl GateCounts {
-    pub(super) fn add(self, other: Self) -> Self {
+impl std::ops::Add for GateCounts {
+    type Output = Self;
+
+    /// What two keepers, or two gates, did together.
+    fn add(self, other: Self) -> Self {
         Self {
             asked: self.asked + other.asked,
             judged: self.judged + other.judged,

@@ -138,7 +138,7 @@ impl PermissionGate {
     pub fn counts(&self) -> GateCounts {
         let (before, now) = *lock(&self.shared.counts);
         let panics = self.shared.panics.load(Ordering::Relaxed);
-        GateCounts { panics, restarts: self.shared.restarts.load(Ordering::Relaxed), ..before.add(now) }
+        GateCounts { panics, restarts: self.shared.restarts.load(Ordering::Relaxed), ..before + now }
     }
 
     /// The pid of the keeper that runs now.
@@ -229,17 +229,8 @@ impl Shared {
     }
 
     fn appoint(&self, keeper: u32, asks: &Arc<OwnedFd>) -> io::Result<()> {
-        for _ in 0..self.config.threads.max(1) {
-            let judge = Judge {
-                config: self.config.clone(),
-                asks: asks.clone(),
-                keeper,
-                panics: self.panics.clone(),
-            };
-            // They end with the socket. One that is held up in the caller's judge is not waited for.
-            std::thread::Builder::new().name("davy-judge".into()).spawn(move || judge.run())?;
-        }
-        Ok(())
+        let (config, panics) = (self.config.clone(), self.panics.clone());
+        Judge { config, asks: asks.clone(), keeper, panics }.start()
     }
 
     /// Answers the keeper that it is heard, and starts another when it ends.
@@ -258,7 +249,7 @@ impl Shared {
             self.hang_up();
             self.reap();
             let mut counts = lock(&self.counts);
-            *counts = (counts.0.add(counts.1), GateCounts::default());
+            *counts = (counts.0 + counts.1, GateCounts::default());
             drop(counts);
             pause = if begun.elapsed() > PAUSE.1 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
             loop {

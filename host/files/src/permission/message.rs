@@ -31,8 +31,8 @@ pub(super) enum Message {
     Ping,
     /// Gate to keeper: yes.
     Pong,
-    /// Keeper to gate, with the open file: may this be opened?
-    Ask { number: u64, pid: u32, exec: bool },
+    /// Keeper to gate, with the open file: may this be opened? `since` is when it was asked, by [`monotonic`].
+    Ask { number: u64, pid: u32, exec: bool, since: u64 },
     /// Gate to keeper: it may, or may not, and whether that holds whoever asks while its bytes are the same.
     Verdict { number: u64, allow: bool, keep: bool },
     /// Keeper to gate: what was counted so far.
@@ -52,7 +52,7 @@ impl Message {
             Self::Forget => &[5],
             Self::Ping => &[6],
             Self::Pong => &[7],
-            Self::Ask { number, pid, exec } => &[8, number, pid.into(), exec.into()],
+            Self::Ask { number, pid, exec, since } => &[8, number, pid.into(), exec.into(), since],
             Self::Verdict { number, allow, keep } => &[9, number, allow.into(), keep.into()],
             Self::Counts(c) => {
                 &[10, c.asked, c.judged, c.remembered, c.late, c.absent, c.crowded, c.overflows, c.own]
@@ -73,7 +73,7 @@ impl Message {
             5 => Self::Forget,
             6 => Self::Ping,
             7 => Self::Pong,
-            8 => Self::Ask { number: a, pid: pid(b)?, exec: c != 0 },
+            8 => Self::Ask { number: a, pid: pid(b)?, exec: c != 0, since: d },
             9 => Self::Verdict { number: a, allow: b != 0, keep: c != 0 },
             10 => Self::Counts(GateCounts {
                 asked: a,
@@ -89,6 +89,12 @@ impl Message {
             _ => return None,
         })
     }
+}
+
+/// Nanoseconds of the clock that both processes have in common (CLOCK_MONOTONIC).
+pub(super) fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned())
 }
 
 /// Two ends that keep packets apart.
@@ -162,7 +168,7 @@ mod tests {
             send(&here, message, None, false).unwrap();
         }
         let file = tempfile::tempfile().unwrap();
-        let ask = Message::Ask { number: 9, pid: 4_194_304, exec: true };
+        let ask = Message::Ask { number: 9, pid: 4_194_304, exec: true, since: u64::MAX };
         send(&here, ask, Some(file.as_fd()), false).unwrap();
         drop(here);
         for message in said {

@@ -11,6 +11,9 @@
 //! - When the keeper itself is stopped, traced or frozen, a timer of the kernel's that it must keep pushing forward kills
 //!   it; the group goes with it and the kernel lets everything through. SIGKILL ends what is stopped, traced or frozen.
 //!
+//! Large files are read by threads of their own, in the order in which they were asked for, and each only until three
+//! quarters of its time are over. Whoever asks for them neither holds up the others nor outlasts his own deadline.
+//!
 //! No verdict is kept by ignore marks, times or sizes, which are all unsound. One is kept while the keeper holds a read
 //! lease (fcntl(2)) on the file: none is granted while anybody has the file open for writing, also through a mapping,
 //! and whoever opens it for writing or truncates it waits until the keeper has given the lease, and the verdict, back.
@@ -27,7 +30,7 @@ mod message;
 mod opener;
 mod proof;
 
-pub use ask::{Answer, Ask, AskKind, Steadiness};
+pub use ask::{Answer, Ask, AskKind, LONGEST, Steadiness};
 pub use code_mounts::{CodeMount, code_mounts};
 pub use config::{Deadlines, GateConfig, GateCounts, GateError, Marked, ScriptOf};
 pub use gate::PermissionGate;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use davy_files::permission::{Answer, AskKind, GateConfig, PermissionGate, Steadiness, prove};
+use davy_files::permission::{Answer, AskKind, GateConfig, LONGEST, PermissionGate, Steadiness, prove};
 
 use crate::ground::{Ground, WRONG, execute, gate, keeper, until, write_program};
 
@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("another_mount_is_marked_while_it_runs", another_mount_is_marked_while_it_runs),
     ("the_gate_is_proven_only_by_a_refusal", the_gate_is_proven_only_by_a_refusal),
     ("a_judge_that_panics_is_counted_and_goes_on", a_judge_that_panics_is_counted_and_goes_on),
+    ("no_file_is_let_through_for_its_length", no_file_is_let_through_for_its_length),
 ];
 
 fn what_nobody_vouches_for_does_not_run() {
@@ -195,4 +196,34 @@ fn the_gate_is_proven_only_by_a_refusal() {
     prove(keeper).unwrap();
     prove(|| Command::new("true")).unwrap_err();
     assert_eq!(mounts(), before);
+}
+
+/// Denies what it cannot read, as the agent does, and what ends wrong; allows all else to anyone.
+fn what_can_be_read(ask: &davy_files::permission::Ask) -> Answer {
+    if ask.digest().is_err() { Answer::Deny } else { crate::ground::by_content(ask) }
+}
+
+fn no_file_is_let_through_for_its_length() {
+    use std::os::unix::fs::FileExt;
+    let ground = Ground::tmpfs();
+    let good = ground.program("good", "a");
+    // Holes cost their maker nothing, and are as long to read as bytes.
+    let long = |name: &str, bytes: u64| {
+        let path = ground.program(name, name);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(WRONG.as_bytes(), bytes - WRONG.len() as u64).unwrap();
+        path
+    };
+    let too_long = long("too-long", 1 << 44);
+    let long: Vec<_> = (0..16).map(|n| long(&format!("long-{n}"), LONGEST)).collect();
+    let config = GateConfig::new(keeper, what_can_be_read);
+    let gate = PermissionGate::start(config, vec![ground.mark()]).unwrap();
+    assert_eq!(execute(&too_long), Err(libc::EPERM));
+    let together: Vec<_> = long.into_iter().map(|path| std::thread::spawn(move || execute(&path))).collect();
+    assert!(execute(&good).is_ok());
+    for one in together {
+        assert_eq!(one.join().unwrap(), Err(libc::EPERM));
+    }
+    let counts = gate.stop();
+    assert_eq!((counts.late, counts.absent, counts.crowded), (0, 0, 0), "{counts:?}");
 }

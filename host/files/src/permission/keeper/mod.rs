@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::config::GateCounts;
 use super::kernel::{self, DeadMansSwitch};
-use super::message::{Message, receive, send};
+use super::message::{Message, monotonic, receive, send};
 use pending::Pending;
 use vouched::Vouched;
 
@@ -229,7 +229,7 @@ impl Keeper {
             return self.answer(&file, true);
         }
         let sent = self.pending.next().and_then(|number| {
-            let ask = Message::Ask { number, pid, exec };
+            let ask = Message::Ask { number, pid, exec, since: monotonic() };
             send(&self.asks, ask, Some(file.as_fd()), false).ok().map(|()| number)
         });
         match sent {
