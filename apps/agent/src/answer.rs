@@ -299,19 +299,15 @@ impl Desk {
             .iter()
             .map(|(kind, count)| DropCount { kind: kind.clone(), count: *count })
             .collect();
-        for (kind, counter) in [
+        let own = [
             ("events, the engine's queue was full", &counters.queue_full),
             ("captures, the inspect worker fell behind or failed", &counters.captures_lost),
             ("findings, the arbiter's queue was full", &counters.arbiter_full),
-        ] {
-            let count = counter.load(Ordering::Relaxed);
-            if count > 0 {
-                drops.push(DropCount { kind: kind.to_owned(), count });
-            }
-        }
-        drops.extend(
-            self.scan.lost().into_iter().map(|(kind, count)| DropCount { kind: kind.to_owned(), count }),
-        );
+        ];
+        let own = own.map(|(kind, counter)| (kind, counter.load(Ordering::Relaxed)));
+        let counted = own.into_iter().chain(self.trust.unjudged()).filter(|(_, count)| *count > 0);
+        let counted = counted.chain(self.scan.lost());
+        drops.extend(counted.map(|(kind, count)| DropCount { kind: kind.to_owned(), count }));
         let (resident, cpu_ns) = own_use();
         let running_incidents = lock(&self.shared.running).clone();
         AgentStatus {

@@ -6,6 +6,7 @@
 mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -22,10 +23,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::block::{KernelBlock, Reach};
-use crate::clock;
 use crate::deed::{self, fingerprint, in_order, outcome_words, record, said, settle, timed};
 use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
+use crate::{clock, opening};
 
 pub(crate) use sealed::{Refused, SealedOrder};
 
@@ -413,11 +414,13 @@ fn reach(policy: &Policy) -> Reach {
 }
 
 /// The digest of the program a process runs, read through the process itself, so that a file without a name counts too.
+/// One that is longer than what is read has none: no list can name it, and everybody else's case waits behind this one.
 fn content_of(process: &ProcessInfo) -> Option<Digest> {
-    let mut program = std::fs::File::open(format!("/proc/{}/exe", process.key.pid)).ok()?;
+    let program = opening::regular(&format!("/proc/{}/exe", process.key.pid)).ok()?;
     // The pid may have changed hands before the open; after it, the file stays the same.
     (davy_proc::key(process.key.pid)? == process.key).then_some(())?;
     let mut hash = Sha256::new();
-    std::io::copy(&mut program, &mut hash).ok()?;
+    // It may grow while it is read.
+    std::io::copy(&mut program.take(opening::LONGEST), &mut hash).ok()?;
     Some(Digest(hash.finalize().into()))
 }

@@ -18,6 +18,7 @@ mod instance;
 mod keeper;
 mod left;
 mod lists;
+mod opening;
 mod own;
 mod paths;
 mod probing;

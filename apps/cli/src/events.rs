@@ -250,7 +250,7 @@ fn judged(judgement: &CodeJudgement) -> String {
         CodeReason::Unknown => "nobody vouches for it",
         CodeReason::Blocked => "it is on a block-list",
         CodeReason::OpenForWriting => "it is open for writing",
-        CodeReason::Unreadable => "it cannot be read",
+        CodeReason::Unreadable => "it cannot be read, or not in the time there is",
         CodeReason::Nameless => "it has no name",
         CodeReason::Unstable => "its file system may give anyone anything",
         CodeReason::WrittenMemory => "it is or was writable",

@@ -49,6 +49,7 @@ pub(crate) fn look(time: Timestamp, key: ProcessKey, judgement: &CodeJudgement) 
         CodeReason::OpenForWriting => "somebody had it open for writing",
         CodeReason::WrittenMemory | CodeReason::WithoutFile => "it does not come from a file",
         CodeReason::NotAllowed => "this program may not",
+        CodeReason::Unreadable => "it cannot be read, or not in the time there is",
         CodeReason::InUse => "it is in use as code",
         _ => "nobody vouches for it",
     };

@@ -109,7 +109,7 @@ pub enum CodeReason {
     Blocked,
     /// Somebody has it open for writing, so that what was judged may not be what runs.
     OpenForWriting,
-    /// The kernel could not read it, or gave another digest than SHA-256.
+    /// It could not be read, or not in the time there is, or the kernel gave another digest than SHA-256.
     Unreadable,
     /// It has no name.
     Nameless,

@@ -172,6 +172,46 @@ fn an_enforcing_scope_refuses_what_nobody_vouches_for_and_nothing_outside() {
     assert!(Command::new(&unknown).arg("--version").output().unwrap().status.success());
 }
 
+#[test]
+fn no_file_passes_for_its_length_and_no_pipe_holds_the_agent_up() {
+    let Some(ground) = Ground::make("long") else { return };
+    let mut agent = ground.agent("[trust]\nmode = \"enforce\"\nsources = [\"manifests\"]\n");
+    if !is_below_lsm(&agent) {
+        return;
+    }
+    let long = ground.altered("/usr/bin/true", "long");
+    // Holes cost nothing, and are as long to read as bytes.
+    File::options().write(true).open(&long).unwrap().set_len(1 << 40).unwrap();
+    agent
+        .wait_for("the gate", SOON, |agent| {
+            let refused = agent.shell(Some(&ground.scope), &text(&long))?;
+            Ok(was_denied(&refused).then_some(()))
+        })
+        .unwrap();
+    assert!(ran(&agent.shell(None, &text(&long)).unwrap()));
+
+    // What ran is looked at afterwards, by a name that leads to a pipe by then.
+    let (pipe, unknown) = (text(&ground.path("pipe")), ground.altered("/usr/bin/true", "unknown"));
+    for _ in 0..10 {
+        let line = format!("/usr/bin/cp {} {pipe}; {pipe}; /usr/bin/rm {pipe}", text(&unknown));
+        assert!(ran(&agent.shell(None, &line).unwrap()));
+        rustix::fs::mknodat(rustix::fs::CWD, &*pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        fs::remove_file(&pipe).unwrap();
+    }
+    let later = ground.altered("/usr/bin/true", "later");
+    assert!(ran(&agent.shell(None, &text(&later)).unwrap()));
+    agent
+        .wait_for("that it still looks at what runs", SOON, |agent| {
+            let replies = agent.ask(RequestBody::Query(Query::TrustPending { limit: 100 }))?;
+            let waits = |reply| matches!(reply, Reply::Pending(pending) if pending.path.ends_with("/later"));
+            Ok(replies.into_iter().any(waits).then_some(()))
+        })
+        .unwrap();
+    agent.signal(rustix::process::Signal::INT);
+    agent.wait_end(SOON).unwrap();
+}
+
 fn c_library() -> String {
     let said = Command::new("ldd").arg("/usr/bin/true").output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 
-use davy_model::{FileId, ScanOccasion};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use davy_model::ScanOccasion;
+use rustix::fs::{AtFlags, CWD, OFlags, Stat, statat};
 
 use super::queue::Job;
+use crate::opening::{is, itself};
 
 /// What the file of a job is like, without opening it: most that runs was looked at before. `None` when it is gone, or something
 /// else took its place.
@@ -30,28 +31,13 @@ fn runner(job: &Job) -> Option<String> {
     Some(format!("/proc/{}/exe", key.pid))
 }
 
-fn is(stat: &Stat, wanted: FileId) -> bool {
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    regular && (stat.st_dev, stat.st_ino) == (wanted.dev, wanted.ino)
-}
-
-fn itself(path: &str, more: OFlags, wanted: FileId) -> Option<(File, Stat)> {
-    // It may be a pipe by now: opening never waits.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | more;
-    let fd = openat(CWD, path, flags | OFlags::NOATIME, Mode::empty())
-        .or_else(|_| openat(CWD, path, flags, Mode::empty()))
-        .ok()?;
-    let stat = fstat(&fd).ok()?;
-    is(&stat, wanted).then(|| (File::from(fd), stat))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
 
-    use davy_model::{ProcessKey, Timestamp};
+    use davy_model::{FileId, ProcessKey, Timestamp};
 
     use super::*;
 

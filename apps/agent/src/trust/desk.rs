@@ -17,7 +17,7 @@ use super::gate::Gate;
 use super::learning::Learning;
 use crate::services;
 use crate::shared::lock;
-use crate::standing;
+use crate::{opening, standing};
 
 /// The most scripts that are read ahead; what the kernel remembers of files is four times as much.
 const MAX_SCRIPTS: usize = 16_384;
@@ -429,6 +429,11 @@ impl TrustDesk {
         }
     }
 
+    /// Code that was let through without being judged, and why.
+    pub(crate) fn unjudged(&self) -> Vec<(&'static str, u64)> {
+        lock(&self.inner).gate.as_ref().map(|gate| gate.unjudged()).unwrap_or_default()
+    }
+
     /// Whether the policy acts where a process of this cgroup runs, so that it is worth a look.
     pub(super) fn is_scoped(&self, cgroup: &str) -> bool {
         let inner = lock(&self.inner);
@@ -511,7 +516,7 @@ impl Inner {
         if !waiting.kinds.contains(&CodeKind::Script) {
             return;
         }
-        let read = std::fs::File::open(&waiting.path).map_err(anyhow::Error::from);
+        let read = opening::regular(&waiting.path).map_err(anyhow::Error::from);
         if let Err(error) = read.and_then(|file| gate.read(&file)) {
             tracing::warn!("{} could not be read ahead: {error:#}", waiting.path);
         }

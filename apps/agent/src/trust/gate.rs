@@ -97,6 +97,10 @@ pub(crate) trait Gate: Send {
     fn bind(&self, binding: &Binding) -> Result<()>;
     /// Looks for what came into a scope since the last time, and for what was refused there.
     fn look(&self) {}
+    /// What it let through without judging it, and why, since it stands.
+    fn unjudged(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// The gate of security hooks.

@@ -93,6 +93,7 @@ pub(super) fn line(kind: CodeKind, reason: CodeReason, path: &str, waits: Option
         CodeReason::Nameless => "no list can vouch for it",
         CodeReason::OpenForWriting | CodeReason::InUse => "somebody has it open for writing; try again",
         CodeReason::NotAllowed => "this program may not",
+        CodeReason::Unreadable => "it cannot be read, or not in the time there is",
         _ => "nobody vouches for it",
     };
     let waits = waits.filter(|_| reason != CodeReason::Blocked);

@@ -20,15 +20,16 @@ use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refre
 use davy_policy::{ServiceMode, TrustSource};
 use davy_trust::host::digest_of;
 use davy_trust::{Question, Sighting};
+use rustix::fs::OFlags;
 
 use super::desk::{HeldBack, TrustDesk};
 use super::learning::Learning;
 use super::notice::{self, Notices};
 use super::sight::{Sight, Sights, What, is_nameless};
-use crate::clock;
 use crate::services::{Began, ServiceDesk};
 use crate::shared::{Intake, Shared, lock};
 use crate::standing::Limit;
+use crate::{clock, opening};
 
 /// How many sights may wait.
 const SIGHTS: usize = 4096;
@@ -62,9 +63,6 @@ const FILELESS: &str = "fileless";
 /// first, most of all at boot.
 const THREADS: usize = 2;
 const SHARE: f64 = 0.5;
-
-/// The largest program whose content is read to say whether it would have been refused, in bytes.
-const MAX_READ: u64 = 1 << 30;
 
 /// The running thread.
 pub(crate) struct TrustThread {
@@ -262,7 +260,7 @@ impl Keeping {
     fn read_scripts(&mut self) {
         for path in self.ahead.drain(..self.ahead.len().min(SCRIPTS_AT_ONCE)) {
             // What is gone, or lies where nothing may be executed, is none.
-            if let Ok(file) = File::open(&path) {
+            if let Some(file) = path.to_str().and_then(|path| opening::regular(path).ok()) {
                 self.desk.read(&file);
             }
         }
@@ -328,15 +326,33 @@ impl Keeping {
 
     /// A program ran, and nobody judged it before. Says whether it is allowed.
     fn ran(&mut self, sight: &Sight, image: &ExecImage, comm: &str) -> bool {
-        let Some(digest) = self.digest_of_running(sight.process.pid, image) else { return false };
+        let Some(file) = running(sight.process.pid, image) else { return false };
         let path = if image.path.is_empty() { comm } else { &image.path };
         let nameless = is_nameless(image);
+        let kind = if nameless { CodeKind::Nameless } else { CodeKind::Exec };
+        let tell = |intake: &Intake, reason, sha256| {
+            let judgement = CodeJudgement {
+                kind,
+                outcome: CodeOutcome::Ran,
+                reason,
+                file: Some(image.file),
+                path: Some(path.to_owned()),
+                sha256,
+                repeats: 0,
+            };
+            let kind = EventKind::CodeJudged(Box::new(judgement));
+            intake.event(Event { time: sight.time, process: Some(sight.process), kind });
+        };
+        let Some(digest) = self.digest(&file) else {
+            // Too long, or failing: nobody can vouch for it, and it has no digest to wait for the administrator by.
+            tell(&self.intake, CodeReason::Unreadable, None);
+            return false;
+        };
         let question = Question { digest: Some(digest), path, nameless, failsafe: None };
         let ruling = self.ruling(&question);
         if ruling.allowed {
             return true;
         }
-        let kind = if nameless { CodeKind::Nameless } else { CodeKind::Exec };
         let because = ruling.because;
         let new = self.note(sight, Seen { kind, digest, path, nameless, refused: false, because });
         if new || ruling.rank == Rank::Blocked {
@@ -345,24 +361,15 @@ impl Keeping {
                 Rank::Nameless => CodeReason::Nameless,
                 _ => CodeReason::Unknown,
             };
-            let judgement = CodeJudgement {
-                kind,
-                outcome: CodeOutcome::Ran,
-                reason,
-                file: Some(image.file),
-                path: Some(path.to_owned()),
-                sha256: Some(digest),
-                repeats: 0,
-            };
-            let kind = EventKind::CodeJudged(Box::new(judgement));
-            self.intake.event(Event { time: sight.time, process: Some(sight.process), kind });
+            tell(&self.intake, reason, Some(digest));
         }
         false
     }
 
     /// What came from a service runs under a name of its own; it may be a package's program all the same.
     fn descended(&mut self, sight: &Sight, began: &Began) {
-        let Some(digest) = self.digest_of_running(sight.process.pid, &began.info.image) else { return };
+        let file = running(sight.process.pid, &began.info.image);
+        let Some(digest) = file.and_then(|file| self.digest(&file)) else { return };
         let question = Question { digest: Some(digest), path: "", nameless: false, failsafe: None };
         let ruling = self.desk.ruling(&question, clock::now());
         let packaged = ruling.vouchers.iter().find_map(|voucher| match &voucher.source {
@@ -466,30 +473,19 @@ impl Keeping {
 
     /// Before Linux 6.8 the kernel cannot read a script when it is opened. Read now, it is let through the next time.
     fn read_ahead(&self, path: &str, file: Option<FileId>) {
-        let opened = File::open(path)
-            .ok()
-            .filter(|opened| opened.metadata().is_ok_and(|found| file.is_some_and(|file| is(&found, file))));
-        if let Some(opened) = opened {
+        let opened = file.and_then(|file| opening::itself(path, OFlags::empty(), file));
+        if let Some((opened, _)) = opened {
             self.desk.read(&opened);
         }
     }
 
-    /// The content that a process runs: by the kernel's own link to it while it lives, else by its path.
-    fn digest_of_running(&mut self, pid: u32, image: &ExecImage) -> Option<Sha256> {
-        let running = File::open(format!("/proc/{pid}/exe")).ok();
-        let same = |file: &File| file.metadata().is_ok_and(|found| is(&found, image.file));
-        let file = running.filter(same).or_else(|| File::open(&image.path).ok().filter(same))?;
-        self.digest(&file)
-    }
-
     fn digest_of_file(&mut self, path: &str, file: FileId) -> Option<Sha256> {
-        let opened = File::open(path).ok()?;
-        is(&opened.metadata().ok()?, file).then(|| self.digest(&opened)).flatten()
+        opening::itself(path, OFlags::empty(), file).and_then(|(opened, _)| self.digest(&opened))
     }
 
     fn digest(&mut self, file: &File) -> Option<Sha256> {
         let found = file.metadata().ok()?;
-        if !found.is_file() || found.len() > MAX_READ {
+        if found.len() > opening::LONGEST {
             return None;
         }
         let face = Face {
@@ -514,6 +510,8 @@ fn budget() -> Budget {
     Budget::new(processors.min(THREADS), SHARE)
 }
 
-fn is(found: &std::fs::Metadata, file: FileId) -> bool {
-    (found.dev(), found.ino()) == (file.dev, file.ino)
+/// The file that a process runs: by the kernel's own link to it while it lives, else by its path.
+fn running(pid: u32, image: &ExecImage) -> Option<File> {
+    let by = |path: &str| opening::itself(path, OFlags::empty(), image.file);
+    by(&format!("/proc/{pid}/exe")).or_else(|| by(&image.path)).map(|(file, _)| file)
 }

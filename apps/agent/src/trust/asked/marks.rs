@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use davy_files::permission::{CodeMount, PermissionGate, code_mounts};
+use davy_files::permission::{CodeMount, GateCounts, PermissionGate, code_mounts};
 
 /// Processes of a scope whose mount namespace is looked at in one look.
 const MAX_PROCESSES: usize = 65_536;
@@ -63,6 +63,11 @@ impl Marks {
     /// Whether it is still what is wanted.
     pub(super) fn is_for(&self, whose: &Whose, opens: bool) -> bool {
         self.whose == *whose && self.gate.asks_about_opens() == opens
+    }
+
+    /// What its gate did so far.
+    pub(super) fn counts(&self) -> GateCounts {
+        self.gate.counts()
     }
 
     /// Forgets what was allowed to anyone.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use davy_detect::Interpreters;
-use davy_files::permission::{GateConfig, Marked, PermissionGate};
+use davy_files::permission::{GateConfig, GateCounts, Marked, PermissionGate};
 use davy_kernel::Nameless;
 use davy_model::{CodeKind, Sha256};
 use rustix::fs::{AtFlags, Mode as FileMode, OFlags, StatxAttributes, StatxFlags};
@@ -44,6 +44,8 @@ pub(super) struct AskedGate {
     cgroup2: Option<PathBuf>,
     stages: Mutex<Vec<Stage>>,
     marks: Mutex<Option<Marks>>,
+    /// What the gates did that stand no longer.
+    past: Mutex<GateCounts>,
     ender: Option<Ender>,
 }
 
@@ -71,6 +73,7 @@ impl AskedGate {
             cgroup2,
             stages: Mutex::default(),
             marks: Mutex::default(),
+            past: Mutex::default(),
             ender,
         }
     }
@@ -92,11 +95,18 @@ impl AskedGate {
         Ok(PermissionGate::start(config, marks)?)
     }
 
+    fn end(&self, marks: &mut Option<Marks>) {
+        if let Some(over) = marks.take() {
+            let mut past = lock(&self.past);
+            *past = *past + over.counts();
+        }
+    }
+
     /// Has the mounts asked about that the scopes' processes see, while something is refused there.
     fn ask(&self, binding: &Binding) -> Result<()> {
         let mut marks = lock(&self.marks);
         if !self.asks || !binding.enforces(&ASKED) {
-            *marks = None;
+            self.end(&mut marks);
             return Ok(());
         }
         let everywhere = ASKED.iter().any(|kind| binding.everywhere(*kind) == davy_model::Mode::Enforce);
@@ -108,7 +118,7 @@ impl AskedGate {
         };
         let opens = binding.enforces(&OPENED);
         if marks.as_ref().is_none_or(|marks| !marks.is_for(&whose, opens)) {
-            *marks = None;
+            self.end(&mut marks);
             *marks = Some(Marks::new(self.open(opens, Vec::new())?, whose));
         }
         marks.iter_mut().for_each(Marks::look);
@@ -174,6 +184,19 @@ impl Gate for AskedGate {
         lock(&self.stages).retain(|stage| binding.rehearsed.contains(&stage.cgroup));
         let ended = self.ender.as_ref().map_or(Ok(()), |ender| ender.bind(binding));
         self.ask(binding).and(ended)
+    }
+
+    fn unjudged(&self) -> Vec<(&'static str, u64)> {
+        let standing = lock(&self.marks).as_ref().map(Marks::counts).unwrap_or_default();
+        let counts = *lock(&self.past) + standing;
+        vec![
+            ("decisions on code, the judge was too slow", counts.late),
+            ("decisions on code, all judges were held up", counts.absent),
+            ("decisions on code, too much was asked at once", counts.crowded),
+            ("decisions on code, the kernel's queue was full", counts.overflows),
+            ("decisions on code, the gate's keeper was started again", counts.restarts),
+            ("decisions on code, the judge failed", counts.panics),
+        ]
     }
 
     fn look(&self) {
