@@ -36,9 +36,10 @@ const BURST_SAMPLE: Duration = Duration::from_millis(100);
 /// How long a close look lasts.
 const BURST: Duration = Duration::from_secs(3);
 
-/// How long a change of a file waits before it is judged. Files and processes are told by different ways, and a program that
-/// writes as soon as it begins must be known by then; records gather in the kernel's ring buffers for 20 ms.
-const WRITERS_FIRST: Duration = Duration::from_millis(100);
+/// How long a change of a file waits before it is judged, and a refusal of code to a process that is not known yet. Files and
+/// processes are told by different ways, and a program that writes as soon as it begins must be known by then; records
+/// gather in the kernel's ring buffers for 20 ms.
+const PROCESSES_FIRST: Duration = Duration::from_millis(100);
 
 /// The most changes that wait; beyond it the oldest is judged at once.
 const MAX_HELD: usize = 1024;
@@ -155,7 +156,7 @@ impl Engine {
         }
         self.hand_over();
         loop {
-            let held = self.held.front().map(|(since, _)| *since + WRITERS_FIRST);
+            let held = self.held.front().map(|(since, _)| *since + PROCESSES_FIRST);
             let next = held.map_or(self.rhythm.next(), |held| held.min(self.rhythm.next()));
             let wait = next.saturating_duration_since(Instant::now());
             match inputs.recv_timeout(wait) {
@@ -183,7 +184,7 @@ impl Engine {
 
     fn take(&mut self, input: Input) -> bool {
         match input {
-            Input::Event(event) if matches!(event.kind, EventKind::File(_)) => {
+            Input::Event(event) if self.may_come_early(&event) => {
                 self.held.push_back((Instant::now(), event));
                 self.release(MAX_HELD);
             }
@@ -197,10 +198,21 @@ impl Engine {
         true
     }
 
+    /// Whether it comes by another way than what its process began with, and may have overtaken that.
+    fn may_come_early(&self, event: &Event) -> bool {
+        let known = || event.process.is_none_or(|key| self.detector.processes().get(&key).is_some());
+        match event.kind {
+            EventKind::File(_) => true,
+            // Who was refused waited for that in the kernel, as a rule in a child that had only just begun.
+            EventKind::CodeJudged(_) => !known(),
+            _ => false,
+        }
+    }
+
     /// Judges the changes of files that have waited long enough, and as many more as keep no more than `most` waiting.
     fn release(&mut self, most: usize) {
         while let Some((since, _)) = self.held.front()
-            && (self.held.len() > most || since.elapsed() >= WRITERS_FIRST)
+            && (self.held.len() > most || since.elapsed() >= PROCESSES_FIRST)
         {
             if let Some((_, event)) = self.held.pop_front() {
                 self.observe(event);

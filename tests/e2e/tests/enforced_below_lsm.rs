@@ -295,15 +295,15 @@ fn whoever_sits_at_the_terminal_is_told_why() {
         );
         let wanted =
             format!("davy: {altered} was not run: nobody vouches for it. Administrator: davy trust approve ");
-        let expected = if told { wanted.as_str() } else { "not permitted" };
         agent
             .wait_for("a refusal", SOON, |_| {
                 let mut script = Command::new("script");
                 script.args(["-q", "-e", "-c", &line]).arg(&typescript);
                 script.stdin(std::process::Stdio::null()).output()?;
-                Ok(fs::read_to_string(&typescript)?.contains(expected).then_some(()))
+                Ok(fs::read_to_string(&typescript)?.contains("not permitted").then_some(()))
             })
             .unwrap();
+        // At the first refusal: what is refused is mostly a child that began a moment ago.
         let shown = fs::read_to_string(&typescript).unwrap();
         assert_eq!(shown.contains(&wanted), told, "{shown}; {}", agent.log());
     }
