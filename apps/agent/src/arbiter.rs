@@ -196,14 +196,11 @@ impl Arbiter {
                 per_minute: policy.failsafe.denials_per_minute,
                 grace_secs: policy.failsafe.grace.as_secs_f64(),
             };
-            if under.rehearsal.is_none() && lock(&self.shared.standing).acted(section, limit, now) {
-                tracing::error!("a spike of actions: {section} now only observes; see `davy status`");
-                self.note(
-                    &case,
-                    action,
-                    ActionState::Refused,
-                    "a spike of actions: the protection fell back to observe",
-                );
+            if under.rehearsal.is_none()
+                && let Some(why) = lock(&self.shared.standing).acted(section, &subject.cgroup, limit, now)
+            {
+                tracing::error!("a spike of actions: {why}");
+                self.note(&case, action, ActionState::Refused, &format!("a spike of actions: {why}"));
                 return;
             }
             self.carry_out(intended(&case, action, &decision.why));

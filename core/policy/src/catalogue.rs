@@ -391,7 +391,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "denials_per_minute",
                 Kind::Integer { min: 1, max: 10_000 },
-                "More actions than this in a minute, and the protection falls back to observe.",
+                "More actions than this in a minute in one service, login or container, and the protection falls back to observe there; in several of them together, everywhere.",
             ),
             key("protect_users", NAMES, "Users whose processes are never acted on."),
             key(

@@ -183,7 +183,8 @@ impl Default for StoreLimits {
 /// When Davy holds back by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failsafe {
-    /// Actions in one minute above which the protection falls back to observe.
+    /// Actions in one minute in one service, login or container above which the protection falls back to observe there; where
+    /// several of them have a part in it, everywhere.
     pub denials_per_minute: u32,
     /// Users, by name, whose processes are never acted on.
     pub protect_users: Vec<String>,

@@ -50,7 +50,12 @@ impl Ground {
 
     /// Nothing is learned; the allow-list alone vouches.
     fn agent(&self, sections: &str) -> Agent {
-        let mut policy = format!("[scope]\ncgroups = [\"{}\"]\n{sections}\n", self.scope.name());
+        self.agent_for(&[&self.scope], sections)
+    }
+
+    fn agent_for(&self, scopes: &[&Scope], sections: &str) -> Agent {
+        let scopes: Vec<&str> = scopes.iter().map(|scope| scope.name()).collect();
+        let mut policy = format!("[scope]\ncgroups = {scopes:?}\n{sections}\n");
         for digest in trusted() {
             policy.push_str(&format!("[[trust.allow]]\nsha256 = \"{digest}\"\nreason = \"the test's\"\n"));
         }
@@ -210,6 +215,42 @@ fn no_file_passes_for_its_length_and_no_pipe_holds_the_agent_up() {
         .unwrap();
     agent.signal(rustix::process::Signal::INT);
     agent.wait_end(SOON).unwrap();
+}
+
+#[test]
+fn a_spike_of_refusals_opens_the_service_where_it_was_and_no_other() {
+    let Some(ground) = Ground::make("spike") else { return };
+    let other = Scope::make("spike-other").unwrap();
+    let trust =
+        "[trust]\nmode = \"enforce\"\nsources = [\"manifests\"]\n[failsafe]\ndenials_per_minute = 20\n";
+    let agent = ground.agent_for(&[&ground.scope, &other], trust);
+    if !is_below_lsm(&agent) {
+        return;
+    }
+    let altered = text(&ground.altered("/usr/bin/true", "altered"));
+    let until = |what: &str, scope: &Scope, wanted: fn(&Output) -> bool| {
+        let mut others = 0;
+        agent
+            .wait_for(what, SOON, |agent| {
+                let output = agent.shell(Some(scope), &altered)?;
+                others += u32::from(!wanted(&output));
+                Ok(wanted(&output).then_some(()))
+            })
+            .unwrap();
+        others
+    };
+    until("the gate", &ground.scope, was_denied);
+    until("the gate elsewhere", &other, was_denied);
+    let refused = until("the fall back", &ground.scope, ran);
+    assert!(refused >= 20, "{refused} refusals are no spike");
+    assert!(was_denied(&agent.shell(Some(&other), &altered).unwrap()), "{}", agent.log());
+    let told = agent.status().unwrap().fallen_back;
+    assert!(
+        told.len() == 1 && told[0].starts_with(&format!("trust in {}: ", ground.scope.name())),
+        "{told:?}"
+    );
+    agent.ask(RequestBody::Command(Order::Arm)).unwrap();
+    until("the end of the fall back", &ground.scope, was_denied);
 }
 
 fn c_library() -> String {

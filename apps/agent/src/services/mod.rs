@@ -113,15 +113,17 @@ impl ServiceDesk {
         Some(event(began, breach))
     }
 
-    /// A spike of refusals is more likely a gap in the profiles than an attack: services are then only observed, loudly.
+    /// A spike of refusals is more likely a gap in the profiles than an attack: what comes from
+    /// that service, or from any where several have a part in it, is then only observed, loudly.
     fn count_refusal(&self, began: &Began) {
         let failsafe = lock(&self.shared.rulebook).policy().failsafe.clone();
         let limit =
             Limit { per_minute: failsafe.denials_per_minute, grace_secs: failsafe.grace.as_secs_f64() };
-        if !self.rehearsed(&began.info.cgroup, began.time)
-            && lock(&self.shared.standing).acted(PROTECTION, limit, began.time)
+        let cgroup = &began.info.cgroup;
+        if !self.rehearsed(cgroup, began.time)
+            && let Some(why) = lock(&self.shared.standing).acted(PROTECTION, cgroup, limit, began.time)
         {
-            tracing::error!("a spike of refusals: {PROTECTION} now only observes; see `davy status`");
+            tracing::error!("a spike of refusals: {why}");
         }
     }
 

@@ -69,6 +69,8 @@ pub(super) struct Inner {
     pub(super) scripts_read: bool,
     /// What refuses nothing now, because Davy is disarmed or it fell back.
     pub(super) held_back: HeldBack,
+    /// The same of single services, logins and containers.
+    pub(super) held_back_in: Vec<(String, HeldBack)>,
     /// Whether the kernel judges everywhere, so that what ran need not be looked at afterwards.
     pub(super) kernel_judges: Arc<AtomicBool>,
     pub(super) dirty: bool,
@@ -115,6 +117,7 @@ impl TrustDesk {
             adopted,
             scripts_read,
             held_back: HeldBack::default(),
+            held_back_in: Vec::new(),
             kernel_judges: Arc::default(),
             dirty: false,
         };
@@ -414,10 +417,11 @@ impl TrustDesk {
         Ok(())
     }
 
-    /// Refuses nothing, or what the policy says again.
-    pub(super) fn hold_back(&self, held_back: HeldBack, now: Timestamp) {
+    /// Refuses nothing, or what the policy says again: everywhere, and in single cgroups.
+    pub(super) fn hold_back(&self, everywhere: HeldBack, places: Vec<(String, HeldBack)>, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        if std::mem::replace(&mut inner.held_back, held_back) != held_back {
+        if (inner.held_back, &inner.held_back_in) != (everywhere, &places) {
+            (inner.held_back, inner.held_back_in) = (everywhere, places);
             inner.bind(now);
         }
     }
@@ -443,7 +447,7 @@ impl TrustDesk {
     /// Drops what is over, writes down what changed, and finds services that were started again.
     pub(super) fn tend(&self, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        if !inner.scopes.is_empty() || !inner.rehearsals.is_empty() {
+        if !inner.scopes.is_empty() || !inner.rehearsals.is_empty() || !inner.held_back_in.is_empty() {
             inner.bind(now);
         }
         let lost = inner.book.expire(now);

@@ -21,6 +21,8 @@ struct Held {
     bound: Option<Binding>,
     /// Whether it knows only scripts that it was given to read.
     blind: bool,
+    /// Whether it is as below the `lsm` tier.
+    blunt: bool,
     /// Inodes of what it was given to read.
     read: Vec<u64>,
 }
@@ -55,7 +57,7 @@ impl Gate for FakeGate {
     }
 
     fn tells_all(&self) -> bool {
-        true
+        !lock(&self.0).blunt
     }
 
     fn stage(&self, _: &str, _: Option<&Path>) -> Result<()> {
@@ -211,9 +213,9 @@ fn held_back_nothing_is_refused_and_rehearsals_end() {
     let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
     let desk = desk(&folder, &gate);
     desk.configure(&without_packages(""), NOW);
-    desk.hold_back(HeldBack { trust: true, ..HeldBack::default() }, NOW);
+    desk.hold_back(HeldBack { trust: true, ..HeldBack::default() }, Vec::new(), NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Off);
-    desk.hold_back(HeldBack::default(), NOW);
+    desk.hold_back(HeldBack::default(), Vec::new(), NOW);
     assert_eq!(gate.mode(CodeKind::Library), Mode::Enforce);
     desk.rehearse("/drill", None, NOW.plus_secs(60.0), NOW).unwrap();
     assert_eq!(gate.bound().rehearsed, ["/drill"]);
@@ -270,10 +272,45 @@ fn services_are_refused_where_the_policy_enforces_and_nowhere_else() {
     let one = "[services]\n[[services.profile]]\nname = \"redis\"\nmode = \"enforce\"\n";
     desk.configure(&policy(one), NOW);
     assert_eq!((modes(&gate).0, forbidden(&gate)), (Mode::Enforce, 1));
-    desk.hold_back(HeldBack { services: true, ..HeldBack::default() }, NOW);
+    desk.hold_back(HeldBack { services: true, ..HeldBack::default() }, Vec::new(), NOW);
     assert_eq!(modes(&gate), (Mode::Off, Mode::Off), "it fell back");
-    desk.hold_back(HeldBack::default(), NOW);
+    desk.hold_back(HeldBack::default(), Vec::new(), NOW);
     assert_eq!(modes(&gate).0, Mode::Enforce);
+}
+
+#[test]
+fn what_fell_back_in_one_service_holds_everywhere_else() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(
+        &policy(
+            "[scope]\ncgroups = [\"/a\"]\n[trust]\nmode = \"enforce\"\nsources = []\n[fileless]\nmode = \"enforce\"\n",
+        ),
+        NOW,
+    );
+    let there = |held_back: HeldBack| vec![("/a/web.service".to_owned(), held_back)];
+    desk.hold_back(HeldBack::default(), there(HeldBack { trust: true, ..HeldBack::default() }), NOW);
+    let bound = gate.bound();
+    for (cgroup, kind, refused) in [
+        ("/a/web.service/x", CodeKind::Exec, false),
+        ("/a/web.service/x", CodeKind::Library, false),
+        ("/a/web.service", CodeKind::Nameless, true),
+        ("/a/db.service", CodeKind::Exec, true),
+        ("/a", CodeKind::Exec, true),
+        ("/b", CodeKind::Exec, false),
+    ] {
+        assert_eq!(bound.refuses(cgroup, kind), refused, "{cgroup} {kind:?}");
+    }
+    desk.hold_back(HeldBack::default(), Vec::new(), NOW);
+    assert!(gate.bound().refuses("/a/web.service", CodeKind::Exec));
+    // A gate that ends programs in cgroups without exceptions ends none while it must let some be.
+    lock(&gate.0).blunt = true;
+    let both = HeldBack { trust: true, fileless: true, services: false };
+    desk.hold_back(HeldBack::default(), there(both), NOW);
+    let bound = gate.bound();
+    assert!(
+        !bound.refuses("/a/db.service", CodeKind::Nameless) && bound.refuses("/a/db.service", CodeKind::Exec)
+    );
 }
 
 #[test]
@@ -324,6 +361,6 @@ fn code_without_a_file_is_bound_by_two_protections_and_the_stronger_holds() {
     assert_eq!(desk.refuses_by(CodeKind::Exec), "trust");
     // Which programs compile in memory is known when packages are.
     assert_eq!(modes("[fileless]\nmode = \"enforce\"\nwritten_memory = true\n"), [Off, Enforce, Off]);
-    desk.hold_back(HeldBack { fileless: true, ..HeldBack::default() }, NOW);
+    desk.hold_back(HeldBack { fileless: true, ..HeldBack::default() }, Vec::new(), NOW);
     assert_eq!(gate.mode(CodeKind::Nameless), Off);
 }

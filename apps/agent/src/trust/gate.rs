@@ -21,6 +21,17 @@ const REHEARSED: [CodeKind; 4] = [CodeKind::Exec, CodeKind::Library, CodeKind::S
 /// The kinds of code that the policy speaks of, each with its mode.
 pub(crate) type Modes = [(CodeKind, Mode); 7];
 
+/// A service, login or container in which a protection fell back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FallenBack {
+    /// Its cgroup v2 path.
+    pub(crate) cgroup: String,
+    /// What holds in it where the policy's scope is.
+    pub(crate) inside: Modes,
+    /// What holds in it elsewhere.
+    pub(crate) outside: Modes,
+}
+
 /// Who is bound to what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Binding {
@@ -30,6 +41,8 @@ pub(crate) struct Binding {
     pub(crate) inside: Modes,
     /// What holds everywhere else.
     pub(crate) outside: Modes,
+    /// Where less holds than the policy says.
+    pub(crate) fallen_back: Vec<FallenBack>,
     /// cgroups in which every kind of code is refused that a rehearsal refuses.
     pub(crate) rehearsed: Vec<String>,
     /// What profiles of services have no use for, in their order.
@@ -63,8 +76,14 @@ impl Binding {
         is_in(cgroup, &self.rehearsed) || self.modes_in(cgroup).iter().any(|(_, mode)| *mode == Mode::Enforce)
     }
 
+    /// What holds in a cgroup, rehearsals apart.
     fn modes_in(&self, cgroup: &str) -> &Modes {
-        if is_in(cgroup, &self.cgroups) { &self.inside } else { &self.outside }
+        let around = self.fallen_back.iter().filter(|fallen| standing::within(cgroup, &fallen.cgroup));
+        // The nearest was told what holds around it.
+        let (inside, outside) = around
+            .max_by_key(|fallen| fallen.cgroup.len())
+            .map_or((&self.inside, &self.outside), |fallen| (&fallen.inside, &fallen.outside));
+        if is_in(cgroup, &self.cgroups) { inside } else { outside }
     }
 }
 
@@ -185,7 +204,9 @@ impl Gate for KernelGate {
         let rehearsal =
             REHEARSED.iter().fold(TrustModes::default(), |all, kind| all.with(*kind, Mode::Enforce));
         let mut wanted = vec![(TrustScope::Host, outside)];
-        let scopes = binding.cgroups.iter().map(|cgroup| (cgroup, inside));
+        let fallen_back = binding.fallen_back.iter().map(|fallen| &fallen.cgroup);
+        let scopes = binding.cgroups.iter().chain(fallen_back);
+        let scopes = scopes.map(|cgroup| (cgroup, with(binding.modes_in(cgroup))));
         for (cgroup, modes) in scopes.chain(binding.rehearsed.iter().map(|cgroup| (cgroup, rehearsal))) {
             // A service that does not run has no cgroup; it is bound when it has.
             if let Ok(id) = davy_kernel::cgroup_id(&self.cgroup2.join(cgroup.trim_start_matches('/'))) {
@@ -235,6 +256,7 @@ mod tests {
             cgroups: cgroups.iter().map(|c| (*c).to_owned()).collect(),
             inside: modes(inside),
             outside: modes(outside),
+            fallen_back: Vec::new(),
             rehearsed: rehearsed.iter().map(|c| (*c).to_owned()).collect(),
             forbidden: Vec::new(),
         };
@@ -247,6 +269,30 @@ mod tests {
         assert!(scoped.enforces(&[CodeKind::Exec]) && !scoped.enforces(&[CodeKind::Script]));
         assert!(!bound(&[], Mode::Observe, Mode::Observe, &[]).refuses_any("/web"));
         assert!(bound(&[], Mode::Enforce, Mode::Enforce, &[]).refuses("/web", CodeKind::Exec));
+        // Where a protection fell back it does so whether the scope is around the place, or within it.
+        let fallen = |cgroup: &str| FallenBack {
+            cgroup: cgroup.to_owned(),
+            inside: modes(Mode::Observe),
+            outside: modes(Mode::Off),
+        };
+        let host = Binding {
+            fallen_back: vec![fallen("/web/a")],
+            ..bound(&[], Mode::Enforce, Mode::Enforce, &["/web/a/drill"])
+        };
+        assert!(!host.refuses("/web/a/b", CodeKind::Exec) && host.refuses("/web/ab", CodeKind::Exec));
+        assert!(host.refuses("/web/a/drill", CodeKind::Exec));
+        let around = Binding {
+            fallen_back: vec![fallen("/web/a")],
+            ..bound(&["/web"], Mode::Enforce, Mode::Observe, &[])
+        };
+        assert_eq!(of(around.modes_in("/web/a"), CodeKind::Exec), Mode::Observe);
+        assert_eq!(of(around.modes_in("/web/b"), CodeKind::Exec), Mode::Enforce);
+        let within = Binding {
+            fallen_back: vec![fallen("/web")],
+            ..bound(&["/web/a"], Mode::Enforce, Mode::Observe, &[])
+        };
+        assert_eq!(of(within.modes_in("/web/a"), CodeKind::Exec), Mode::Observe);
+        assert_eq!(of(within.modes_in("/web"), CodeKind::Exec), Mode::Off);
         // A scope that nobody is in must not turn the host's own on.
         assert!(!bound(&[], Mode::Enforce, Mode::Observe, &[]).enforces(&[CodeKind::Exec]));
     }

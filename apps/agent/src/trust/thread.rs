@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use davy_model::{
     CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, ExecImage, FileId, Mode, PendingId,
-    Rank, Ruling, Sha256, Source,
+    Rank, Ruling, Sha256, Source, Timestamp,
 };
 use davy_pkgdb::{Budget, Error as PackageError, PackageDb, TrustDb, learn, refresh};
 use davy_policy::{ServiceMode, TrustSource};
@@ -28,7 +28,7 @@ use super::notice::{self, Notices};
 use super::sight::{Sight, Sights, What, is_nameless};
 use crate::services::{Began, ServiceDesk};
 use crate::shared::{Intake, Shared, lock};
-use crate::standing::Limit;
+use crate::standing::{Limit, Standing};
 use crate::{clock, opening};
 
 /// How many sights may wait.
@@ -172,16 +172,8 @@ impl Keeping {
                 }
             }
             let now = clock::now();
-            let held_back = {
-                let mut standing = lock(&self.shared.standing);
-                let mut holds_back = |protection| standing.holds_back(protection, now);
-                HeldBack {
-                    trust: holds_back(TRUST),
-                    fileless: holds_back(FILELESS),
-                    services: holds_back(crate::services::PROTECTION),
-                }
-            };
-            self.desk.hold_back(held_back, now);
+            let (everywhere, places) = held_back(&mut lock(&self.shared.standing), now);
+            self.desk.hold_back(everywhere, places, now);
             if looked.elapsed() >= if came { SOON } else { LOOK } {
                 self.desk.look();
                 (looked, came) = (Instant::now(), false);
@@ -442,7 +434,8 @@ impl Keeping {
         }
     }
 
-    /// A spike of refusals is more likely a gap in the lists than an attack: the protection then only observes, loudly.
+    /// A spike of refusals is more likely a gap in the lists than an attack: the protection then only observes, loudly, where
+    /// the refusals were.
     fn count_refusal(&self, sight: &Sight, kind: CodeKind) {
         let protection = self.desk.refuses_by(kind);
         let failsafe = lock(&self.shared.rulebook).policy().failsafe.clone();
@@ -450,8 +443,8 @@ impl Keeping {
             Limit { per_minute: failsafe.denials_per_minute, grace_secs: failsafe.grace.as_secs_f64() };
         let mut standing = lock(&self.shared.standing);
         let rehearsed = standing.circumstances(protection, &sight.cgroup, sight.time).rehearsal.is_some();
-        if !rehearsed && standing.acted(protection, limit, sight.time) {
-            tracing::error!("{}", standing.fallen_back(sight.time).join("; "));
+        if !rehearsed && let Some(why) = standing.acted(protection, &sight.cgroup, limit, sight.time) {
+            tracing::error!("a spike of refusals: {why}");
         }
     }
 
@@ -503,6 +496,22 @@ impl Keeping {
         self.digests.insert(face, digest);
         Some(digest)
     }
+}
+
+/// Which protections refuse nothing now: everywhere, and where they fell back alone.
+fn held_back(standing: &mut Standing, now: Timestamp) -> (HeldBack, Vec<(String, HeldBack)>) {
+    let places = standing.places(now);
+    let mut of = |cgroup: &str| HeldBack {
+        trust: standing.holds_back_in(TRUST, cgroup, now),
+        fileless: standing.holds_back_in(FILELESS, cgroup, now),
+        services: standing.holds_back_in(crate::services::PROTECTION, cgroup, now),
+    };
+    let everywhere = of("/");
+    let places = places.into_iter().map(|place| {
+        let held_back = of(&place);
+        (place, held_back)
+    });
+    (everywhere, places.collect())
 }
 
 fn budget() -> Budget {

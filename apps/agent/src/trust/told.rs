@@ -6,8 +6,8 @@ use davy_model::{CodeKind, Mode, Sha256, Source, Timestamp};
 use davy_policy::TrustSource;
 use davy_trust::{Question, Rights};
 
-use super::desk::Inner;
-use super::gate::{Binding, Said};
+use super::desk::{HeldBack, Inner};
+use super::gate::{Binding, FallenBack, Modes, Said};
 use crate::services;
 
 impl Inner {
@@ -96,18 +96,9 @@ impl Inner {
             };
             (inside, if self.scopes.is_empty() || inside == Mode::Off { inside } else { observed })
         };
-        let (inside, outside) = modes_of(config.mode, self.is_ready() && !self.held_back.trust);
-        // No package vouches for code without a file, so that nothing has to be learned for it.
-        let (fileless, fileless_outside) = modes_of(self.fileless.mode, !self.held_back.fileless);
-        // But which programs compile in memory is known of packages alone.
+        // Which programs compile in memory is known of packages alone.
         let written_memory = self.fileless.written_memory && self.packages.is_some();
         let binds = self.forbidden.iter().any(|classes| !classes.is_empty());
-        let service = if binds && self.knows_packages() && !self.held_back.services {
-            Mode::Enforce
-        } else {
-            Mode::Off
-        };
-        let elsewhere = if self.scopes.is_empty() { service } else { Mode::Off };
         let modes = |mode: Mode, fileless: Mode, service: Mode| {
             let wanted = |wanted: bool, mode: Mode| if wanted { mode } else { Mode::Off };
             [
@@ -121,14 +112,42 @@ impl Inner {
                 (CodeKind::Service, service),
             ]
         };
+        // What holds in the scope and elsewhere, where these protections are held back.
+        let under = |held_back: HeldBack| {
+            let (inside, outside) = modes_of(config.mode, self.is_ready() && !held_back.trust);
+            // No package vouches for code without a file, so that nothing has to be learned for it.
+            let (fileless, fileless_outside) = modes_of(self.fileless.mode, !held_back.fileless);
+            let refuses = binds && self.knows_packages() && !held_back.services;
+            let service = if refuses { Mode::Enforce } else { Mode::Off };
+            let elsewhere = if self.scopes.is_empty() { service } else { Mode::Off };
+            (modes(inside, fileless, service), modes(outside, fileless_outside, elsewhere))
+        };
+        let (mut inside, mut outside) = under(self.held_back);
+        let fallen_back: Vec<FallenBack> = self
+            .held_back_in
+            .iter()
+            .map(|(cgroup, held_back)| {
+                let (inside, outside) = under(*held_back);
+                FallenBack { cgroup: cgroup.clone(), inside, outside }
+            })
+            .collect();
+        let tells_all = self.gate.as_ref().is_some_and(|gate| gate.tells_all());
+        if !tells_all {
+            // Programs without a file are ended in cgroups and all below them, without exceptions.
+            for fallen in &fallen_back {
+                least(&mut inside, &fallen.inside, CodeKind::Nameless);
+                least(&mut outside, &fallen.outside, CodeKind::Nameless);
+            }
+        }
+        let judges = tells_all && !outside.contains(&(CodeKind::Exec, Mode::Off));
         let binding = Binding {
             cgroups: self.scopes.clone(),
-            inside: modes(inside, fileless, service),
-            outside: modes(outside, fileless_outside, elsewhere),
+            inside,
+            outside,
+            fallen_back,
             rehearsed: self.rehearsals.iter().map(|(cgroup, _)| cgroup.clone()).collect(),
             forbidden: self.forbidden.clone(),
         };
-        let judges = self.gate.as_ref().is_some_and(|gate| gate.tells_all()) && outside != Mode::Off;
         self.kernel_judges.store(judges, Ordering::Relaxed);
         if let Some(gate) = &self.gate
             && let Err(error) = gate.bind(&binding)
@@ -136,5 +155,13 @@ impl Inner {
             tracing::error!("trust is not enforced everywhere it should be: {error}");
             self.fault(format!("not enforced everywhere it should be: {error}"));
         }
+    }
+}
+
+/// Takes the lesser of two modes for one kind of code.
+fn least(modes: &mut Modes, other: &Modes, kind: CodeKind) {
+    // Both are in the same order.
+    for ((_, mode), (_, other)) in modes.iter_mut().zip(other).filter(|((of, _), _)| *of == kind) {
+        *mode = (*mode).min(*other);
     }
 }
