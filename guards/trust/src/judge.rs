@@ -77,7 +77,7 @@ mod tests {
     fn book() -> Book {
         let mut book = Book::default();
         let source = Source::Manifest { signer: "ops".to_owned(), manifest: "app".to_owned() };
-        book.vouch(A, Voucher::lasting(source));
+        let _ = book.vouch(A, Voucher::lasting(source));
         book
     }
 
@@ -120,7 +120,7 @@ mod tests {
     fn listed_book(config: &Config) -> Book {
         let mut book = Book::default();
         config.allow_list().for_each(|(digest, voucher)| {
-            book.vouch(digest, voucher);
+            let _ = book.vouch(digest, voucher);
         });
         book
     }

@@ -17,7 +17,7 @@ mod programs;
 mod proposal;
 pub mod services;
 
-pub use book::{Book, Change, Entry};
+pub use book::{Book, Change, Entry, Taken};
 pub use config::{Config, ConfigFault};
 pub use ima::ImaAttribute;
 pub use judge::{Question, judge};

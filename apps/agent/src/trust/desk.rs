@@ -10,7 +10,7 @@ use davy_pkgdb::{TrustDb, Verdict};
 use davy_policy::{Fileless, Policy, TrustSource};
 use davy_trust::host::{Listed, Memory, approval};
 use davy_trust::services::Profiles;
-use davy_trust::{Book, Config, Pendings, Programs, Question, Sighting, judge, oddities};
+use davy_trust::{Book, Config, Pendings, Programs, Question, Sighting, Taken, judge, oddities};
 use davy_wire::{TrustSummary, TrustedBy};
 
 use super::gate::Gate;
@@ -31,6 +31,8 @@ const MAX_PATH: usize = 4096;
 /// What is known of code. Shared by the thread that keeps it and the sockets that ask.
 pub(crate) struct TrustDesk {
     inner: Mutex<Inner>,
+    /// One writes at a time, and whoever asks what may run does not wait for the disk.
+    writing: Mutex<()>,
     /// Signed manifests lie here.
     pub(super) manifests: PathBuf,
     /// What must survive a restart lies here.
@@ -94,8 +96,10 @@ impl TrustDesk {
         });
         let mut book = Book::default();
         for (digest, voucher) in memory.vouchers.into_iter().filter(|(_, voucher)| voucher.holds(now)) {
-            book.vouch(digest, voucher);
+            // Kept and shown by the book.
+            let _ = book.vouch(digest, voucher);
         }
+        let _ = book.forget_oldest_written();
         let adopted = gate.as_ref().is_some_and(|gate| !gate.held().is_empty());
         let scripts_read = !gate.as_ref().is_some_and(|gate| gate.wants_scripts_ahead());
         let inner = Inner {
@@ -121,7 +125,7 @@ impl TrustDesk {
             kernel_judges: Arc::default(),
             dirty: false,
         };
-        Self { inner: Mutex::new(inner), manifests, file }
+        Self { inner: Mutex::new(inner), writing: Mutex::default(), manifests, file }
     }
 
     /// Takes over a policy: its lists, its keys, and where it acts.
@@ -283,11 +287,15 @@ impl TrustDesk {
     }
 
     /// A source that knows the file by something else than its content (a folder that is allowed as a whole, an fs-verity
-    /// digest) vouches for this content, which the kernel, knowing digests alone, is told from now on.
-    pub(super) fn vouch(&self, digest: Sha256, voucher: Voucher, now: Timestamp) {
+    /// digest) vouches for this content, which the kernel, knowing digests alone, is told from now on. Says whether there was
+    /// room for its word.
+    pub(super) fn vouch(&self, digest: Sha256, voucher: Voucher, now: Timestamp) -> bool {
         let mut inner = lock(&self.inner);
-        inner.vouch(digest, voucher, now);
-        inner.pendings.settle(&digest);
+        let vouched = inner.vouch(digest, voucher, now);
+        if vouched.is_ok() {
+            inner.pendings.settle(&digest);
+        }
+        vouched.is_ok()
     }
 
     /// A trusted program wrote this content.
@@ -298,7 +306,8 @@ impl TrustDesk {
         }
         let source = Source::Written { by: by.to_owned(), time: now, path: path.to_owned() };
         let until = Some(now.plus_secs(inner.config.writers_for as f64));
-        inner.vouch(digest, Voucher { source, until }, now);
+        // Nobody waits for an answer: what is not taken or not told is counted, and a fault.
+        let _ = inner.vouch(digest, Voucher { source, until }, now);
     }
 
     /// Everything that waits, the oddest first.
@@ -313,12 +322,11 @@ impl TrustDesk {
         until: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<String, String> {
-        let mut inner = lock(&self.inner);
-        let waiting = inner.pendings.get(id).cloned();
+        let waiting = lock(&self.inner).pendings.get(id).cloned();
         let Some(waiting) = waiting else {
             return Err(format!("nothing waits under the number {}; see `davy trust pending`", id.0));
         };
-        self.approved(&mut inner, waiting.sha256, &waiting.path, until, now)
+        self.approve_content(waiting.sha256, &waiting.path, until, now)
     }
 
     /// Lets a content run from now on, whether or not it was seen.
@@ -330,27 +338,19 @@ impl TrustDesk {
         now: Timestamp,
     ) -> Result<String, String> {
         let path: String = path.chars().take(MAX_PATH).collect();
-        self.approved(&mut lock(&self.inner), digest, &path, until, now)
-    }
-
-    fn approved(
-        &self,
-        inner: &mut Inner,
-        digest: Sha256,
-        path: &str,
-        until: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<String, String> {
+        let mut inner = lock(&self.inner);
         if let Some(why) = inner.config.blocked(&digest, now) {
             return Err(format!("{path} cannot be approved: {why}"));
         }
-        inner.vouch(digest, approval(now, path, until), now);
+        inner
+            .vouch(digest, approval(now, &path, until), now)
+            .map_err(|why| format!("{path} does not run where trust enforces: {why}"))?;
         if let Some(waiting) = inner.pendings.of(&digest).cloned() {
             inner.read_again(&waiting);
         }
         inner.pendings.settle(&digest);
-        inner.save(self);
-        Ok(format!("{path} may run: SHA-256 {digest}"))
+        drop(inner);
+        Ok(format!("{path} may run: SHA-256 {digest}{}", self.saved()))
     }
 
     /// Takes back an approval, or what was learned.
@@ -365,10 +365,12 @@ impl TrustDesk {
             ));
         }
         inner.book.withdraw(digest, taken_back);
-        inner.tell(&[digest], now);
         inner.dirty = true;
-        inner.save(self);
-        Ok(format!("{digest} is no longer approved or learned"))
+        let told = inner.tell(&[digest], now);
+        drop(inner);
+        let saved = self.saved();
+        told.map_err(|why| format!("{digest} is withdrawn{saved}, but {why}"))?;
+        Ok(format!("{digest} is no longer approved or learned{saved}"))
     }
 
     /// Lets everything run from now on that waits and is not odd.
@@ -379,14 +381,26 @@ impl TrustDesk {
         }
         let all: Vec<Pending> = inner.pendings.all().into_iter().cloned().collect();
         let (odd, plain): (Vec<_>, Vec<_>) = all.into_iter().partition(|pending| !pending.odd.is_empty());
+        let (mut learned, mut trouble) = (0, None);
         for pending in &plain {
             let source = Source::Learned { time: pending.first, path: pending.path.clone() };
-            inner.vouch(pending.sha256, Voucher::lasting(source), now);
+            if let Err(why) = inner.vouch(pending.sha256, Voucher::lasting(source), now) {
+                trouble = Some(why);
+                continue;
+            }
             inner.read_again(pending);
             inner.pendings.settle(&pending.sha256);
+            learned += 1;
         }
-        inner.save(self);
-        Ok(format!("{} learned; {} odd ones are left for you to look at", plain.len(), odd.len()))
+        drop(inner);
+        let said =
+            format!("{learned} learned; {} odd ones are left for you to look at{}", odd.len(), self.saved());
+        match trouble {
+            None => Ok(said),
+            Some(why) => {
+                Err(format!("{said}; {} do not run where trust enforces: {why}", plain.len() - learned))
+            }
+        }
     }
 
     /// Judges and refuses code in a cgroup until then, whatever the mode; one that is over ends it. `mount` is where code is
@@ -452,10 +466,30 @@ impl TrustDesk {
         }
         let lost = inner.book.expire(now);
         if !lost.is_empty() {
-            inner.tell(&lost, now);
             inner.dirty = true;
+            // A fault, where it is shown.
+            let _ = inner.tell(&lost, now);
         }
-        inner.save(self);
+        drop(inner);
+        self.saved();
+    }
+
+    /// Writes down what nothing else on the host remembers, if anything of it changed. Gives what is to be added to an answer
+    /// when it cannot be written.
+    fn saved(&self) -> String {
+        let _one = lock(&self.writing);
+        let memory = {
+            let mut inner = lock(&self.inner);
+            if !std::mem::take(&mut inner.dirty) {
+                return String::new();
+            }
+            inner.memory()
+        };
+        let Err(error) = memory.save(&self.file) else { return String::new() };
+        lock(&self.inner).dirty = true;
+        let file = self.file.display();
+        tracing::error!("what was approved and learned is not written down: {file}: {error}");
+        format!(" (until the agent ends: it could not be written to {file}: {error})")
     }
 
     /// For `davy status` and `davy trust`.
@@ -477,6 +511,7 @@ impl TrustDesk {
         }
         let mut faults = inner.faults.clone();
         faults.extend(inner.learning.fault.clone());
+        faults.extend(inner.crowded());
         TrustSummary {
             mode: inner.config.mode,
             by,
@@ -508,10 +543,39 @@ impl Inner {
         judge(question, vouchers, &self.config, now)
     }
 
-    fn vouch(&mut self, digest: Sha256, voucher: Voucher, now: Timestamp) {
-        self.book.vouch(digest, voucher);
+    /// Takes a word for a content and tells the gate.
+    ///
+    /// # Errors
+    /// Why the content does not run all the same, to be shown: there is no room for it, or the gate was not told.
+    fn vouch(&mut self, digest: Sha256, voucher: Voucher, now: Timestamp) -> Result<(), String> {
+        if self.book.vouch(digest, voucher) == Taken::Full {
+            return Err(format!(
+                "{} contents are vouched for beside those of packages, and there is room for no more; \
+                 `davy trust status` says by whom",
+                self.book.len()
+            ));
+        }
         self.dirty = true;
-        self.tell(&[digest], now);
+        let mut changed = self.book.forget_oldest_written();
+        changed.push(digest);
+        self.tell(&changed, now)
+    }
+
+    /// What there was no room for, to be shown.
+    fn crowded(&self) -> Vec<String> {
+        let (refused, forgotten) = (self.book.refused(), self.book.forgotten());
+        let refused = (refused > 0).then(|| {
+            format!(
+                "{refused} words for contents were not taken: there is room for {} contents beside those of packages",
+                self.book.room()
+            )
+        });
+        let forgotten = (forgotten > 0).then(|| {
+            format!(
+                "{forgotten} contents that trusted writers wrote were forgotten before their time: there were too many"
+            )
+        });
+        refused.into_iter().chain(forgotten).collect()
     }
 
     /// A script that was read when nobody vouched for it is read again, where it cannot be when it is opened.
@@ -549,11 +613,8 @@ impl Inner {
         }
     }
 
-    /// Writes down what nothing else on the host remembers.
-    fn save(&mut self, desk: &TrustDesk) {
-        if !std::mem::take(&mut self.dirty) {
-            return;
-        }
+    /// What nothing else on the host remembers.
+    fn memory(&self) -> Memory {
         let kept = |source: &Source| {
             matches!(source, Source::Approval { .. } | Source::Learned { .. } | Source::Written { .. })
         };
@@ -561,14 +622,7 @@ impl Inner {
             let mine = entry.vouchers.iter().filter(|voucher| kept(&voucher.source));
             mine.map(move |voucher| (entry.digest, voucher.clone()))
         });
-        let memory = Memory { vouchers: vouchers.collect(), pendings: self.pendings.clone() };
-        if let Err(error) = memory.save(&desk.file) {
-            tracing::error!(
-                "what was approved and learned is not written down: {}: {error}",
-                desk.file.display()
-            );
-            self.dirty = true;
-        }
+        Memory { vouchers: vouchers.collect(), pendings: self.pendings.clone() }
     }
 }
 

@@ -23,6 +23,8 @@ struct Held {
     blind: bool,
     /// Whether it is as below the `lsm` tier.
     blunt: bool,
+    /// How many contents it holds at most, where it is bounded.
+    room: Option<usize>,
     /// Inodes of what it was given to read.
     read: Vec<u64>,
 }
@@ -34,7 +36,10 @@ impl Gate for FakeGate {
     fn say(&self, said: &[Said]) -> Result<()> {
         let mut held = lock(&self.0);
         for (digest, what) in said {
+            let full =
+                held.room.is_some_and(|room| held.said.len() >= room && !held.said.contains_key(digest));
             match what {
+                Some(_) if full => anyhow::bail!("the table of digests is full"),
                 Some(what) => drop(held.said.insert(*digest, *what)),
                 None => drop(held.said.remove(digest)),
             }
@@ -221,6 +226,84 @@ fn held_back_nothing_is_refused_and_rehearsals_end() {
     assert_eq!(gate.bound().rehearsed, ["/drill"]);
     desk.tend(NOW.plus_secs(61.0));
     assert!(gate.bound().rehearsed.is_empty());
+}
+
+#[test]
+fn what_there_is_no_room_for_is_not_said_to_be_approved() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    lock(&desk.inner).book = Book::with_room_for(1);
+    desk.configure(&without_packages(""), NOW);
+    desk.approve_content(A, "/opt/a", None, NOW).unwrap();
+    desk.see(sighting(B, Vec::new()));
+    let refused = desk.approve(desk.pending(1)[0].id, None, NOW).unwrap_err();
+    assert!(refused.contains("/opt/run does not run") && refused.contains("room for no more"), "{refused}");
+    let refused = desk.accept(NOW).unwrap_err();
+    assert!(refused.contains("0 learned") && refused.contains("1 do not run"), "{refused}");
+    assert_eq!((gate.allows(B), desk.pending(10).len()), (None, 1), "it waits on");
+    let faults = desk.summary(NOW).faults;
+    assert!(
+        faults.iter().any(|fault| fault.starts_with("2 words for contents were not taken")),
+        "{faults:?}"
+    );
+    // Nor what the kernel has no room for.
+    desk.withdraw(A, NOW).unwrap();
+    lock(&gate.0).room = Some(0);
+    let refused = desk.approve(desk.pending(1)[0].id, None, NOW).unwrap_err();
+    assert!(refused.contains("the table of digests is full"), "{refused}");
+    assert_eq!(desk.pending(10).len(), 1);
+}
+
+#[test]
+fn whoever_has_much_written_leaves_room_for_what_is_approved() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = desk(&folder, &gate);
+    desk.configure(&policy("[trust]\nmode = \"enforce\"\nsources = [\"writers\"]\n"), NOW);
+    let content = |number: u32| {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&number.to_be_bytes());
+        Sha256(digest)
+    };
+    for number in 0..20_000_u32 {
+        desk.written(content(number), "cc1", "/tmp/a", NOW.plus_secs(f64::from(number) / 100.0));
+    }
+    assert!(lock(&gate.0).said.len() <= 16_384, "the kernel holds no more than the book");
+    assert_eq!((gate.allows(content(0)), gate.allows(content(19_999))), (None, Some(true)));
+    let faults = desk.summary(NOW).faults;
+    assert!(faults.iter().any(|fault| fault.contains("were forgotten before their time")), "{faults:?}");
+    desk.approve_content(A, "/opt/a", None, NOW).unwrap();
+    assert_eq!(gate.allows(A), Some(true));
+}
+
+#[test]
+fn whoever_asks_does_not_wait_for_the_disk() {
+    let (folder, gate) = (TempDir::new().unwrap(), FakeGate::default());
+    let desk = Arc::new(desk(&folder, &gate));
+    desk.configure(&without_packages(""), NOW);
+    // A disk that takes no bytes until somebody reads them.
+    let beside = folder.path().join("trust.new");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &beside, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    desk.see(sighting(A, Vec::new()));
+    let tending = Arc::clone(&desk);
+    let writer = std::thread::spawn(move || tending.tend(NOW));
+    let (sender, answered) = std::sync::mpsc::channel();
+    let asking = Arc::clone(&desk);
+    std::thread::spawn(move || {
+        // From then on it is being written down.
+        while lock(&asking.inner).dirty {
+            std::thread::yield_now();
+        }
+        sender.send(asking.pending(10).len())
+    });
+    let answer = answered.recv_timeout(std::time::Duration::from_secs(30));
+    std::fs::read(&beside).unwrap();
+    writer.join().unwrap();
+    assert_eq!(answer, Ok(1), "the disk is not waited for");
+    // What could not be written is tried again.
+    std::fs::remove_file(&beside).unwrap();
+    desk.tend(NOW);
+    assert_eq!(Memory::load(&folder.path().join("trust.json")).unwrap().pendings.len(), 1);
 }
 
 #[test]

@@ -12,17 +12,22 @@ use crate::services;
 
 impl Inner {
     /// Tells the kernel what became of these contents.
-    pub(super) fn tell(&mut self, digests: &[Sha256], now: Timestamp) {
+    ///
+    /// # Errors
+    /// That it was not told, and why; noted as a fault as well.
+    pub(super) fn tell(&mut self, digests: &[Sha256], now: Timestamp) -> Result<(), String> {
         let sayings: Vec<_> = digests.iter().map(|digest| (*digest, self.saying(digest, now))).collect();
-        self.say(&sayings);
+        self.say(&sayings)
     }
 
-    fn say(&mut self, sayings: &[Said]) {
-        let Some(gate) = &self.gate else { return };
-        if let Err(error) = gate.say(sayings) {
-            tracing::error!("the kernel was not told which code may run: {error}");
-            self.fault(format!("the kernel was not told which code may run: {error}"));
-        }
+    fn say(&mut self, sayings: &[Said]) -> Result<(), String> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        gate.say(sayings).map_err(|error| {
+            let fault = format!("the kernel was not told which code may run: {error}");
+            tracing::error!("{fault}");
+            self.fault(fault.clone());
+            fault
+        })
     }
 
     /// What the kernel should hold of this content: nothing, or whether it may run and what more it may.
@@ -68,7 +73,8 @@ impl Inner {
         let gone = held.iter().map(|digest| (*digest, None));
         let sayings: Vec<_> =
             digests.iter().map(|digest| (*digest, self.saying(digest, now))).chain(gone).collect();
-        self.say(&sayings);
+        // A fault, where it is shown.
+        let _ = self.say(&sayings);
         self.bind(now);
     }
 

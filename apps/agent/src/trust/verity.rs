@@ -34,10 +34,6 @@ impl TrustDesk {
         now: Timestamp,
     ) -> bool {
         let Some(voucher) = self.listed_by_verity(measured) else { return false };
-        let same = content() == Some(digest);
-        if same {
-            self.vouch(digest, voucher, now);
-        }
-        same
+        content() == Some(digest) && self.vouch(digest, voucher, now)
     }
 }
