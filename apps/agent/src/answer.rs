@@ -289,7 +289,9 @@ impl Desk {
         let mut standing = lock(&self.shared.standing);
         let (disarmed_until, fallen_back) = (standing.disarmed_until(now), standing.fallen_back(now));
         drop(standing);
-        let mut protections = protections::all(&policy, &probes, &self.notes);
+        let last_canary = lock(&self.shared.last_canary).clone();
+        let canary = last_canary.as_ref().map(|proof| &proof.tally);
+        let mut protections = protections::all(&policy, &probes, &self.notes, canary);
         let scans = policy.scan.mode != Mode::Off;
         if let Some(scan) = protections.iter_mut().find(|p| scans && p.name == "scan") {
             scan.note = format!("{}; {}", scan.note, self.scan.words());
@@ -337,7 +339,7 @@ impl Desk {
                 .chain(scans.then(|| self.scan.worker()))
                 .collect(),
             dashboard: None,
-            last_canary: lock(&self.shared.last_canary).clone(),
+            last_canary,
             last_drill: lock(&self.shared.last_drill).clone(),
         }
     }

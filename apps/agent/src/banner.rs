@@ -25,12 +25,17 @@ pub(crate) fn print(
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// Says that it is over.
-pub(crate) fn farewell(events: u64) {
-    let _ = writeln!(
-        std::io::stdout(),
-        "\nStopped after {events} events. Nothing of Davy is left in the kernel."
-    );
+/// Says that it is over, and what is left.
+pub(crate) fn farewell(events: u64, left: &[String]) {
+    let _ = std::io::stdout().lock().write_all(last_words(events, left).as_bytes());
+}
+
+fn last_words(events: u64, left: &[String]) -> String {
+    let left = match left {
+        [] => "Nothing of Davy is left in the kernel.".to_owned(),
+        left => format!("Still there: {}.", left.join("; ")),
+    };
+    format!("\nStopped after {events} events. {left}\n")
 }
 
 fn text(paths: &Paths, protections: &[ProtectionStatus], probes: &[Probe]) -> String {
@@ -89,5 +94,20 @@ const fn mode_name(mode: Mode) -> &'static str {
         Mode::Off => "off",
         Mode::Observe => "observe",
         Mode::Enforce => "enforce",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_said() {
+        assert_eq!(last_words(3, &[]), "\nStopped after 3 events. Nothing of Davy is left in the kernel.\n");
+        let left = ["2 programs".to_owned(), "the cgroup /a".to_owned()];
+        assert_eq!(
+            last_words(3, &left),
+            "\nStopped after 3 events. Still there: 2 programs; the cgroup /a.\n"
+        );
     }
 }

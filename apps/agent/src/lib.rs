@@ -25,6 +25,7 @@ mod probing;
 mod protections;
 mod recent;
 mod reload;
+mod remains;
 mod rulebook;
 mod run;
 mod scan;

@@ -2,6 +2,7 @@
 
 use davy_model::{Capability, FindingKind, Mode, Probe, ProtectionStatus, Tier};
 use davy_policy::{Policy, ServiceMode};
+use davy_wire::Tally;
 
 /// What went wrong at start, by the protection it is about.
 pub(crate) type Notes = Vec<(&'static str, String)>;
@@ -154,8 +155,13 @@ pub(crate) fn enforcing(policy: &Policy) -> impl Iterator<Item = &'static str> {
     PROTECTIONS.iter().filter(|p| policy.mode_of(p.kind) == Mode::Enforce).map(|p| p.name)
 }
 
-/// All protections as they stand.
-pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<ProtectionStatus> {
+/// All protections as they stand. `canary` is what the last one came to, if there was one.
+pub(crate) fn all(
+    policy: &Policy,
+    probes: &[Probe],
+    notes: &Notes,
+    canary: Option<&Tally>,
+) -> Vec<ProtectionStatus> {
     let works = |c: &Capability| probes.iter().any(|p| p.capability == *c && p.works);
     PROTECTIONS
         .iter()
@@ -198,12 +204,18 @@ pub(crate) fn all(policy: &Policy, probes: &[Probe], notes: &Notes) -> Vec<Prote
             if protection.kind == FindingKind::Service && policy.services.mode == ServiceMode::Learn {
                 note.push_str("; learning, so that nothing is told: davy trust services");
             }
+            let proven = match (held, mode) {
+                (None, _) | (_, Mode::Off) => None,
+                // Whoever is to act is proven by an act.
+                (_, Mode::Enforce) => canary.map(Tally::all_held),
+                // The probes end in a canary act for each capability, so what holds has been seen to work.
+                (Some((_, needs, _)), Mode::Observe) => (!needs.is_empty()).then_some(true),
+            };
             ProtectionStatus {
                 name: protection.name.to_owned(),
                 mode: if held.is_none() { Mode::Off } else { mode },
                 tier: held.map(|(tier, ..)| *tier),
-                // The probes end in a canary act for each capability, so what holds has been seen to work.
-                proven: held.and_then(|(_, needs, _)| (!needs.is_empty()).then_some(true)),
+                proven,
                 note,
             }
         })
@@ -240,7 +252,7 @@ mod tests {
 
     #[test]
     fn without_anything_what_can_be_polled_is_polled_and_says_what_is_missing() {
-        let all = all(&Policy::default(), &[probe(Tracing, false)], &Vec::new());
+        let all = all(&Policy::default(), &[probe(Tracing, false)], &Vec::new(), None);
         let mining = all.iter().find(|p| p.name == "mining").unwrap();
         assert_eq!(mining.tier, Some(Tier::Poll));
         assert!(mining.note.contains("Tracing tried"), "{}", mining.note);
@@ -258,10 +270,26 @@ mod tests {
     }
 
     #[test]
+    fn what_enforces_is_proven_by_the_last_canary() {
+        let policy = Policy::parse("p.toml", "[mining]\nmode = \"enforce\"\n").unwrap();
+        let probes = [probe(Tracing, true), probe(TaskIterator, true)];
+        let proven = |canary: Option<&Tally>| {
+            let all = all(&policy, &probes, &Vec::new(), canary);
+            let of = |name| all.iter().find(|p| p.name == name).unwrap().proven;
+            (of("mining"), of("masquerade"))
+        };
+        let held = Tally { held: 5, of: 5, failed: Vec::new() };
+        let broken = Tally { held: 4, of: 5, failed: vec!["freeze: it runs on".to_owned()] };
+        assert_eq!(proven(None), (None, Some(true)), "nothing was tried yet");
+        assert_eq!(proven(Some(&held)), (Some(true), Some(true)));
+        assert_eq!(proven(Some(&broken)), (Some(false), Some(true)), "what observes needs no act");
+    }
+
+    #[test]
     fn the_best_tier_that_is_whole_holds() {
         let probes =
             [probe(Tracing, true), probe(TaskIterator, true), probe(FpuState, true), probe(CgroupBpf, false)];
-        let all = all(&Policy::default(), &probes, &Vec::new());
+        let all = all(&Policy::default(), &probes, &Vec::new(), None);
         let mining = all.iter().find(|p| p.name == "mining").unwrap();
         assert_eq!((mining.tier, mining.proven), (Some(Tier::Signal), Some(true)));
         assert!(mining.note.contains("CgroupBpf tried"), "{}", mining.note);

@@ -1,6 +1,6 @@
 //! Starts everything, waits, and takes everything down again in the right order.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,7 @@ use crate::keeper::Keeper;
 use crate::lists;
 use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
+use crate::remains::{Remains, pins};
 use crate::rulebook::Rulebook;
 use crate::scan::ScanThread;
 use crate::services::{Bind, ServiceDesk, ServiceWatch};
@@ -87,12 +88,24 @@ pub fn run(options: AgentOptions) -> Result<Ending> {
         .build()
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(live(&options));
+    // Whoever still asks holds what is asked.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    if let Ok(End { events, remains: Some(remains), .. }) = &outcome {
+        banner::farewell(*events, &remains.look());
+    }
     drop(instance);
-    outcome
+    outcome.map(|end| end.ending)
 }
 
-async fn live(options: &AgentOptions) -> Result<Ending> {
+/// How an agent ended, and what there is to be told of it.
+struct End {
+    ending: Ending,
+    events: u64,
+    /// What to look for, where somebody is told.
+    remains: Option<Remains>,
+}
+
+async fn live(options: &AgentOptions) -> Result<End> {
     let mut stops = Stops::listen()?;
     let State { folder, temporary } = State::take(&options.paths)?;
     let paths = &Paths { state: folder, ..options.paths.clone() };
@@ -222,6 +235,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         orders: orders.clone(),
     };
 
+    let cgroup2 = facts.cgroup2.clone();
     let stop = Arc::new(Notify::new());
     let desk = Arc::new(Desk {
         shared: Arc::clone(&shared),
@@ -241,7 +255,12 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
     });
     service::ready();
     if options.foreground_banner {
-        banner::print(paths, &protections::all(&policy, &probes, &notes), &probes, temporary.as_deref());
+        banner::print(
+            paths,
+            &protections::all(&policy, &probes, &notes, None),
+            &probes,
+            temporary.as_deref(),
+        );
     }
     let canary = threads.prover.poke();
     let mut ending = Ending::Signal;
@@ -255,9 +274,9 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         () = service::feed_watchdog(Arc::clone(&shared)) => {}
     }
     service::stopping();
-    if options.foreground_banner {
-        banner::farewell(shared.counters.events.load(Ordering::Relaxed));
-    }
+    let remains = options
+        .foreground_banner
+        .then(|| tokio::task::block_in_place(|| Remains::of_running(paths, cgroup2)));
     drop(sockets);
     tokio::task::block_in_place(|| threads.stop());
     // A signal may be a restart, and then what is pinned bridges it. An order to stop means it.
@@ -278,7 +297,7 @@ async fn live(options: &AgentOptions) -> Result<Ending> {
         tracing::warn!("the end could not be written down: {e}");
     }
     store.close().await;
-    Ok(ending)
+    Ok(End { ending, events: shared.counters.events.load(Ordering::Relaxed), remains })
 }
 
 /// The threads beside the runtime.
@@ -333,10 +352,7 @@ async fn maintain(store: &Store) {
 /// read later. Each base folder has its own.
 fn pin_folder(options: &AgentOptions, probes: &[Probe]) -> Option<PathBuf> {
     let mounted = probes.iter().any(|p| p.capability == Capability::BpfFs && p.works);
-    let name = options.paths.base.as_ref().map_or("davy".to_owned(), |base| {
-        format!("davy{}", base.display().to_string().replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
-    });
-    (options.pin && mounted).then(|| Path::new("/sys/fs/bpf").join(name))
+    (options.pin && mounted).then(|| pins(&options.paths))
 }
 
 fn limits(policy: &Policy, in_memory: bool) -> Limits {

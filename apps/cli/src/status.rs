@@ -125,11 +125,6 @@ fn alarms(status: &AgentStatus) -> Vec<String> {
     }
     alarms.extend(status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")));
     alarms.extend(proof::alarms(status));
-    for p in &status.protections {
-        if p.proven == Some(false) && p.mode != Mode::Off {
-            alarms.push(format!("{} is loaded but not proven: its last canary act went unnoticed", p.name));
-        }
-    }
     for worker in &status.workers {
         if let Some(fault) = &worker.fault {
             let so =

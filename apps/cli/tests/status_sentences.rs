@@ -94,7 +94,6 @@ fn says_loudly_that_it_is_disarmed() {
 fn says_what_went_wrong_under_the_sentence() {
     let out = said(|s| {
         s.fallen_back = vec!["mining: 40 denials in 10 s".to_owned()];
-        s.protections[1].proven = Some(false);
         s.store.failing = Some("no space left on device".to_owned());
         s.policy.refused = "davy.toml:3: unknown key".to_owned();
         s.drops = vec![DropCount { kind: "flow_chunk, ring buffer".to_owned(), count: 1500 }];
@@ -102,7 +101,6 @@ fn says_what_went_wrong_under_the_sentence() {
     });
     for alarm in [
         "! Fell back to observe by itself: mining: 40 denials in 10 s",
-        "! fileless is loaded but not proven",
         "! The store cannot be written: no space left on device",
         "! A newer policy was refused, the one before stays in force: davy.toml:3: unknown key",
         "! Lost 1,500 events since the start (1,500 flow_chunk, ring buffer)",
@@ -140,6 +138,12 @@ fn says_loudly_that_a_canary_was_not_stopped() {
     assert!(
         out.contains("! The last canary was not stopped: kill: it runs on") && !out.contains("Protected.")
     );
+    let out = said(|s| {
+        broken(s);
+        s.protections[0].proven = Some(false);
+    });
+    let row = out.lines().find(|line| line.starts_with("  mining ")).unwrap();
+    assert!(row.split_whitespace().nth(3) == Some("NO"), "{row}");
     let out = said(|s| s.last_canary = Some(proof(0, &[])));
     assert!(first(&out).starts_with("NOT PROVEN."), "nothing tried is nothing proven\n{out}");
     let out = said(|s| {

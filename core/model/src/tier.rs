@@ -81,7 +81,8 @@ pub struct ProtectionStatus {
     pub mode: Mode,
     /// By what it is done; `None` when nothing here can do it.
     pub tier: Option<Tier>,
-    /// Whether its last canary act was seen or stopped as it should be.
+    /// Of one that enforces, whether the last canary of the agent was stopped, `None` before the first. Of one that observes,
+    /// whether what it observes with was seen to work when it was probed, `None` where nothing had to be probed.
     pub proven: Option<bool>,
     /// In plain words: how it does, and why not a higher tier.
     pub note: String,

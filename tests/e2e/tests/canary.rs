@@ -32,6 +32,11 @@ fn canary(agent: &Agent, after: Option<&Proof>) -> Proof {
         .unwrap()
 }
 
+/// Whether what enforces here is said to do so.
+fn proven(agent: &Agent) -> Option<bool> {
+    agent.status().unwrap().protections.into_iter().find(|p| p.name == "mining").unwrap().proven
+}
+
 /// The cgroups of an agent's canaries.
 fn cgroups(agent: u32) -> Vec<PathBuf> {
     let Some(mount) = cgroup2() else { return Vec::new() };
@@ -102,6 +107,7 @@ fn what_enforces_proves_it_at_start_and_when_it_begins_to_enforce() {
         .any(|p| p.capability == davy_model::Capability::CgroupBpf && p.works);
     let of = if can_cut { 5 } else { 3 };
     assert_eq!(first.tally, Tally { held: of, of, failed: Vec::new() }, "{}", agent.log());
+    assert_eq!(proven(&agent), Some(true));
 
     // Each step is in the journal, told apart from what is done to others, and none is left to undo.
     let lines = journal(&agent);
@@ -217,6 +223,7 @@ fn a_canary_that_is_not_stopped_is_told_loudly_until_one_is() {
         "{broken:?}"
     );
     assert!(agent.log().contains("Davy's own canary was not stopped: freeze: it runs on"), "{}", agent.log());
+    assert_eq!(proven(&agent), Some(false));
 
     let incident = agent
         .wait_for("the incident", LIMIT, |agent| {
@@ -246,6 +253,7 @@ fn a_canary_that_is_not_stopped_is_told_loudly_until_one_is() {
     write_policy(&agent, "");
     write_policy(&agent, ENFORCE);
     assert!(canary(&agent, Some(&broken)).tally.all_held(), "{}", agent.log());
+    assert_eq!(proven(&agent), Some(true));
     agent
         .wait_for("the incident is over", LIMIT, |agent| {
             let state = agent.incidents()?.into_iter().find(|i| i.id == incident.id).map(|i| i.state);

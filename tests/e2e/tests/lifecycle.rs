@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use davy_model::{ActionId, IncidentId, Mode, Tier};
@@ -85,6 +85,40 @@ fn every_end_leaves_nothing_behind() {
             assert!(!agent.base().join("run/control.sock").exists());
         }
     }
+}
+
+/// Ends a process if the test has not.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn davy_run_says_that_nothing_is_left_once_nothing_is() {
+    use std::io::BufRead;
+    if !root_or_skip() {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
+    let mut command = Command::new(davy());
+    command.arg("--base-dir").arg(folder.path()).arg("run");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut run = Running(command.spawn().unwrap());
+    let mut lines = std::io::BufReader::new(run.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("Ctrl-C stops it")), "it does not say how to stop it");
+    let held = Held::by(run.0.id());
+    assert!(!held.programs.is_empty(), "it should be in the kernel: {held:?}");
+    let pid = rustix::process::Pid::from_child(&run.0);
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    let last = lines.find(|line| line.starts_with("Stopped after ")).unwrap();
+    // Whoever says so must be right at that moment.
+    assert_eq!(held.left(), 0, "{last}");
+    assert!(last.ends_with(" events. Nothing of Davy is left in the kernel."), "{last}");
+    assert!(run.0.wait().unwrap().success());
 }
 
 #[test]
