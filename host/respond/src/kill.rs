@@ -53,10 +53,11 @@ pub(crate) fn kill(tree: &mut Tree, config: &ResponderConfig) -> Outcome {
         }
         sleep(REST);
     };
-    if let (Some(cgroup), 0) = (cgroup, left) {
-        // An empty cgroup that stays frozen would freeze the next service started in it.
-        let _ = cgroup.thaw();
-    }
+    // An empty cgroup that stays frozen would freeze the next service started in it. One that is gone does not.
+    let stays_frozen = cgroup
+        .filter(|_| left == 0)
+        .and_then(|cgroup| Some((cgroup, cgroup.thaw().err()?)))
+        .filter(|(cgroup, _)| cgroup.is_frozen());
     let ended = frozen.still.max(killed.len()).saturating_sub(left);
     let mut note = match ended {
         0 if left == 0 => "nothing was left to kill".to_owned(),
@@ -68,6 +69,12 @@ pub(crate) fn kill(tree: &mut Tree, config: &ResponderConfig) -> Outcome {
     }
     for reason in spared.values().take(8) {
         note.push_str(&format!("; left alone: {reason}"));
+    }
+    if let Some((cgroup, error)) = stays_frozen {
+        let path = &cgroup.path;
+        note.push_str(&format!(
+            "; the cgroup {path} stays frozen, and so does what is started in it: {error}"
+        ));
     }
     if let (Some(trouble), true) = (trouble, left > 0) {
         note.push_str(&format!("; {trouble}"));

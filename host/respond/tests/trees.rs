@@ -97,6 +97,31 @@ fn what_was_frozen_is_killed_at_once() {
 }
 
 #[test]
+fn a_cgroup_that_stays_frozen_is_told() {
+    let Some(cgroup) = TestCgroup::make() else { return };
+    let state_dir = tempfile::tempdir().unwrap();
+    // A hierarchy that says of the cgroup that it is frozen, and cannot be told otherwise: the kernel's file has a 1, for
+    // the number of the loopback interface, and nobody may write it.
+    let mount = tempfile::tempdir().unwrap();
+    let folder = mount.path().join(&cgroup.path[1..]);
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(cgroup.folder().join("cgroup.procs"), folder.join("cgroup.procs")).unwrap();
+    std::os::unix::fs::symlink("/sys/class/net/lo/ifindex", folder.join("cgroup.freeze")).unwrap();
+    let frozen = fs::read_to_string(folder.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1");
+    if !frozen || fs::OpenOptions::new().write(true).open(folder.join("cgroup.freeze")).is_ok() {
+        println!("SKIPPED: a sysfs with a loopback interface that is not to be written");
+        return;
+    }
+    let responder = responder_with(state_dir.path(), |config| config.cgroup2 = Some(mount.path().to_owned()));
+    let play = cgroup.shell("sleep 50 & wait").grown_to(3);
+    let outcome = act(&responder, &kill(play.root));
+    assert_eq!(outcome.state, ActionState::Done, "{}", outcome.note);
+    assert!(!lives(&play.root));
+    let told = format!("; the cgroup {} stays frozen", cgroup.path);
+    assert!(outcome.note.contains(&told), "{}", outcome.note);
+}
+
+#[test]
 fn a_stranger_in_the_cgroup_is_left_alone() {
     let Some(cgroup) = TestCgroup::make() else { return };
     let state_dir = tempfile::tempdir().unwrap();
