@@ -2,10 +2,12 @@
 
 use crate::canary::Poke;
 use crate::clock;
+use crate::lists;
 use crate::protections;
 use crate::shared::{Shared, lock};
 
-/// Reads it, and has a protection that begins to enforce prove that it does.
+/// Reads it, and has a protection that begins to enforce prove that it does. What is wrong with the lists that it names is
+/// said, although they hold from the next start on.
 ///
 /// # Errors
 /// All faults as text with file, line and caret; the policy in force stays.
@@ -13,11 +15,16 @@ pub(crate) fn reload(shared: &Shared, canary: &Poke) -> Result<String, String> {
     let mut rulebook = lock(&shared.rulebook);
     let before = rulebook.policy();
     let sentence = rulebook.reload(clock::now())?;
-    let begins = protections::enforcing(&rulebook.policy())
+    let (policy, config) = (rulebook.policy(), rulebook.config().to_owned());
+    let begins = protections::enforcing(&policy)
         .any(|section| !protections::enforcing(&before).any(|enforced| enforced == section));
     drop(rulebook);
     if begins {
         canary.now();
     }
-    Ok(sentence)
+    let (_, faults) = lists::load(&policy, &config);
+    Ok(match lists::words(&faults) {
+        Some(wrong) => format!("{sentence}; but {wrong}"),
+        None => sentence,
+    })
 }

@@ -1,6 +1,6 @@
 //! The policy in force. A policy with a fault is refused whole, and the one that was in force stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use davy_model::Timestamp;
@@ -80,6 +80,11 @@ impl Rulebook {
     /// The policy in force.
     pub(crate) fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy)
+    }
+
+    /// The folder that the names of files in the policy are meant from.
+    pub(crate) fn config(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("."))
     }
 
     /// For `davy status`.

@@ -185,7 +185,9 @@ async fn live(options: &AgentOptions) -> Result<End> {
         notes.push(("tampering", format!("the agent does not protect itself: {e}")));
     }
 
-    let mut detector = Detector::new(settings(&policy), lists::load(&policy, &paths.config));
+    let (lists, faults) = lists::load(&policy, &paths.config);
+    notes.extend(lists::notes(&faults));
+    let mut detector = Detector::new(settings(&policy), lists);
     if let Some(own) = davy_proc::key(std::process::id()) {
         detector.guard(own);
     }

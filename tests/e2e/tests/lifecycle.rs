@@ -181,6 +181,23 @@ fn a_wrong_policy_is_refused_whole_and_shown() {
 }
 
 #[test]
+fn a_list_that_cannot_be_read_is_told_at_start_and_at_a_reload() {
+    if !root_or_skip() {
+        return;
+    }
+    let agent = Agent::start("[mining.pools]\ndomains = [\"gone.txt\"]\n").unwrap();
+    let mining = agent.status().unwrap().protections.into_iter().find(|p| p.name == "mining").unwrap();
+    assert!(mining.note.contains("gone.txt cannot be read"), "{}", mining.note);
+    let said = |agent: &Agent| match agent.ask(RequestBody::Command(Order::Reload)).unwrap().pop() {
+        Some(davy_wire::Reply::Done(sentence)) => sentence,
+        other => panic!("{other:?}"),
+    };
+    assert!(said(&agent).contains("but the list of pools"), "{}", said(&agent));
+    std::fs::write(agent.base().join("etc/gone.txt"), "pool.example\n").unwrap();
+    assert!(!said(&agent).contains("list of pools"), "{}", said(&agent));
+}
+
+#[test]
 fn break_glass_is_bounded_and_ends() {
     if !root_or_skip() {
         return;
