@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use davy_model::Timestamp;
 use davy_policy::Policy;
+use davy_trust::host::write_whole;
 use davy_wire::PolicySummary;
 
 use crate::Paths;
@@ -68,8 +69,9 @@ impl Rulebook {
         self.policy = Arc::new(policy);
         self.from = Some(self.file.clone());
         self.loaded = now;
-        // Kept for the day the file is broken when the agent starts; without it that day has the default policy.
-        if let Err(e) = std::fs::write(&self.last_good, &text) {
+        // Kept for the day the file is broken when the agent starts; without it that day has the default policy. It is
+        // written whole, because half of one, or nothing, may be a policy too.
+        if let Err(e) = write_whole(text.as_bytes(), &self.last_good) {
             tracing::warn!("cannot keep the last good policy in {}: {e}", self.last_good.display());
         }
         Ok(format!(
@@ -135,6 +137,21 @@ mod tests {
         assert!(faults.contains("fierce") || faults.contains("mode"), "{faults}");
         assert_eq!(book.policy().mining.mode, Mode::Enforce);
         assert_eq!(book.summary().refused, faults);
+    }
+
+    #[test]
+    fn the_last_good_policy_is_there_whole_at_every_moment() {
+        let (_dir, paths) = paths();
+        let (before, after) = ("[mining]\nmode = \"enforce\"\n", "[mining]\nmode = \"observe\"\n");
+        std::fs::write(paths.policy(), before).unwrap();
+        let mut book = Rulebook::open(&paths, NOW);
+        // Another name for the bytes that lie there now: they must not be written over.
+        let kept = paths.state.join("kept");
+        std::fs::hard_link(&book.last_good, &kept).unwrap();
+        std::fs::write(paths.policy(), after).unwrap();
+        book.reload(NOW).unwrap();
+        let read = |file: &Path| std::fs::read_to_string(file).unwrap();
+        assert_eq!((read(&kept).as_str(), read(&book.last_good).as_str()), (before, after));
     }
 
     #[test]

@@ -63,9 +63,18 @@ pub fn load<T: serde::de::DeserializeOwned + Default>(file: &Path) -> io::Result
 /// # Errors
 /// When it cannot be written.
 pub fn save<T: Serialize>(what: &T, file: &Path) -> io::Result<()> {
+    write_whole(&serde_json::to_vec(what)?, file)
+}
+
+/// Puts these bytes in the place of a file's, all of them, or leaves the old ones: whoever reads meanwhile, and whatever ends
+/// meanwhile, sees one or the other. They are on the disk when this returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(bytes: &[u8], file: &Path) -> io::Result<()> {
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
-    out.write_all(&serde_json::to_vec(what)?)?;
+    out.write_all(bytes)?;
     out.sync_all()?;
     std::fs::rename(&beside, file)?;
     if let Some(folder) = file.parent() {
