@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /*
- * Ends programs that have no file, and programs on the list of blocked files, before their first instruction. For kernels
- * that take no security programs: what was executed is killed, not refused. Nothing is in a scope until user space says so.
+ * Ends programs that have no file before their first instruction. For kernels that take no security programs: what was
+ * executed is killed, not refused. Nothing is in a scope until user space says so.
  */
 #include "kernel.h"
 #include "abi.h"
@@ -20,14 +20,6 @@ struct {
     __type(key, u64);
     __type(value, u32);
 } nameless_scopes SEC(".maps");
-
-/* Files that may not run in an enforced scope. */
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, NAMELESS_FILES_MAX);
-    __type(key, struct file_key);
-    __type(value, u32);
-} blocked_files SEC(".maps");
 
 /* Programs whose children may run without a file: container runtimes seal a copy of themselves in a memfd. */
 struct {
@@ -83,18 +75,12 @@ int BPF_PROG(on_nameless_exec, struct task_struct *task, int old_pid, struct lin
     struct super_block *sb = inode->i_sb;
     struct file_key key = {.ino = inode->i_ino, .dev = sb->s_dev};
     struct ended ended = {};
+    bool in_memory =
+        (sb->s_magic == TMPFS_MAGIC || sb->s_magic == HUGETLBFS_MAGIC) && (sb->s_flags & SB_KERNMOUNT);
 
-    if (inode->i_nlink == 0)
-        ended.reason = ENDED_NAMELESS;
-    else if ((sb->s_magic == TMPFS_MAGIC || sb->s_magic == HUGETLBFS_MAGIC) && (sb->s_flags & SB_KERNMOUNT))
-        ended.reason = ENDED_NAMELESS;
-    else if (bpf_map_lookup_elem(&blocked_files, &key))
-        ended.reason = ENDED_BLOCKED;
-    else
+    if (inode->i_nlink && !in_memory)
         return 0;
-    if (task->tgid == 1 || !is_enforced())
-        return 0;
-    if (ended.reason == ENDED_NAMELESS && is_runtimes_child(task))
+    if (task->tgid == 1 || !is_enforced() || is_runtimes_child(task))
         return 0;
     /* An exec leaves one thread, and this is it: nothing of the new program has run. */
     if (bpf_send_signal(SIGKILL))

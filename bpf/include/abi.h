@@ -19,7 +19,6 @@
 /* Bounds, in entries. */
 #define AGGREGATES_MAX 4096
 #define NAMELESS_SCOPES_MAX 1024
-#define NAMELESS_FILES_MAX 16384
 #define NAMELESS_RUNTIMES_MAX 64
 #define NAMELESS_ENDED_MAX 1024
 
@@ -450,20 +449,12 @@ enum nameless_mode {
     NAMELESS_EXEMPT = 2,
 };
 
-/* Why a program was ended. */
-enum ended_reason {
-    ENDED_NAMELESS = 1,
-    ENDED_BLOCKED = 2,
-};
-
 /* A program that was ended before its first instruction. `failed`: the signal could not be sent. */
 struct ended {
     u64 time;
     struct file_key file;
     u32 pid;
-    u32 reason;
     u32 failed;
-    u32 reserved;
 };
 
 #endif

@@ -116,7 +116,7 @@ records! {
     struct FileKey as "file_key" { ino: u64, dev: u64, }
     /// A program that was ended.
     struct EndedProgram as "ended" {
-        time: u64, file: FileKey, pid: u32, reason: u32, failed: u32, reserved: u32,
+        time: u64, file: FileKey, pid: u32, failed: u32,
     }
 }
 

@@ -1,6 +1,4 @@
-//! The signal tier of trust: programs without a file, and blocked files, are ended before their first instruction.
-
-use std::collections::BTreeSet;
+//! The signal tier of trust: programs without a file are ended before their first instruction.
 
 use davy_model::{FileId, ProcessKey, Timestamp};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
@@ -13,16 +11,13 @@ use crate::guard::file_key;
 use crate::objects;
 use crate::program_loads::{OwnPrograms, program_ids};
 
-/// `enum ended_reason`.
-const BLOCKED: u32 = 2;
-
 /// Nanoseconds in a clock tick as user space counts them.
 const TICK: u64 = 10_000_000;
 
 /// What becomes of programs without a file in a cgroup and all below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamelessMode {
-    /// They are ended, and so are blocked files.
+    /// They are ended.
     Enforce,
     /// They run, whatever holds for cgroups above or below: the agent's own, to begin with.
     Exempt,
@@ -33,8 +28,6 @@ pub enum NamelessMode {
 pub enum EndedBy {
     /// It has no file: memory, a deleted file, or one that never had a name.
     NoFile,
-    /// Its file is on the list of blocked ones.
-    Blocked,
 }
 
 /// A program that was ended before its first instruction.
@@ -55,11 +48,8 @@ pub struct Ended {
 /// Ends programs without a file in the cgroups that it is told. Nothing is in a scope at first; detached when dropped.
 pub struct Nameless {
     scopes: MapHandle,
-    blocked: MapHandle,
     runtimes: MapHandle,
     ended: MapHandle,
-    /// What is blocked now, as bytes of keys.
-    listed: BTreeSet<Vec<u8>>,
     clock: BootClock,
     boot: u32,
     /// The links go first.
@@ -78,10 +68,8 @@ impl Nameless {
         let map = |name| objects::map(&object, name);
         Ok(Self {
             scopes: map("nameless_scopes")?,
-            blocked: map("blocked_files")?,
             runtimes: map("nameless_runtimes")?,
             ended: map("nameless_ended")?,
-            listed: BTreeSet::new(),
             clock: BootClock::new(),
             boot,
             _links: links,
@@ -106,24 +94,6 @@ impl Nameless {
             NamelessMode::Exempt => 2,
         };
         put(&self.scopes, &key, &mode.to_ne_bytes(), "the table of scopes without nameless programs")
-    }
-
-    /// Blocks these files and no others. What is on both lists stays blocked throughout.
-    ///
-    /// # Errors
-    /// [`Error::Full`] beyond 16,384 files; those before it are blocked.
-    pub fn block_files(&mut self, files: impl IntoIterator<Item = FileId>) -> Result<()> {
-        let wanted: BTreeSet<Vec<u8>> =
-            files.into_iter().map(|file| file_key(file).as_bytes().to_vec()).collect();
-        for gone in self.listed.difference(&wanted) {
-            let _ = self.blocked.delete(gone);
-        }
-        self.listed.retain(|key| wanted.contains(key));
-        for key in wanted {
-            put(&self.blocked, &key, &1u32.to_ne_bytes(), "the table of blocked files")?;
-            self.listed.insert(key);
-        }
-        Ok(())
     }
 
     /// Lets the children of this program run without a file. Container runtimes execute a sealed copy of themselves from
@@ -159,7 +129,7 @@ impl Nameless {
             time: self.clock.at(record.time),
             process: ProcessKey { pid: record.pid, start_ticks: start / TICK, boot: self.boot },
             file: FileId { dev: crate::decode::device(device), ino: record.file.ino },
-            by: if record.reason == BLOCKED { EndedBy::Blocked } else { EndedBy::NoFile },
+            by: EndedBy::NoFile,
             killed: record.failed == 0,
         }
     }

@@ -195,7 +195,7 @@ impl Sensors {
         self.blocker.clone()
     }
 
-    /// Ends programs without a file, and blocked files, in the cgroups that it is told then; detached when it is dropped.
+    /// Ends programs without a file in the cgroups that it is told then; detached when it is dropped.
     ///
     /// # Errors
     /// When the kernel refuses the program.

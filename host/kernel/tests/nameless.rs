@@ -5,7 +5,7 @@ mod live;
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -127,33 +127,4 @@ fn a_scope_holds_below_it_but_for_what_is_exempt() {
     let own = std::env::current_exe().unwrap().metadata().unwrap();
     enforcement.allow_under(FileId { dev: own.dev(), ino: own.ino() }).unwrap();
     assert!(ran(&run_in(&service.0, &path)));
-}
-
-#[test]
-fn a_blocked_file_is_ended_whatever_its_name() {
-    let Some(live) = Live::start(&[Capability::Tracing]) else { return };
-    let cgroup = OwnCgroup::make("nameless-blocked");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bad");
-    std::fs::copy("/bin/echo", &path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let id = |path: &Path| {
-        let found = path.metadata().unwrap();
-        FileId { dev: found.dev(), ino: found.ino() }
-    };
-    let mut enforcement = live.sensors.nameless().unwrap();
-    enforcement.set_scope(cgroup.id(), Some(NamelessMode::Enforce)).unwrap();
-    assert!(ran(&run_in(&cgroup.0, path.to_str().unwrap())));
-    enforcement.block_files([id(&path)]).unwrap();
-    let link = folder.path().join("other-name");
-    std::fs::hard_link(&path, &link).unwrap();
-    for name in [&path, &link] {
-        assert!(was_ended(&run_in(&cgroup.0, name.to_str().unwrap())));
-    }
-    let ended = enforcement.take_ended();
-    assert!(ended.iter().all(|e| e.by == EndedBy::Blocked && e.file == id(&path)), "{ended:?}");
-    assert_eq!(ended.len(), 2);
-    enforcement.block_files([]).unwrap();
-    assert!(ran(&run_in(&cgroup.0, path.to_str().unwrap())));
-    drop(enforcement);
 }
