@@ -75,7 +75,7 @@ fn list(answering: &Answering) -> Result<Exit, Failure> {
 }
 
 /// Whether all names are those of drills or of rooms.
-fn known(names: &[String]) -> Result<(), Failure> {
+pub(crate) fn known(names: &[String]) -> Result<(), Failure> {
     let drills = davy_drill::list();
     let is_known = |name: &String| {
         let room = name.trim_end_matches('/');

@@ -37,6 +37,21 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
+    /// Every one.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::NoAgent,
+        Self::NotFound,
+        Self::Forbidden,
+        Self::PolicyFaults,
+        Self::NotHeld,
+        Self::Ordered,
+        Self::Found,
+    ];
+
     /// Its name in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -102,19 +117,7 @@ mod tests {
     #[test]
     fn the_reference_names_every_exit_code() {
         let reference = include_str!("../../../docs/reference/cli.md");
-        let all = [
-            Exit::Done,
-            Exit::Failed,
-            Exit::Usage,
-            Exit::NoAgent,
-            Exit::NotFound,
-            Exit::Forbidden,
-            Exit::PolicyFaults,
-            Exit::NotHeld,
-            Exit::Ordered,
-            Exit::Found,
-        ];
-        for exit in all {
+        for exit in Exit::ALL {
             let row = format!("| {} | `{}` |", exit as u8, exit.name());
             assert!(reference.contains(&row), "docs/reference/cli.md lacks {row}");
         }

@@ -1,10 +1,16 @@
 //! The command line: every verb with its help.
 
+mod quarantine;
+mod trust;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use davy_model::Timestamp;
+
+pub(crate) use quarantine::{Quarantine, QuarantineExport};
+pub(crate) use trust::{Trust, TrustSign};
 
 use crate::{clock, subject::Subject};
 
@@ -29,17 +35,17 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent runs, 4 not found, 5 forbidden, \
-                          6 the policy has faults, 7 not all drills held, 9 a scan found something.";
+                          6 the policy has faults, 7 not all drills held, 8 ended by davy stop, 9 a scan found something.";
 
 const FIRST_STEPS: &str = "First steps:
   sudo davy run              watch this host from this terminal; Ctrl-C leaves nothing behind
-  davy status                what is protected, how well, and what is missing
-  davy incidents             what happened
-  davy explain 7             why Davy says so
-  davy drill                 harmless attacks, to see it hold
+  sudo davy status           what is protected, how well, and what is missing
+  sudo davy incidents        what happened
+  sudo davy explain 7        why Davy says so
+  sudo davy drill            harmless attacks, to see it hold
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent runs, 4 not found, 5 forbidden, 6 the policy has faults,
-7 not all drills held, 9 a scan found something.";
+7 not all drills held, 8 ended by davy stop, 9 a scan found something.";
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -157,7 +163,7 @@ pub(crate) enum Verb {
     Trust(Trust),
     /// Harmless attacks against the live agent, to see it hold
     #[command(
-        after_help = "Examples:\n  davy drill --list\n  sudo davy drill\n  sudo davy drill detect net/pool-cut     a whole room, and one drill"
+        after_help = "Examples:\n  davy drill --list\n  sudo davy drill\n  sudo davy drill detect respond/cut     a whole room, and one drill"
     )]
     Drill(Drill),
     /// One act of a drill, in a process of its own
@@ -312,166 +318,6 @@ pub(crate) enum Policy {
     Reload,
 }
 
-/// Verbs on the quarantine.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Quarantine {
-    /// What lies there, oldest first
-    #[command(
-        after_help = "Examples:\n  davy quarantine list\n  davy quarantine list --json | jq '.[].sha256'"
-    )]
-    List,
-    /// All that is remembered of one file
-    #[command(after_help = "Examples:\n  davy quarantine show 3")]
-    Show(QuarantineNumber),
-    /// Put it back as it was: bytes, owner, mode, times, attributes and place
-    #[command(
-        after_help = "What lies at its old place now is not written over: the file is put beside it.\n\nExamples:\n  sudo davy quarantine restore 3"
-    )]
-    Restore(QuarantineNumber),
-    /// Delete it for good
-    #[command(after_help = "Nothing brings it back.\n\nExamples:\n  sudo davy quarantine delete 3")]
-    Delete(QuarantineNumber),
-    /// A copy for analysis: a zip locked with the password that analysts use, \"infected\"
-    #[command(
-        after_help = "Examples:\n  sudo davy quarantine export 3                       quarantine-3.zip\n  unzip -P infected quarantine-3.zip\n  sudo davy quarantine export 3 --plain --out - | strings | less"
-    )]
-    Export(QuarantineExport),
-}
-
-/// A file in quarantine.
-#[derive(Debug, Args)]
-pub(crate) struct QuarantineNumber {
-    /// The number that `davy quarantine list` shows
-    #[arg(value_name = "NUMBER")]
-    pub(crate) number: u64,
-}
-
-/// Options of `davy quarantine export`.
-#[derive(Debug, Args)]
-pub(crate) struct QuarantineExport {
-    /// The number that `davy quarantine list` shows
-    #[arg(value_name = "NUMBER")]
-    pub(crate) number: u64,
-    /// Where the copy goes; no file is written over. `-` is standard output, with --plain
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// The very bytes, as they could be run; nobody but you may read the file, and nobody may run it
-    #[arg(long)]
-    pub(crate) plain: bool,
-}
-
-/// Verbs on trust.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Trust {
-    /// How many contents are vouched for, by whom, and what is wrong
-    Status,
-    /// Who vouches for a file, whether it may run, and which rule decides
-    #[command(
-        visible_alias = "why",
-        after_help = "Examples:\n  davy trust explain /usr/bin/ls\n  davy trust why /opt/app/run --json\n\nExit codes: 0 it may run, 1 it may not."
-    )]
-    Explain(TrustFiles),
-    /// Code that was refused or would have been, the oddest first
-    #[command(after_help = "Examples:\n  davy trust pending\n  davy trust pending --json | jq '.[].sha256'")]
-    Pending(TrustPending),
-    /// What services started that they have no use for: shells, downloaders, compilers
-    #[command(
-        after_help = "Examples:\n  davy trust services\n  davy trust services --json | jq '.[].command'"
-    )]
-    Services(TrustPending),
-    /// Let that very content run from now on, for a time or for good
-    #[command(
-        after_help = "Examples:\n  sudo davy trust approve 12\n  sudo davy trust approve /opt/app/run --for 7d"
-    )]
-    Approve(TrustApprove),
-    /// Take back what was approved or learned
-    #[command(
-        after_help = "Examples:\n  sudo davy trust withdraw /opt/app/run\n  sudo davy trust withdraw SHA256"
-    )]
-    Withdraw(TrustWithdraw),
-    /// From what ran to an allow-list: shown as entries for the policy, or taken as it is
-    #[command(
-        after_help = "Examples:\n  davy trust learn > learned.toml      to read, cut and put into the policy\n  sudo davy trust learn --accept      everything that is not odd, at once"
-    )]
-    Learn(TrustLearn),
-    /// Make a key for manifests: KEY and KEY.pub
-    #[command(after_help = "Examples:\n  davy trust keygen /root/davy.key")]
-    Keygen(TrustKeygen),
-    /// List the digests of files and sign the list
-    #[command(
-        after_help = "Examples:\n  davy trust sign --key /root/davy.key --out app.sha256 /opt/app\n  install -m 644 app.sha256 app.sha256.minisig /etc/davy/trust/"
-    )]
-    Sign(TrustSign),
-}
-
-/// Files.
-#[derive(Debug, Args)]
-pub(crate) struct TrustFiles {
-    /// The files
-    #[arg(value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-}
-
-/// Options of `davy trust pending` and `davy trust services`.
-#[derive(Debug, Args)]
-pub(crate) struct TrustPending {
-    /// At most so many
-    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) limit: u32,
-}
-
-/// Options of `davy trust approve`.
-#[derive(Debug, Args)]
-pub(crate) struct TrustApprove {
-    /// A number that `davy trust pending` shows, or a file, whose content of this moment is meant; `./7` is a file called 7
-    #[arg(value_name = "ID|FILE")]
-    pub(crate) what: String,
-    /// For how long, such as 7d; without it for good
-    #[arg(long = "for", value_name = "LENGTH", value_parser = clock::length)]
-    pub(crate) length: Option<u32>,
-}
-
-/// Options of `davy trust withdraw`.
-#[derive(Debug, Args)]
-pub(crate) struct TrustWithdraw {
-    /// A file, or a SHA-256
-    #[arg(value_name = "FILE|SHA256")]
-    pub(crate) what: String,
-}
-
-/// Options of `davy trust learn`.
-#[derive(Debug, Args)]
-pub(crate) struct TrustLearn {
-    /// Let everything run that waits and is not odd
-    #[arg(long)]
-    pub(crate) accept: bool,
-}
-
-/// Options of `davy trust keygen`.
-#[derive(Debug, Args)]
-pub(crate) struct TrustKeygen {
-    /// Where the secret key goes; the public one lies beside it, with .pub
-    #[arg(value_name = "KEY")]
-    pub(crate) key: PathBuf,
-}
-
-/// Options of `davy trust sign`.
-#[derive(Debug, Args)]
-pub(crate) struct TrustSign {
-    /// The secret key
-    #[arg(long, value_name = "KEY")]
-    pub(crate) key: PathBuf,
-    /// The list; its signature lies beside it, with .minisig
-    #[arg(long, value_name = "LIST.sha256")]
-    pub(crate) out: PathBuf,
-    /// What you say of it; it is signed too
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) comment: String,
-    /// Files, and folders with all files in them
-    #[arg(value_name = "PATH", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
-}
-
 /// A policy's file.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyFile {
@@ -590,11 +436,48 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn examples(verb: &clap::Command) -> Vec<String> {
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.split_once("Examples:").map_or("", |(_, lines)| lines).lines();
+        let ours = |line: &str| line.starts_with("davy ") || line.starts_with("sudo davy ");
+        let mut all: Vec<String> =
+            lines.map(str::trim).filter(|line| ours(line)).map(str::to_owned).collect();
+        all.extend(verb.get_subcommands().flat_map(examples));
+        all
+    }
+
     #[test]
     fn verbs_for_people_show_examples() {
         for verb in Cli::command().get_subcommands().filter(|v| !v.is_hide_set()) {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{} has no examples", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn examples_are_what_they_say() {
+        let examples = examples(&Cli::command());
+        assert!(examples.len() > 40, "{examples:?}");
+        for example in examples {
+            // What a shell takes for itself, and what is said of the example, is not the example.
+            let said = ["   ", " | ", " > "].into_iter().filter_map(|mark| example.find(mark)).min();
+            let line = example[..said.unwrap_or(example.len())].trim_start_matches("sudo ");
+            let parsed = Cli::try_parse_from(line.split_whitespace());
+            let cli = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));
+            if let Verb::Drill(asked) = cli.verb {
+                crate::drill::known(&asked.names).unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn help_names_every_exit_code() {
+        for help in [EXIT_CODES, FIRST_STEPS] {
+            let codes = help.split_once("Exit codes:").expect("exit codes").1;
+            let words: Vec<&str> = codes.split_whitespace().collect();
+            for exit in crate::failure::Exit::ALL {
+                assert!(words.contains(&(exit as u8).to_string().as_str()), "{exit:?}: {codes}");
+            }
         }
     }
 }
