@@ -75,7 +75,8 @@ impl Rulebook {
             tracing::warn!("cannot keep the last good policy in {}: {e}", self.last_good.display());
         }
         Ok(format!(
-            "the policy in {name} holds now; its pool lists, sensors and store bounds from the next start"
+            "the policy in {name} holds now; its pool lists, sensors and store bounds, and whether the kernel judges code, \
+             from the next start"
         ))
     }
 
@@ -132,6 +133,8 @@ mod tests {
         std::fs::write(paths.policy(), "[mining]\nmode = \"enforce\"\n").unwrap();
         let mut book = Rulebook::open(&paths, NOW);
         assert_eq!(book.policy().mining.mode, Mode::Enforce);
+        let answer = book.reload(NOW).unwrap();
+        assert!(answer.contains("whether the kernel judges code, from the next start"), "{answer}");
         std::fs::write(paths.policy(), "[mining]\nmode = \"fierce\"\n").unwrap();
         let faults = book.reload(NOW).unwrap_err();
         assert!(faults.contains("fierce") || faults.contains("mode"), "{faults}");
