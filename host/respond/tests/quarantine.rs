@@ -194,6 +194,51 @@ fn the_systems_own_programs_are_not_taken() {
     assert!(responder.prepare(&quarantine(&copy)).is_ok());
 }
 
+/// A file system in memory, mounted over a folder of the test's own.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn mount(folder: &Path) -> Option<Self> {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "davy-test"]).arg(folder).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+
+    fn writable(&self, writable: bool) {
+        let options = if writable { "remount,rw" } else { "remount,ro" };
+        assert!(Command::new("mount").args(["-o", options]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written_the_file_stays_and_the_way_out_is_told() {
+    let (folder, _) = scene(b"");
+    let place = folder.path().join("victim");
+    let Some(memory) = Memory::mount(&place) else {
+        println!("SKIPPED: mounting a file system is not permitted");
+        return;
+    };
+    let file = place.join("xmrig");
+    fs::write(&file, "the miner").unwrap();
+    memory.writable(false);
+    let responder = responder(&folder.path().join("state"));
+    let outcome = act(&responder, &quarantine(&file));
+    assert_eq!(outcome.state, ActionState::Failed, "{}", outcome.note);
+    assert!(outcome.note.contains("read-only for the agent"), "{}", outcome.note);
+    assert!(outcome.note.contains("ReadWritePaths="), "{}", outcome.note);
+    assert_eq!(fs::read(&file).unwrap(), b"the miner");
+    assert!(held(&responder).is_empty(), "no copy is left of what was not taken");
+    memory.writable(true);
+    assert_eq!(act(&responder, &quarantine(&file)).state, ActionState::Done);
+    assert!(!file.exists());
+}
+
 #[test]
 fn what_came_to_its_place_is_not_written_over() {
     let (folder, file) = scene(b"the miner");

@@ -54,6 +54,8 @@ pub(crate) enum Reach {
     Changed,
     /// It is no ordinary file.
     Special,
+    /// Its place is mounted read-only, for everybody or for the agent.
+    ReadOnly,
     /// The kernel does not let us.
     Denied(String),
 }
@@ -65,6 +67,9 @@ impl std::fmt::Display for Reach {
             Self::Gone => f.write_str("there is no such file any more"),
             Self::Changed => f.write_str("it was changed meanwhile"),
             Self::Special => f.write_str("it is not an ordinary file"),
+            Self::ReadOnly => f.write_str(
+                "its place is read-only for the agent (of an agent that is a service, ReadWritePaths= in a drop-in opens it)",
+            ),
             Self::Denied(why) => write!(f, "it cannot be opened: {why}"),
         }
     }
@@ -74,6 +79,7 @@ impl From<Errno> for Reach {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::NOENT | Errno::NOTDIR => Self::Gone,
+            Errno::ROFS => Self::ReadOnly,
             errno => Self::Denied(errno.to_string()),
         }
     }
