@@ -198,6 +198,11 @@ fn hardened() -> Result<()> {
     let bound = u64::from_str_radix(&field("CapBnd")?, 16)?;
     let had: Vec<_> = NOT_NEEDED.into_iter().filter(|capability| bound & (1 << capability) != 0).collect();
     ensure!(had.is_empty(), "it may have the capabilities {had:?}");
+    // A nice level of -10 as getrlimit(2) counts it: 20 less the level.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", agent()?))?;
+    let nice = limits.lines().find_map(|line| line.strip_prefix("Max nice priority"));
+    let nice = nice.and_then(|values| values.split_whitespace().next());
+    ensure!(nice == Some("30"), "the keeper of the permission gate may not raise itself: {limits}");
     // What the unit forbids must not be what the workers lock themselves up with.
     let status = davy(&["status"])?;
     // The one that scans runs only while there is something to scan.
