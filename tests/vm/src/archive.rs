@@ -3,7 +3,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, bail};
+
+use crate::unbooted::{Missing, not_started};
 
 /// How old what was made out of the archive may grow before the archive is asked for something newer.
 const FRESH: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -58,7 +60,9 @@ impl Unpacked<'_> {
 
 /// A suite of Debian's archive as sources.list(5) has it.
 pub(crate) fn source(suite: &str) -> Result<String> {
-    ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing (package debian-archive-keyring)");
+    if !Path::new(KEYRING).exists() {
+        bail!(Missing(format!("{KEYRING} (package debian-archive-keyring) is not installed")));
+    }
     Ok(format!("deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main"))
 }
 
@@ -99,6 +103,8 @@ impl Apt {
             "Acquire::Retries=2".to_owned(),
             "Acquire::http::Timeout=30".to_owned(),
             "Acquire::Languages=none".to_owned(),
+            // Else an archive that was not reached shows as one without packages.
+            "APT::Update::Error-Mode=any".to_owned(),
         ]
         .into_iter()
         .flat_map(|option| ["-o".to_owned(), option])
@@ -132,13 +138,65 @@ impl Apt {
     }
 }
 
+/// What apt says of a host that it does not reach, without a translation.
+const UNREACHED: [&str; 7] = [
+    " resolving '",
+    "Could not resolve ",
+    "Could not connect to ",
+    "Unable to connect to ",
+    "Cannot initiate the connection to ",
+    "onnection timed out",
+    "Connection failed",
+];
+
 /// Runs a program to its end and gives what it printed.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("{name} cannot be started"))?;
+    let output = command.env("LC_ALL", "C.UTF-8").output().map_err(|error| not_started(&name, error))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{name}: {}: {}", output.status, said.trim().lines().next_back().unwrap_or(""));
+        return Err(failed(&name, &output.status.to_string(), &String::from_utf8_lossy(&output.stderr)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Why a program failed, from what it said: for want of a network, or by a fault.
+fn failed(name: &str, status: &str, said: &str) -> anyhow::Error {
+    let of_network = |line: &&str| UNREACHED.iter().any(|words| line.contains(words));
+    if let Some(line) = said.lines().find(of_network) {
+        return Missing(format!("no network to Debian's archive: {}", line.trim())).into();
+    }
+    anyhow!("{name}: {status}: {}", said.trim().lines().next_back().unwrap_or(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Unbooted;
+
+    /// What apt-get 2.6 and mmdebstrap 1.3 say.
+    #[test]
+    fn an_archive_out_of_reach_is_missing_and_one_that_is_wrong_is_broken() {
+        for said in [
+            "E: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure resolving 'deb.debian.org'\n\
+             E: Some index files failed to download. They have been ignored, or old ones used instead.",
+            "E: Failed to fetch http://deb.debian.org/x  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: Connection refused)",
+            "Err:1 http://deb.debian.org/debian bookworm InRelease\n  Temporary failure resolving 'deb.debian.org'\n\
+             E: mmdebstrap failed to run",
+        ] {
+            let unbooted = Unbooted::from(failed("apt-get", "exit status: 100", said));
+            assert!(
+                matches!(&unbooted, Unbooted::Missing(why) if why.contains("no network")),
+                "{unbooted:?}"
+            );
+        }
+        for said in [
+            "E: The repository 'http://deb.debian.org/debian nosuite Release' does not have a Release file.",
+            "E: Failed to fetch http://deb.debian.org/x.deb  404  Not Found",
+            "E: mmdebstrap failed to run",
+            "",
+        ] {
+            let unbooted = Unbooted::from(failed("apt-get", "exit status: 100", said));
+            assert!(matches!(&unbooted, Unbooted::Broken(_)), "{unbooted:?}");
+        }
+    }
 }

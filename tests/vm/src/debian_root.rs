@@ -3,9 +3,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::archive::{keep_fresh, run, source};
+use crate::unbooted::{Missing, not_started};
 
 /// The release whose systemd the package is tried on.
 const SUITE: &str = "bookworm";
@@ -68,14 +69,19 @@ impl DebianRoot {
         }
         keep_fresh(&image, || {
             let installed = Command::new("mmdebstrap").arg("--version").output();
-            ensure!(installed.is_ok(), "mmdebstrap is missing (package mmdebstrap)");
+            installed.map_err(|error| not_started("mmdebstrap (package mmdebstrap)", error))?;
             let scratch = image.with_extension("new");
             let mut command = Command::new("mmdebstrap");
-            command.args(["--quiet", "--variant=essential", "--format=null"]);
+            command.args(["--variant=essential", "--format=null"]);
             command.arg(format!("--include={packages}"));
             command.args(LEFT_OUT.map(|left_out| format!("--dpkgopt=path-exclude={left_out}")));
             command.arg(format!("--customize-hook={CUSTOMIZE}")).env("DAVY_IMAGE", &scratch);
-            run(command.args([SUITE, "-"]).arg(source(SUITE)?))?;
+            run(command.args([SUITE, "-"]).arg(source(SUITE)?)).map_err(|error| {
+                if rustix::process::geteuid().is_root() {
+                    return error;
+                }
+                Missing(format!("root, which mmdebstrap may need to make a Debian: {error:#}")).into()
+            })?;
             fs::rename(&scratch, &image).context("the root was not packed")?;
             Ok(fs::write(&recipe_file, recipe)?)
         })?;

@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::archive::Unpacked;
+use crate::unbooted::Missing;
 
 /// The version in bookworm's backports whose emulated CPU is good enough. Debian 12's own 7.2 loses a guest in one
 /// boot of three (flags come back wrong from an interrupt); 10.0 lost none of twelve.
@@ -24,7 +25,9 @@ impl Emulator {
     /// When qemu is not installed, or neither is recent.
     pub fn obtain(store: &Path) -> Result<Self> {
         let installed = Self { program: PathBuf::from("qemu-system-x86_64"), firmware: Vec::new() };
-        let version = installed.major().context("qemu-system-x86_64 (package qemu-system-x86) is missing")?;
+        let version = installed.major().ok_or_else(|| {
+            Missing("qemu-system-x86_64 (package qemu-system-x86) is not installed".to_owned())
+        })?;
         if version >= 9 {
             return Ok(installed);
         }

@@ -3,9 +3,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::archive::run;
+use crate::unbooted::{Missing, not_started};
 
 /// Where Debian's busybox-static puts its one program.
 const BUSYBOX: &str = "/bin/busybox";
@@ -45,7 +46,7 @@ impl Initramfs {
             fs::create_dir_all(folder.join(part))?;
         }
         if !Path::new(BUSYBOX).exists() {
-            bail!("{BUSYBOX} is missing (package busybox-static)");
+            bail!(Missing(format!("{BUSYBOX} (package busybox-static) is not installed")));
         }
         let made = Self { folder: folder.to_owned() };
         made.add(Path::new(BUSYBOX), "bin/busybox")?;
@@ -124,7 +125,8 @@ impl Initramfs {
         let inside = self.folder.join("lib/modules").join(name.trim_end_matches(".xz"));
         if name.ends_with(".xz") {
             let unpacked =
-                Command::new("xz").arg("-dc").arg(module).output().context("xz cannot be started")?;
+                Command::new("xz").arg("-dc").arg(module).output().map_err(|e| not_started("xz", e))?;
+            ensure!(unpacked.status.success(), "xz cannot unpack {}", module.display());
             fs::write(inside, unpacked.stdout)?;
         } else {
             fs::copy(module, inside)?;

@@ -22,6 +22,7 @@ mod machine;
 pub mod report;
 pub mod service_life;
 mod systemd_machine;
+mod unbooted;
 mod userland;
 
 pub use debian_root::{DebianRoot, Recipe};
@@ -29,7 +30,8 @@ pub use emulator::Emulator;
 pub use initramfs::{Initramfs, pack};
 pub use kernel::{Kernel, Series};
 pub use machine::{Boot, Clock, Machine};
-pub use systemd_machine::{PROGRAM, SystemdMachine, Unbooted, judge, package};
+pub use systemd_machine::{PROGRAM, SystemdMachine, package};
+pub use unbooted::{Unbooted, judge};
 pub use userland::Userland;
 
 use std::fs::{self, File};

@@ -5,11 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Completion, Failed};
 
 use crate::debian_root::Recipe;
-use crate::report::Outcome;
-use crate::{Boot, Clock, DebianRoot, Emulator, Kernel, Machine, Series, davy, pack, store};
+use crate::{Boot, Clock, DebianRoot, Emulator, Kernel, Machine, Series, Unbooted, davy, pack, store};
 
 /// The console is the test's own; nobody logs in there.
 const OPTIONS: &str =
@@ -36,15 +34,6 @@ pub struct SystemdMachine<'a> {
     pub steps: &'a str,
 }
 
-/// Why there was no boot.
-#[derive(Clone, Debug)]
-pub enum Unbooted {
-    /// Something that it needs is not here.
-    Missing(String),
-    /// The machine cannot be made.
-    Broken(String),
-}
-
 impl SystemdMachine<'_> {
     /// Makes it and lets it go through its steps. `lay_in` is given Davy's binary and the root folder whose files go
     /// over the Debian's.
@@ -52,25 +41,20 @@ impl SystemdMachine<'_> {
     /// # Errors
     /// When something that it needs is not here, or it cannot be made. Steps that fail are a result.
     pub fn boot(&self, lay_in: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Boot, Unbooted> {
-        let missing = |error: anyhow::Error| Unbooted::Missing(format!("{error:#}"));
         let store = store();
         let binary = davy().ok_or_else(|| {
             Unbooted::Missing("the release binary, target/release/davy (make build)".to_owned())
         })?;
-        let emulator = Emulator::obtain(&store).map_err(missing)?;
-        let kernel = Kernel::obtain(self.series, &store).map_err(missing)?;
-        let root = DebianRoot::obtain(&store, self.recipe).map_err(missing)?;
-        let booted = self.image(&root, |folder| lay_in(&binary, folder)).and_then(|image| {
-            let clock = Clock::Host;
-            let (memory, options, limit) = (self.memory, OPTIONS, self.limit);
-            let (emulator, kernel) = (&emulator, &kernel.image);
-            let booted =
-                Machine { emulator, kernel, initramfs: &image, memory, options, clock, limit }.boot();
-            // It lies in the machine's memory, or nobody wants it any more.
-            let _ = fs::remove_file(&image);
-            booted
-        });
-        let boot = booted.map_err(|error| Unbooted::Broken(format!("{error:#}")))?;
+        let emulator = Emulator::obtain(&store)?;
+        let kernel = Kernel::obtain(self.series, &store)?;
+        let root = DebianRoot::obtain(&store, self.recipe)?;
+        let image = self.image(&root, |folder| lay_in(&binary, folder))?;
+        let (clock, memory, options, limit) = (Clock::Host, self.memory, OPTIONS, self.limit);
+        let (emulator, kernel) = (&emulator, &kernel.image);
+        let booted = Machine { emulator, kernel, initramfs: &image, memory, options, clock, limit }.boot();
+        // It lies in the machine's memory, or nobody wants it any more.
+        let _ = fs::remove_file(&image);
+        let boot = booted?;
         println!("{}: Linux {}, {} steps", self.name, boot.kernel, boot.outcomes.len());
         for line in &boot.console {
             println!("{line}");
@@ -128,24 +112,4 @@ pub fn package(binary: &Path, folder: &Path, revision: &str) -> Result<PathBuf> 
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "no package: {said}\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(PathBuf::from(said.trim().lines().next_back().context("packaging/build-deb.sh names no package")?))
-}
-
-/// A step as a test result.
-///
-/// # Errors
-/// When it failed, or the machine could not be made.
-pub fn judge(step: &str, booted: &Result<Boot, Unbooted>) -> Result<Completion, Failed> {
-    let skip = |why: &str| {
-        println!("SKIPPED: {step}: {why}");
-        Ok(Completion::ignored_with(why))
-    };
-    match booted {
-        Err(Unbooted::Missing(missing)) => skip(missing),
-        Err(Unbooted::Broken(why)) => Err(why.into()),
-        Ok(boot) => match boot.outcome(step) {
-            Outcome::Passed => Ok(Completion::Completed),
-            Outcome::Skipped(why) => skip(&why),
-            Outcome::Failed(why) => Err(why.into()),
-        },
-    }
 }

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use davy_test_vm::report::Outcome;
 use davy_test_vm::{
-    Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, bypasses, cases, davy, store, turn,
+    Boot, Clock, Emulator, Initramfs, Kernel, Machine, Series, Unbooted, bypasses, cases, davy, judge, store,
+    turn,
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -22,10 +22,10 @@ const MEMORY: u32 = 512;
 const BYPASSES: &str = "all::bypasses_are_as_published";
 
 /// A machine is booted once, by whichever test asks first.
-type Once = Arc<OnceLock<Result<Boot, String>>>;
+type Once = Arc<OnceLock<Result<Boot, Unbooted>>>;
 
 /// The emulator is looked for once: two machines must not unpack it at the same time.
-static EMULATOR: OnceLock<Result<Emulator, String>> = OnceLock::new();
+static EMULATOR: OnceLock<Result<Emulator, Unbooted>> = OnceLock::new();
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -38,9 +38,7 @@ fn main() -> ExitCode {
         for (name, (series, once)) in &machines {
             let (series, once, options) = (*series, Arc::clone(once), options.clone());
             trials.push(Trial::ignorable_test(format!("{name}::{case}"), move || {
-                let booted =
-                    once.get_or_init(|| boot(series, &options).map_err(|error| format!("{error:#}")));
-                judge(case, booted.as_ref())
+                judge(case, once.get_or_init(|| boot(series, &options)).as_ref())
             }));
         }
     }
@@ -75,10 +73,10 @@ fn options(arguments: &Arguments) -> String {
     options
 }
 
-fn boot(series: Series, options: &str) -> anyhow::Result<Boot> {
+fn boot(series: Series, options: &str) -> Result<Boot, Unbooted> {
     let store = store();
-    let emulator = EMULATOR.get_or_init(|| Emulator::obtain(&store).map_err(|error| format!("{error:#}")));
-    let emulator = emulator.as_ref().map_err(|missing| anyhow::anyhow!("{missing}"))?;
+    let emulator =
+        EMULATOR.get_or_init(|| Ok(Emulator::obtain(&store)?)).as_ref().map_err(Unbooted::clone)?;
     let kernel = Kernel::obtain(series, &store)?;
     let folder = store.join(format!("{}.root", series.name()));
     let image = store.join(format!("{}.cpio", series.name()));
@@ -112,12 +110,13 @@ fn boot(series: Series, options: &str) -> anyhow::Result<Boot> {
 fn published(machines: &BTreeMap<String, (Series, Once)>) -> Result<Completion, Failed> {
     let mut kernels = Vec::new();
     for (series, once) in Series::ALL.into_iter().filter_map(|series| machines.get(&series.name())) {
-        match once.get_or_init(|| boot(*series, "").map_err(|error| format!("{error:#}"))) {
+        match once.get_or_init(|| boot(*series, "")) {
             Ok(boot) => kernels.push((series.version, boot.tried.as_slice())),
-            Err(missing) => {
+            Err(Unbooted::Missing(missing)) => {
                 println!("SKIPPED: {BYPASSES}: {missing}");
                 return Ok(Completion::ignored_with(missing));
             }
+            Err(Unbooted::Broken(why)) => return Err(why.into()),
         }
     }
     let page = bypasses::page(&kernels)?;
@@ -133,20 +132,4 @@ fn published(machines: &BTreeMap<String, (Series, Once)>) -> Result<Completion, 
     let differs = differs.map_or_else(String::new, |(new, old)| format!(": {old:?} is now {new:?}"));
     Err(format!("{} says something else than the machines{differs} (DAVY_BLESS=1 writes it)", bypasses::PAGE)
         .into())
-}
-
-fn judge(case: &str, booted: Result<&Boot, &String>) -> Result<Completion, Failed> {
-    let skip = |why: &str| {
-        println!("SKIPPED: {case}: {why}");
-        Ok(Completion::ignored_with(why))
-    };
-    match booted {
-        // The machine could not be had at all: no emulator, no network to the archive, no busybox.
-        Err(missing) => skip(missing),
-        Ok(boot) => match boot.outcome(case) {
-            Outcome::Passed => Ok(Completion::Completed),
-            Outcome::Skipped(why) => skip(&why),
-            Outcome::Failed(why) => Err(why.into()),
-        },
-    }
 }

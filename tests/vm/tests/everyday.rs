@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         trials.extend(STEPS.iter().map(|step| {
             let once = Arc::clone(&once);
             Trial::ignorable_test(format!("{}::{step}", series.name()), move || {
-                judge(step, once.get_or_init(|| boot(series)))
+                judge(step, once.get_or_init(|| boot(series)).as_ref())
             })
             // Each takes minutes; Debian 12's own kernel is the one that lacks more. `-- --include-ignored` runs all.
             .with_ignored_flag(series.version != "6.1")

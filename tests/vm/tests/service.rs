@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     let once: Arc<OnceLock<Result<Boot, Unbooted>>> = Arc::default();
     let trials = STEPS.iter().map(|step| {
         let once = Arc::clone(&once);
-        Trial::ignorable_test(format!("service::{step}"), move || judge(step, once.get_or_init(boot)))
+        Trial::ignorable_test(format!("service::{step}"), move || {
+            judge(step, once.get_or_init(boot).as_ref())
+        })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
