@@ -12,9 +12,11 @@ use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 
 mod acts;
 mod apart;
+mod bypasses;
 mod scope;
 
 pub use acts::{freezes, kills, puts_away};
+pub use bypasses::assert_published;
 pub use scope::{Scope, cgroup2};
 
 /// The `davy` binary under test: `DAVY_BIN`, or what cargo built beside the test.

@@ -5,16 +5,18 @@
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use davy_model::{Capability, Mode, Tier};
-use davy_test_e2e::{Agent, Scope, cgroup2, davy, root_or_skip};
+use davy_test_e2e::{Agent, Scope, assert_published, cgroup2, davy, root_or_skip};
 use davy_wire::{Command as Order, Query, Reply, RequestBody};
 use rustix::fs::MemfdFlags;
+
+use Came::{Refused, Runs};
 
 /// How long the agent may take to notice something.
 const SOON: Duration = Duration::from_secs(20);
@@ -33,6 +35,17 @@ fn is_below_lsm(agent: &Agent) -> bool {
     }
     below && works(Capability::Tracing)
 }
+
+/// Sections of the page of bypasses.
+const PROGRAMS: &str = "Unknown programs";
+const NAMES: &str = "Names, links, mounts, chroots, namespaces";
+const CHANGED: &str = "Known programs, changed";
+const NAMELESS: &str = "Programs without a name";
+const LOADER: &str = "What the dynamic loader is given";
+const SCRIPTS: &str = "What interpreters are given";
+
+/// The dynamic loader as programs name it.
+const LOADER_PATH: &str = "/lib64/ld-linux-x86-64.so.2";
 
 struct Ground {
     scope: Scope,
@@ -134,24 +147,66 @@ fn an_enforcing_scope_refuses_what_nobody_vouches_for_and_nothing_outside() {
 
     let unknown = ground.file("unknown", &fs::read(davy()).unwrap());
     let altered = ground.altered("/usr/bin/true", "altered");
+    let [by_link, by_hard_link, script_by_link] =
+        ["link", "hard-link", "link.sh"].map(|name| ground.path(name));
     let script = ground.file("script.sh", b"exit 0\n");
     let direct = ground.file("direct.sh", b"#!/bin/sh\nexit 0\n");
-    let library = ground.altered(&c_library(), "library.so");
-    for (what, line, refused) in [
-        ("an unknown program", format!("{} --version >/dev/null", text(&unknown)), 126),
-        ("an altered program", text(&altered), 126),
-        ("a script for a shell", format!("/bin/sh {}", text(&script)), 2),
-        ("a script by its name", text(&direct), 126),
+    symlink(&altered, &by_link).unwrap();
+    fs::hard_link(ground.altered("/usr/bin/true", "linked"), &by_hard_link).unwrap();
+    symlink(&script, &script_by_link).unwrap();
+    for (section, what, line, came) in [
+        (PROGRAMS, "an unknown program", format!("{} --version >/dev/null", text(&unknown)), Refused(126)),
+        (NAMES, "an unknown program by a symbolic link", text(&by_link), Refused(126)),
+        (NAMES, "an unknown program by another hard link", text(&by_hard_link), Refused(126)),
+        (CHANGED, "an altered copy", text(&altered), Refused(126)),
+        (
+            LOADER,
+            "an unknown program by the loader",
+            format!("{LOADER_PATH} {}", text(&altered)),
+            Refused(127),
+        ),
+        (SCRIPTS, "an unknown script", text(&direct), Refused(126)),
+        (SCRIPTS, "an unknown script as an argument", format!("/bin/sh {}", text(&script)), Refused(2)),
+        (
+            SCRIPTS,
+            "an unknown script by a relative name",
+            format!("cd {} && /bin/sh ./script.sh", ground.folder.path().display()),
+            Refused(2),
+        ),
+        (SCRIPTS, "an unknown script by a link", format!("/bin/sh {}", text(&script_by_link)), Refused(2)),
+        (SCRIPTS, "an unknown script on standard input", format!("/bin/sh <{}", text(&script)), Runs),
+        (SCRIPTS, "an unknown script through a pipe", "echo 'exit 0' | /bin/sh".to_owned(), Runs),
+        (SCRIPTS, "commands given to an interpreter as an argument", "/bin/sh -c 'exit 0'".to_owned(), Runs),
     ] {
         let inside = agent.shell(Some(&ground.scope), &line).unwrap();
-        assert_eq!(inside.status.code(), Some(refused), "{what}: {inside:?}");
+        match came {
+            Refused(code) => assert_eq!(inside.status.code(), Some(code), "{what}: {inside:?}"),
+            Runs => assert!(ran(&inside), "{what}: {inside:?}"),
+        }
         let outside = agent.shell(None, &line).unwrap();
         assert!(ran(&outside), "{what}: {outside:?}");
+        assert_published(section, what, if came == Runs { "**runs**" } else { "refused" });
     }
+    let library = ground.altered(&c_library(), "library.so");
     let preload = format!("LD_PRELOAD={} /usr/bin/true", text(&library));
     let inside = agent.shell(Some(&ground.scope), &preload).unwrap();
     assert!(String::from_utf8_lossy(&inside.stderr).contains("cannot be preloaded"), "{inside:?}");
     assert!(ran(&agent.shell(None, &preload).unwrap()));
+    assert_published(LOADER, "an unknown library by LD_PRELOAD", "refused");
+
+    // A copy of a trusted program runs, until it is changed.
+    for (what, change) in
+        [("writing into the same file", "cat {more} >>{known}"), ("renaming over it", "mv {more} {known}")]
+    {
+        let known = text(&ground.file("known", &fs::read("/usr/bin/true").unwrap()));
+        assert!(ran(&agent.shell(Some(&ground.scope), &known).unwrap()), "{what}");
+        let more = text(&ground.altered("/usr/bin/true", "more"));
+        let change = change.replace("{more}", &more).replace("{known}", &known);
+        assert!(ran(&agent.shell(None, &change).unwrap()), "{what}");
+        let changed = agent.shell(Some(&ground.scope), &known).unwrap();
+        assert!(was_denied(&changed), "{what}: {changed:?}");
+        assert_published(CHANGED, what, "refused");
+    }
     // Everyday work goes on, what is vouched for among it.
     assert!(ran(&agent.shell(Some(&ground.scope), "/usr/bin/true && exec /bin/sh -c :").unwrap()));
     // A machine's own process is not asked about, in the scope or not: its mounts are not the agent's.
@@ -177,6 +232,14 @@ fn an_enforcing_scope_refuses_what_nobody_vouches_for_and_nothing_outside() {
     agent.signal(rustix::process::Signal::KILL);
     agent.wait_end(SOON).unwrap();
     assert!(Command::new(&unknown).arg("--version").output().unwrap().status.success());
+}
+
+/// What becomes of code in an enforcing scope.
+#[derive(Clone, Copy, PartialEq)]
+enum Came {
+    /// Its shell ends with this code.
+    Refused(i32),
+    Runs,
 }
 
 #[test]
@@ -300,6 +363,7 @@ fn code_without_a_file_does_not_begin_where_fileless_enforces() {
         })
         .unwrap();
     assert_eq!(agent.shell(None, &line).unwrap().stdout, b"written\n");
+    assert_published(NAMELESS, "a memfd", "ended");
     // A file whose name is gone is refused, or ended if nobody asked about its mount.
     let altered = text(&ground.altered("/bin/echo", "gone"));
     let deleted = |name: &str| {
@@ -307,6 +371,7 @@ fn code_without_a_file_does_not_begin_where_fileless_enforces() {
     };
     let inside = agent.shell(Some(&ground.scope), &deleted(&text(&ground.path("inside")))).unwrap();
     assert!((was_denied(&inside) || was_ended(&inside)) && inside.stdout.is_empty(), "{inside:?}");
+    assert_published(NAMELESS, "a deleted file", "refused or ended");
     let outside = agent.shell(None, &deleted(&text(&ground.path("outside")))).unwrap();
     assert_eq!(outside.stdout, b"written\n", "{outside:?}");
     // Code with a file is another protection's, which only observes here.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use davy_model::{Action, ActionState, Finding, FindingKind, ServiceStart};
-use davy_test_e2e::{Agent, Scope, root_or_skip};
+use davy_test_e2e::{Agent, Scope, assert_published, root_or_skip};
 use davy_wire::{Command as Order, Query, Reply, RequestBody};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -180,6 +180,10 @@ fn enforced_a_shell_from_php_is_ended_and_php_goes_on() {
     until("the shell in the scope is ended", || (sleeps(&scope) == 0).then_some(()));
     assert_eq!(sleeps(&free), 1, "outside the scope it goes on");
     assert!(php.page("echo 6*7;").contains("42"), "php goes on");
+    // It was all of these at once. Where the kernel judges it was refused, and the other columns say so.
+    for tried in ["a shell", "a shell through env", "a shell in a session of its own"] {
+        assert_published("Shells that a service starts ([services])", tried, "ended later");
+    }
     agent
         .wait_for("the kill in the incident", PATIENCE, |agent| {
             let incidents = agent.incidents()?;

@@ -15,95 +15,96 @@ struct Group {
     case: &'static str,
     /// What all of them have in common.
     about: &'static str,
-    /// What comes of them where the kernel takes no programs that judge.
-    below: Below,
 }
 
-/// What was tried in the tiers below `lsm`, by `tests/e2e/tests/enforced_below_lsm.rs`.
-#[derive(Clone, Copy)]
-enum Below {
-    /// It is asked for and refused.
-    Asked,
-    /// It has no path to ask for and is ended.
-    Ended,
-    /// It is ended once it was seen, by `tests/e2e/tests/services.rs`.
-    EndedLater,
-    /// Nothing of it.
-    NotTried,
+const fn group(case: &'static str, about: &'static str) -> Group {
+    Group { case, about }
 }
 
-impl Below {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Asked => {
-                "`permission` tier: the plain forms are refused on mounts that are asked about; the others are not tried there."
-            }
-            Self::Ended => {
-                "`signal` tier: ended before the first instruction; from a deleted file, refused in the `permission` tier."
-            }
-            Self::EndedLater => "`signal` tier: ended once it was seen, a moment after it began.",
-            Self::NotTried => "Tiers below: not tried. Programs that ran are told afterwards.",
-        }
-    }
+const GROUPS: &[Group] = &[
+    group("unknown_programs_are_refused_in_their_scope", "Unknown programs"),
+    group("unknown_programs_are_refused_by_every_name", "Names, links, mounts, chroots, namespaces"),
+    group("changed_programs_are_refused", "Known programs, changed"),
+    group("no_race_of_writer_and_exec_is_won", "Between the check and the use"),
+    group("judging_is_never_passed_over", "While the judge is busy with other files"),
+    group("nameless_programs_are_refused", "Programs without a name"),
+    group("code_for_the_loader_is_judged", "What the dynamic loader is given"),
+    group("unknown_scripts_are_refused", "What interpreters are given"),
+    group("written_memory_is_not_executed", "Memory that is written and executed"),
+    group("mapped_files_are_judged_when_made_executable", "Files made executable after they were mapped"),
+    group("mapped_code_is_not_overwritten", "Files that are mapped as code, changed"),
+    group("injection_is_refused", "Other processes' memory"),
+    group("kernel_code_is_judged", "Code for the kernel"),
+    group("trusted_writers_output_is_trusted", "In a compiler's or package manager's name"),
+    group("package_managers_are_trusted_as_root", "In a package manager's name, by others than root"),
+    group("another_file_system_is_judged_anew", "Another file system in the place of one that is known"),
+    group("nothing_is_remembered_on_overlays", "Below an overlay"),
+    group("overlays_of_users_are_refused", "Layers of container images, and overlays of users"),
+    group("mounted_images_are_judged", "File systems in a file, as snaps are"),
+    group("what_user_space_serves_is_refused", "File systems in user space"),
+    group("blocked_programs_are_refused_although_vouched_for", "What is blocked or no longer approved"),
+    group("services_start_no_shells", "Shells that a service starts ([services])"),
+    group(
+        "containers_are_not_bound_by_their_daemon",
+        "Shells that a container's service starts ([services])",
+    ),
+    group("enforcement_outlives_the_agent", "With the agent killed, and with the next one"),
+];
+
+/// What came of it where the kernel takes no programs that judge, as an end-to-end test tried it.
+struct Below {
+    case: &'static str,
+    what: &'static str,
+    /// In the page's words, which the test holds against what it sees.
+    came: &'static str,
+    /// The test's file in tests/e2e/tests.
+    by: &'static str,
 }
 
-const fn group(case: &'static str, about: &'static str, below: Below) -> Group {
-    Group { case, about, below }
+const fn below(case: &'static str, what: &'static str, came: &'static str, by: &'static str) -> Below {
+    Below { case, what, came, by }
 }
 
-const GROUPS: &[Group] = {
-    use Below::{Asked, Ended, EndedLater, NotTried};
-    &[
-        group("unknown_programs_are_refused_in_their_scope", "Unknown programs", Asked),
-        group(
-            "unknown_programs_are_refused_by_every_name",
-            "Names, links, mounts, chroots, namespaces",
-            NotTried,
-        ),
-        group("changed_programs_are_refused", "Known programs, changed", Asked),
-        group("no_race_of_writer_and_exec_is_won", "Between the check and the use", NotTried),
-        group("judging_is_never_passed_over", "While the judge is busy with other files", NotTried),
-        group("nameless_programs_are_refused", "Programs without a name", Ended),
-        group("code_for_the_loader_is_judged", "What the dynamic loader is given", Asked),
-        group("unknown_scripts_are_refused", "What interpreters are given", Asked),
-        group("written_memory_is_not_executed", "Memory that is written and executed", NotTried),
-        group(
-            "mapped_files_are_judged_when_made_executable",
-            "Files made executable after they were mapped",
-            NotTried,
-        ),
-        group("mapped_code_is_not_overwritten", "Files that are mapped as code, changed", NotTried),
-        group("injection_is_refused", "Other processes' memory", NotTried),
-        group("kernel_code_is_judged", "Code for the kernel", NotTried),
-        group("trusted_writers_output_is_trusted", "In a compiler's or package manager's name", NotTried),
-        group(
-            "package_managers_are_trusted_as_root",
-            "In a package manager's name, by others than root",
-            NotTried,
-        ),
-        group(
-            "another_file_system_is_judged_anew",
-            "Another file system in the place of one that is known",
-            NotTried,
-        ),
-        group("nothing_is_remembered_on_overlays", "Below an overlay", NotTried),
-        group("overlays_of_users_are_refused", "Layers of container images, and overlays of users", NotTried),
-        group("mounted_images_are_judged", "File systems in a file, as snaps are", NotTried),
-        group("what_user_space_serves_is_refused", "File systems in user space", NotTried),
-        group(
-            "blocked_programs_are_refused_although_vouched_for",
-            "What is blocked or no longer approved",
-            NotTried,
-        ),
-        group("services_start_no_shells", "Shells that a service starts ([services])", EndedLater),
-        group(
-            "containers_are_not_bound_by_their_daemon",
-            "Shells that a container's service starts ([services])",
-            NotTried,
-        ),
-        group("enforcement_outlives_the_agent", "With the agent killed, and with the next one", NotTried),
-    ]
-};
+const ENFORCED: &str = "enforced_below_lsm.rs";
+const SERVICES: &str = "services.rs";
+
+const BELOW: &[Below] = &[
+    below("unknown_programs_are_refused_in_their_scope", "an unknown program", "refused", ENFORCED),
+    below(
+        "unknown_programs_are_refused_by_every_name",
+        "an unknown program by a symbolic link",
+        "refused",
+        ENFORCED,
+    ),
+    below(
+        "unknown_programs_are_refused_by_every_name",
+        "an unknown program by another hard link",
+        "refused",
+        ENFORCED,
+    ),
+    below("changed_programs_are_refused", "an altered copy", "refused", ENFORCED),
+    below("changed_programs_are_refused", "writing into the same file", "refused", ENFORCED),
+    below("changed_programs_are_refused", "renaming over it", "refused", ENFORCED),
+    below("nameless_programs_are_refused", "a memfd", "ended", ENFORCED),
+    below("nameless_programs_are_refused", "a deleted file", "refused or ended", ENFORCED),
+    below("code_for_the_loader_is_judged", "an unknown program by the loader", "refused", ENFORCED),
+    below("code_for_the_loader_is_judged", "an unknown library by LD_PRELOAD", "refused", ENFORCED),
+    below("unknown_scripts_are_refused", "an unknown script", "refused", ENFORCED),
+    below("unknown_scripts_are_refused", "an unknown script as an argument", "refused", ENFORCED),
+    below("unknown_scripts_are_refused", "an unknown script by a relative name", "refused", ENFORCED),
+    below("unknown_scripts_are_refused", "an unknown script by a link", "refused", ENFORCED),
+    below("unknown_scripts_are_refused", "an unknown script on standard input", "**runs**", ENFORCED),
+    below("unknown_scripts_are_refused", "an unknown script through a pipe", "**runs**", ENFORCED),
+    below(
+        "unknown_scripts_are_refused",
+        "commands given to an interpreter as an argument",
+        "**runs**",
+        ENFORCED,
+    ),
+    below("services_start_no_shells", "a shell", "ended later", SERVICES),
+    below("services_start_no_shells", "a shell through env", "ended later", SERVICES),
+    below("services_start_no_shells", "a shell in a session of its own", "ended later", SERVICES),
+];
 
 /// What must be tried, as it was asked for, and by what it is.
 const ASKED: &[(&str, &str)] = &[
@@ -183,6 +184,9 @@ pub fn page(kernels: &[(&str, &Tried)]) -> Result<String, String> {
     if !untried.is_empty() {
         return Err(format!("not tried: {}", untried.join(", ")));
     }
+    if let Some(lost) = BELOW.iter().find(|below| !order.contains(&(below.case, below.what))) {
+        return Err(format!("tried below lsm alone: {} of {}", lost.what, lost.case));
+    }
     let mut page = HEAD.to_owned();
     // Writing to a string cannot fail.
     let _ = write_table(&mut page, kernels, &order, &answers);
@@ -198,7 +202,8 @@ machines run each on stock Debian kernels, once in a cgroup that trust enforces 
 (`DAVY_BLESS=1` writes it anew). *Refused* means before the first instruction. What *runs* is a published limit; see
 [limits.md](../concepts/limits.md) for what would close it.
 
-Each table says below its name what was tried where the kernel takes no programs that judge; docs/concepts/limits.md says what
+The last column is what a test in tests/e2e/tests sees where the kernel takes no programs that judge: *refused* by permission
+events, on mounts that are asked about; *ended* before the first instruction; *ended later*, once it was seen. limits.md says what
 those tiers cannot see.
 ";
 
@@ -213,10 +218,14 @@ fn write_table(
         if rows.peek().is_none() {
             continue;
         }
-        writeln!(page, "\n## {}\n\nTest: `{}`. {}\n", group.about, group.case, group.below.words())?;
+        write!(page, "\n## {}\n\nTest: `{}`", group.about, group.case)?;
+        if let Some(below) = BELOW.iter().find(|below| below.case == group.case) {
+            write!(page, ", and below lsm `{}`", below.by)?;
+        }
+        writeln!(page, ".\n")?;
         write!(page, "| tried |")?;
         kernels.iter().try_for_each(|(kernel, _)| write!(page, " lsm, Linux {kernel} |"))?;
-        writeln!(page, "\n|---|{}", "---|".repeat(kernels.len()))?;
+        writeln!(page, " below lsm |\n|---|{}", "---|".repeat(kernels.len() + 1))?;
         for row in rows {
             write!(page, "| {} |", row.1)?;
             for (kernel, _) in kernels {
@@ -227,7 +236,8 @@ fn write_table(
                 };
                 write!(page, " {word} |")?;
             }
-            writeln!(page)?;
+            let below = BELOW.iter().find(|below| (below.case, below.what) == *row);
+            writeln!(page, " {} |", below.map_or("not tried", |below| below.came))?;
         }
     }
     writeln!(page, "\n## Not tried\n\n| what | what is known of it |\n|---|---|")?;
@@ -246,16 +256,62 @@ mod tests {
         }
     }
 
+    /// What the published page says was tried: on Linux 6.1, and on 6.12.
+    fn published(page: &str) -> [Vec<(String, String, Answer)>; 2] {
+        let mut tried = [Vec::new(), Vec::new()];
+        let mut case = "";
+        for line in page.lines() {
+            if let Some(named) = line.strip_prefix("Test: `") {
+                case = named.split('`').next().unwrap_or_default();
+            }
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, what, on_6_1, on_6_12, _, _] = cells[..] else { continue };
+            for (on, answer) in tried.iter_mut().zip([on_6_1, on_6_12]) {
+                match answer {
+                    "refused" => on.push((case.to_owned(), what.to_owned(), Answer::Refused)),
+                    "**runs**" => on.push((case.to_owned(), what.to_owned(), Answer::Runs)),
+                    _ => {}
+                }
+            }
+        }
+        tried
+    }
+
+    fn written() -> String {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(PAGE);
+        std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{PAGE}: {error}"))
+    }
+
+    #[test]
+    fn the_page_is_as_it_is_made() {
+        let written = written();
+        let [on_6_1, on_6_12] = published(&written);
+        let page = super::page(&[("6.1", &on_6_1), ("6.12", &on_6_12)]).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(page, written);
+    }
+
+    #[test]
+    fn what_was_tried_below_lsm_is_named_in_its_test() {
+        for below in BELOW {
+            let file = format!("{}/../e2e/tests/{}", env!("CARGO_MANIFEST_DIR"), below.by);
+            let test = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(test.contains(&format!("\"{}\"", below.what)), "{file} does not try {}", below.what);
+        }
+    }
+
     #[test]
     fn what_was_asked_for_must_have_been_tried() {
-        let case = "changed_programs_are_refused";
-        let all: Vec<_> =
-            ASKED.iter().map(|(_, by)| (case.to_owned(), (*by).to_owned(), Answer::Refused)).collect();
-        let page = super::page(&[("6.1", &all), ("6.12", &all[1..])]).unwrap_or_else(|why| panic!("{why}"));
-        assert!(page.contains("| a memfd | refused | refused |\n"), "{page}");
-        assert!(page.contains(&format!("| {} | refused | not tried |", ASKED[0].1)), "{page}");
-        let missing = super::page(&[("6.1", &all[1..])]).expect_err("one was not tried");
-        assert_eq!(missing, format!("not tried: {}", ASKED[0].0));
-        assert!(super::page(&[("6.1", &[("other".to_owned(), String::new(), Answer::Runs)])]).is_err());
+        let [mut on_6_1, on_6_12] = published(&written());
+        let (_, asked) = ASKED[0];
+        let refused = |on: &Tried| super::page(&[("6.1", on)]).expect_err("something is wrong");
+        on_6_1.retain(|(_, what, _)| what != asked);
+        assert_eq!(refused(&on_6_1), format!("not tried: {}", ASKED[0].0));
+        // One kernel is enough.
+        let page = super::page(&[("6.1", &on_6_1), ("6.12", &on_6_12)]).unwrap_or_else(|why| panic!("{why}"));
+        assert!(page.contains(&format!("| {asked} | not tried | refused | not tried |\n")), "{page}");
+        assert!(refused(&[("other".to_owned(), String::new(), Answer::Runs)]).contains("no place for them"));
+        let mut lost = on_6_12;
+        lost.retain(|(_, what, _)| what != "renaming over it");
+        assert!(refused(&lost).contains("tried below lsm alone: renaming over it"));
     }
 }
