@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -189,6 +190,11 @@ fn what_lies_in_folders_is_found_by_the_clock_and_once() {
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join("old.sh");
     sample(&old, "old");
+    // An archive that breaks off cannot be looked at in full.
+    let mut archive = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    archive.write_all(&[0; 100_000]).unwrap();
+    let archive = archive.finish().unwrap();
+    fs::write(folder.path().join("half.gz"), &archive[..archive.len() / 2]).unwrap();
     let policy = format!(
         "[mining]\nmode = \"off\"\n[scan]\non = []\ncpu = 100\nschedule = \"1h\"\npaths = [\"{}\"]\n",
         folder.path().display()
@@ -206,9 +212,15 @@ fn what_lies_in_folders_is_found_by_the_clock_and_once() {
             Ok(note(agent).contains("folders every 1h, last").then_some(()))
         })
         .unwrap();
+    assert!(note(&agent).contains("ago (1 not looked at in full)"), "{}", note(&agent));
+    assert!(agent.log().contains("half.gz"), "{}", agent.log());
     drop(agent);
     let next = Agent::start_in(base.path(), &policy, Command::new(davy_test_e2e::davy()), &[]).unwrap();
-    assert!(note(&next).contains("folders every 1h, last"), "{}", note(&next));
+    let of_the_last = note(&next);
+    assert!(
+        of_the_last.contains("folders every 1h, last") && of_the_last.contains("(1 not looked at in full)"),
+        "{of_the_last}"
+    );
     assert_eq!(next.findings().unwrap().iter().filter(|f| f.kind == FindingKind::Malware).count(), 1);
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use davy_model::{Mode, SetAside, Timestamp};
 use davy_policy::{ScanTrigger, format_duration};
-use davy_sweep::Ready;
+use davy_sweep::{Ready, Tally};
 use davy_wire::WorkerStatus;
 
 use super::queue::{Job, Queue};
@@ -60,7 +60,10 @@ struct Said {
     faults: Vec<String>,
     every: Option<Duration>,
     last: Option<Timestamp>,
-    sweeping: Option<u64>,
+    /// What the last scheduled scan did not look at in full.
+    gaps: u64,
+    /// Files of the one that goes on, and what it did not look at in full.
+    sweeping: Option<(u64, u64)>,
 }
 
 impl ScanDesk {
@@ -143,11 +146,15 @@ impl ScanDesk {
         (worker.pid, worker.fault) = (None, Some(fault));
     }
 
-    /// How far the scheduled scan is; `None` when it is over.
-    pub(super) fn sweeping(&self, files: Option<u64>, last: Option<Timestamp>) {
+    /// How far the scheduled scan is.
+    pub(super) fn sweeping(&self, tally: &Tally) {
+        lock(&self.said).sweeping = Some((tally.files, tally.gaps));
+    }
+
+    /// No scheduled scan goes on: when one was last done, and how much it did not look at in full.
+    pub(super) fn swept(&self, last: Option<Timestamp>, gaps: u64) {
         let mut said = lock(&self.said);
-        said.sweeping = files;
-        said.last = last.or(said.last);
+        (said.sweeping, said.last, said.gaps) = (None, last, gaps);
     }
 
     /// The worker, for `davy status`.
@@ -197,18 +204,44 @@ impl ScanDesk {
         }
         parts.extend(said.faults.iter().cloned());
         match (said.sweeping, said.every, said.last) {
-            (Some(files), ..) => parts.push(format!("looking through the folders, {files} files so far")),
+            (Some((files, gaps)), ..) => {
+                parts.push(format!("looking through the folders, {files} files so far{}", in_part(gaps)));
+            }
             (None, Some(every), Some(last)) => {
                 let ago = clock::now().secs_since(last).max(0.0) as u64 / 60 * 60;
                 parts.push(format!(
-                    "folders every {}, last {} ago",
+                    "folders every {}, last {} ago{}",
                     format_duration(every),
-                    format_duration(Duration::from_secs(ago))
+                    format_duration(Duration::from_secs(ago)),
+                    in_part(said.gaps)
                 ));
             }
             (None, Some(every), None) => parts.push(format!("folders every {}", format_duration(every))),
             (None, None, _) => {}
         }
         parts.join("; ")
+    }
+}
+
+/// What a scheduled scan did not look at in full, if anything.
+fn in_part(gaps: u64) -> String {
+    if gaps == 0 { String::new() } else { format!(" ({gaps} not looked at in full)") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_scheduled_scan_did_not_look_at_is_told() {
+        let desk = ScanDesk::new();
+        let policy = davy_policy::Scan { schedule: Some(Duration::from_secs(3600)), ..Default::default() };
+        desk.configure(&policy, Vec::new());
+        desk.sweeping(&Tally { files: 7, gaps: 2, ..Tally::default() });
+        assert!(desk.words().ends_with("7 files so far (2 not looked at in full)"), "{}", desk.words());
+        desk.swept(Some(clock::now()), 3);
+        assert!(desk.words().ends_with("ago (3 not looked at in full)"), "{}", desk.words());
+        desk.swept(Some(clock::now()), 0);
+        assert!(desk.words().ends_with("ago"), "{}", desk.words());
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Schedule {
     /// The file that says so to the next agent.
     place: PathBuf,
     last: Option<Timestamp>,
+    /// What was not looked at in full then.
+    gaps: u64,
     not_before: Instant,
 }
 
@@ -37,12 +39,15 @@ impl Schedule {
     /// What an agent before this one left in the folder.
     pub(super) fn open(state: &Path) -> Self {
         let place = state.join("last");
-        let last = fs::read_to_string(&place).ok().and_then(|text| text.trim().parse().ok());
-        Self { place, last: last.map(Timestamp::from_secs), not_before: Instant::now() }
+        let text = fs::read_to_string(&place).unwrap_or_default();
+        let mut numbers = text.split_whitespace();
+        let last = numbers.next().and_then(|seconds| seconds.parse().ok()).map(Timestamp::from_secs);
+        let gaps = numbers.next().and_then(|gaps| gaps.parse().ok()).unwrap_or(0);
+        Self { place, last, gaps, not_before: Instant::now() }
     }
 
     pub(super) fn tell(&self, desk: &ScanDesk) {
-        desk.sweeping(None, self.last);
+        desk.swept(self.last, self.gaps);
     }
 
     /// Whether it is time. What was never done is done at once; a clock that was set back makes it due.
@@ -68,9 +73,9 @@ impl Schedule {
         };
         tracing::info!("scan: looking through {} folders", plan.paths.len());
         let digest = looking.digest;
-        let mut sweeping = Sweeping { looking, halt, since: Instant::now() };
+        let mut sweeping = Sweeping { looking, halt, since: Instant::now(), gap: None };
         let outcome = Sweep::run(&plan, digest, scanner, &mut sweeping);
-        let looking = sweeping.looking;
+        let Sweeping { looking, gap, .. } = sweeping;
         match outcome {
             Ok(tally) if tally.cut_short => tracing::info!("scan: given up after {} files", tally.files),
             Ok(tally) => {
@@ -78,19 +83,22 @@ impl Schedule {
                 tracing::info!(
                     "scan: {files} files, {known} known to be clean, {found} with findings, {gaps} not looked at in full"
                 );
-                self.done();
+                if let Some(first) = gap {
+                    tracing::warn!("scan: not looked at in full: {first}; `davy scan` names all of them");
+                }
+                self.done(gaps);
             }
             Err(error) => {
                 looking.failed(&error);
                 self.not_before = Instant::now() + AGAIN;
             }
         }
-        looking.desk.sweeping(None, self.last);
+        self.tell(&looking.desk);
     }
 
-    fn done(&mut self) {
+    fn done(&mut self, gaps: u64) {
         let now = clock::now();
-        self.last = Some(now);
+        (self.last, self.gaps) = (Some(now), gaps);
         if let Err(error) = self.write(now) {
             tracing::warn!("scan: {} cannot be written: {error}", self.place.display());
         }
@@ -98,7 +106,7 @@ impl Schedule {
 
     fn write(&self, now: Timestamp) -> io::Result<()> {
         let new = self.place.with_extension("new");
-        fs::write(&new, (now.0 / 1_000_000).to_string())?;
+        fs::write(&new, format!("{} {}", now.0 / 1_000_000, self.gaps))?;
         fs::rename(new, &self.place)
     }
 }
@@ -109,6 +117,8 @@ struct Sweeping<'a> {
     halt: Arc<AtomicBool>,
     /// When it last gave way.
     since: Instant,
+    /// The first thing that was not looked at in full, and why.
+    gap: Option<String>,
 }
 
 impl Watcher for Sweeping<'_> {
@@ -130,10 +140,11 @@ impl Watcher for Sweeping<'_> {
 
     fn gap(&mut self, path: &Path, why: &str) {
         tracing::debug!("scan: {}: {why}", path.display());
+        self.gap.get_or_insert_with(|| format!("{}: {why}", path.display()));
     }
 
     fn progress(&mut self, tally: &Tally, _path: &Path) {
-        self.looking.desk.sweeping(Some(tally.files), None);
+        self.looking.desk.sweeping(tally);
     }
 
     fn between(&mut self, scanner: &mut Scanner) {
@@ -175,10 +186,15 @@ mod tests {
         assert!(!schedule.is_due(&Scan::default()), "by default there is no schedule");
         assert!(schedule.is_due(&every(1)));
         assert!(!schedule.is_due(&Scan { mode: Mode::Off, ..every(1) }));
-        schedule.done();
+        schedule.done(3);
         assert!(!schedule.is_due(&every(1)));
         let mut next = Schedule::open(folder.path());
         assert!(!next.is_due(&every(1)), "the next agent knows");
+        assert_eq!(next.gaps, 3, "and what was not looked at");
+        // What an agent before this one wrote has the time alone.
+        fs::write(folder.path().join("last"), "1700000000").unwrap();
+        let former = Schedule::open(folder.path());
+        assert_eq!((former.last, former.gaps), (Some(Timestamp::from_secs(1_700_000_000)), 0));
         next.last = Some(clock::now().plus_secs(-7000.0));
         assert!(next.is_due(&every(1)) && !next.is_due(&every(2)));
         next.last = Some(clock::now().plus_secs(7000.0));
