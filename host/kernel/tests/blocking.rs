@@ -42,17 +42,17 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// This test program again, doing what it is told on its input.
-struct Helper {
+/// A process of this test program, which connects and sends when it is told to on its input.
+struct Client {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-impl Helper {
+impl Client {
     fn start(cgroup: Option<&Path>) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "helper", "--ignored", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "client", "--ignored", "--nocapture", "--test-threads=1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -69,7 +69,7 @@ impl Helper {
         writeln!(self.input, "{what}").unwrap();
         loop {
             let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the helper has ended");
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the client has ended");
             if let Some(answer) = line.split_once("answer ").map(|(_, answer)| answer.trim()) {
                 return answer.to_owned();
             }
@@ -77,17 +77,17 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Not a test: what [`Helper`] runs. Ends with its input, or after a minute.
+/// Not a test: what [`Client`] runs. Ends with its input, or after a minute.
 #[test]
 #[ignore = "run by the other tests"]
-fn helper() {
+fn client() {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_secs(60));
         std::process::exit(1);
@@ -121,8 +121,8 @@ fn a_scope_is_cut_off_and_nobody_else() {
     let cgroup = OwnCgroup::make("scope");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut inside = Helper::start(Some(&cgroup.0));
-    let mut outside = Helper::start(None);
+    let mut inside = Client::start(Some(&cgroup.0));
+    let mut outside = Client::start(None);
     let blocker = live.sensors.blocker().unwrap();
 
     assert_eq!(inside.ask(&format!("connect {address}")), "ok");
@@ -139,7 +139,7 @@ fn a_scope_is_cut_off_and_nobody_else() {
     assert_eq!(inside.ask("send two"), "ok");
     assert!(accepted.read_exact(&mut buffer).is_err());
     // What is new is refused, for TCP as for UDP; for those outside nothing changed.
-    let mut second = Helper::start(Some(&cgroup.0));
+    let mut second = Client::start(Some(&cgroup.0));
     assert_eq!(second.ask(&format!("connect {address}")), "1");
     assert_eq!(second.ask(&format!("datagram {address}")), "1");
     assert_eq!(second.ask("datagram 127.0.0.1:9"), "ok");
@@ -161,7 +161,7 @@ fn a_block_ends_at_its_moment() {
     let cgroup = OwnCgroup::make("expiry");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut inside = Helper::start(Some(&cgroup.0));
+    let mut inside = Client::start(Some(&cgroup.0));
     let blocker = live.sensors.blocker().unwrap();
     // Every port of the address, told by port zero.
     let all_ports = Destination { port: 0, ..destination(address) };
@@ -180,7 +180,7 @@ fn a_cgroup_below_the_scope_is_in_it() {
     std::fs::create_dir(&below.0).unwrap();
     let listener = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut inside = Helper::start(Some(&below.0));
+    let mut inside = Client::start(Some(&below.0));
     let blocker = live.sensors.blocker().unwrap();
     blocker.block(destination(address), cgroup.scope(), None).unwrap();
     assert_eq!(inside.ask(&format!("connect {address}")), "1");
@@ -231,7 +231,7 @@ fn pinned_blocks_outlive_their_agent_and_are_adopted() {
     let cgroup = OwnCgroup::make("pinned");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut inside = Helper::start(Some(&cgroup.0));
+    let mut inside = Client::start(Some(&cgroup.0));
     let config = SensorConfig { pin: Some(bpffs.0.path().join("davy")), ..SensorConfig::new(live::BOOT) };
 
     let live = Live::configured(&NEEDED, config.clone()).unwrap();

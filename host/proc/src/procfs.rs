@@ -25,19 +25,18 @@ pub(crate) const MAX_THREADS: usize = 16_384;
 pub struct ProcFs {
     folder: Option<Arc<OwnedFd>>,
     boot: u32,
-    private: bool,
 }
 
 impl ProcFs {
     /// The view on a host without /proc: every read gives `None`.
-    const NOTHING: Self = Self { folder: None, boot: 0, private: false };
+    const NOTHING: Self = Self { folder: None, boot: 0 };
 
     /// The host's view, opened once for the whole program.
     #[must_use]
     pub fn host() -> &'static Self {
         static HOST: OnceLock<ProcFs> = OnceLock::new();
         HOST.get_or_init(|| {
-            let own = own_instance().ok().map(|folder| Self::new(folder, true)).filter(|p| p.boot != 0);
+            let own = own_instance().ok().map(Self::new).filter(|p| p.boot != 0);
             own.or_else(|| Self::at(Path::new("/proc")).ok()).unwrap_or(Self::NOTHING)
         })
     }
@@ -53,13 +52,7 @@ impl ProcFs {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Self::new(folder, false))
-    }
-
-    /// Whether this is Davy's own instance, which nothing can be mounted over.
-    #[must_use]
-    pub fn is_private(&self) -> bool {
-        self.private
+        Ok(Self::new(folder))
     }
 
     /// The first 32 bits of the boot's id; zero where it cannot be read.
@@ -115,9 +108,9 @@ impl ProcFs {
         bounded(self.folder.as_ref()?, path, most)
     }
 
-    fn new(folder: OwnedFd, private: bool) -> Self {
+    fn new(folder: OwnedFd) -> Self {
         let boot = bounded(&folder, "sys/kernel/random/boot_id", 64).map_or(0, |text| parse_boot(&text));
-        Self { folder: Some(Arc::new(folder)), boot, private }
+        Self { folder: Some(Arc::new(folder)), boot }
     }
 }
 

@@ -187,7 +187,6 @@ fn without_root_what_can_be_read_is_read() {
 #[test]
 #[ignore = "is run by another test as another user"]
 fn child_looks_without_root() {
-    assert!(!ProcFs::host().is_private());
     let parent = davy_proc::read(rustix::process::getppid().unwrap().as_raw_pid() as u32).unwrap();
     assert!(
         !parent.comm.is_empty()
@@ -237,6 +236,6 @@ fn child_hides_a_process_by_a_mount() {
             .iter()
             .any(|h| h.pid == pid && matches!(&h.how, Concealed::Covered { by } if by.starts_with("tmpfs")))
     );
-    assert!(ProcFs::host().is_private());
+    // As root the view is an instance of its own, which the mount does not cover.
     assert_eq!(davy_proc::read(pid).expect("it is not seen through").comm, "sleep");
 }

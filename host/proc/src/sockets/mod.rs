@@ -47,12 +47,6 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Whether the kernel named it well enough to be ended with [`destroy`].
-    #[must_use]
-    pub fn is_destroyable(&self) -> bool {
-        self.id.is_some()
-    }
-
     /// The beginning of its flow, as an event tells it.
     #[must_use]
     pub fn opening(&self, accepted: bool) -> FlowOpen {

@@ -108,7 +108,7 @@ mod tests {
             (socket.local.to_string(), socket.remote.to_string()),
             ("127.0.0.1:8080".into(), "127.0.0.2:50000".into())
         );
-        assert!(!socket.is_destroyable());
+        assert!(socket.id.is_none(), "it is not named well enough to be ended");
         let header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
         assert!(row(header, Transport::Tcp).is_none());
     }
