@@ -278,6 +278,9 @@ impl Engine {
     }
 
     fn conclude(&mut self) {
+        for (uid, name) in self.users.news() {
+            self.detector.name_user(uid, name);
+        }
         let conclusions = self.detector.conclude(clock::now());
         for request in conclusions.probes {
             if let ProbeRequest::Burst(_) = request {
@@ -315,7 +318,7 @@ impl Engine {
     }
 
     fn publish_incident(&mut self, mut incident: Incident) {
-        // The detector is pure and knows users by number only.
+        // The detector keeps a bounded number of names; users beyond them are numbers in what it tells.
         for entry in &mut incident.timeline {
             if let Some(uid) = entry.user.as_deref().and_then(|user| user.parse().ok()) {
                 entry.user = Some(self.users.name_or_number(uid));

@@ -8,6 +8,9 @@ const MAX_ACCOUNTS: usize = 65_536;
 /// At most so many bytes of the accounts' file are read.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
+/// A file by inode, size, and time of change in seconds and nanoseconds.
+type Seen = (u64, u64, i64, i64);
+
 /// Names of users, from `/etc/passwd` (passwd(5)).
 ///
 /// A static glibc program cannot ask the name service switch, so accounts of LDAP and the like have no name here and
@@ -15,7 +18,9 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Users {
     path: PathBuf,
-    seen: Option<(u64, u64, i64, i64)>,
+    seen: Option<Seen>,
+    /// What was seen when all names were told last.
+    told: Option<Seen>,
     names: HashMap<u32, String>,
 }
 
@@ -35,7 +40,7 @@ impl Users {
     /// Users of any file in the form of passwd(5).
     #[must_use]
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: None, names: HashMap::new() }
+        Self { path: path.to_owned(), seen: None, told: None, names: HashMap::new() }
     }
 
     /// The name of a user id; of several, the first in the file.
@@ -53,6 +58,14 @@ impl Users {
     pub fn uid(&mut self, name: &str) -> Option<u32> {
         self.refresh();
         self.names.iter().find(|(_, n)| *n == name).map(|(uid, _)| *uid)
+    }
+
+    /// All names with their ids, when the file is another than at the last call; else nothing.
+    pub fn news(&mut self) -> impl Iterator<Item = (u32, &str)> {
+        self.refresh();
+        let all = if self.told == self.seen { 0 } else { usize::MAX };
+        self.told = self.seen;
+        self.names.iter().map(|(uid, name)| (*uid, name.as_str())).take(all)
     }
 
     fn refresh(&mut self) {
@@ -103,9 +116,14 @@ mod tests {
         assert_eq!(users.uid("root"), Some(0));
         assert_eq!((users.name(3).is_none(), users.name(4).is_none()), (true, true));
         assert_eq!(users.name_or_number(77), "77");
+        assert_eq!(users.news().collect::<Vec<_>>(), [(0, "root")]);
+        assert_eq!(users.news().count(), 0);
         std::fs::write(&path, "www-data:x:33:33::/:\n").unwrap();
         assert_eq!(users.name(33), Some("www-data"));
         assert_eq!(users.uid("root"), None);
+        assert_eq!(users.news().collect::<Vec<_>>(), [(33, "www-data")]);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(users.news().count(), 0);
     }
 
     proptest! {
