@@ -37,6 +37,21 @@ missing_for() {
     done <packaging/build-packages.txt
 }
 
+# Prints the packages whose programs the everyday loads of the full exam lack. A program counts wherever it came from; one that
+# is named by its path is wanted for what its package adds to it.
+missing_for_loads() {
+    servers=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
+    while read -r name programs; do
+        case $name in '' | '#'*) continue ;; esac
+        installed "$name" && continue
+        for program in $programs; do
+            case $program in /*) ;; *) PATH="$PATH:/usr/sbin:/sbin:$servers" command -v "$program" >/dev/null && continue ;; esac
+            printf '%s\t%s\n' "$name" "is an everyday load of the exam, or part of one"
+            break
+        done
+    done <tests/exam/packages.txt
+}
+
 if ! command -v dpkg-query >/dev/null 2>&1; then
     say "davy: this is not Debian; what packaging/build-packages.txt lists for '$want' must be here under its local name"
     exit 0
@@ -47,7 +62,9 @@ if [ "$want" != build ]; then
     missing=$(printf '%s\n%s' "$missing" "$(missing_for test)" | sed '/^$/d')
 fi
 if [ "$want" = bench ]; then
-    missing=$(printf '%s\n%s' "$missing" "$(missing_for bench)" | sed '/^$/d')
+    missing=$(printf '%s\n%s\n%s' "$missing" "$(missing_for bench)" "$(missing_for_loads)" | sed '/^$/d')
+    # What two lists name is named once.
+    missing=$(printf '%s\n' "$missing" | awk -F '\t' '!seen[$1]++')
 fi
 [ -n "$missing" ] || exit 0
 
@@ -83,7 +100,7 @@ if [ "$as_root" != none ]; then
     say "davy: installing them: apt-get install $names"
     if install >&2; then
         case " $names " in
-        *" redis-server "* | *" postgresql "* | *" php-fpm "*)
+        *" redis-server "* | *" postgresql "* | *" php-fpm "* | *" openssh-server "*)
             say "davy: services among them were not started; those you do not want at the next boot: systemctl disable NAME" ;;
         esac
         exit 0

@@ -111,4 +111,46 @@ mod tests {
             }
         }
     }
+
+    /// A machine on which nothing is installed and nobody is root, so that what would be installed is only named.
+    fn prepared(what: &str) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        for tool in ["awk", "cut", "dirname", "head", "ls", "sed", "sort", "tail", "tr"] {
+            let found = format!("/usr/bin/{tool}");
+            std::os::unix::fs::symlink(found, folder.path().join(tool)).expect("a link");
+        }
+        for (name, says) in [("cargo", "cargo 99.0.0"), ("id", "1000"), ("dpkg-query", "")] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("a script");
+            let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, runs).expect("a program");
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/prepare.sh");
+        let mut command = Command::new("/bin/sh");
+        command.args([script, what]).env_clear().env("PATH", folder.path());
+        let output = command.stdin(Stdio::null()).output().expect("the script runs");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    #[test]
+    fn the_bench_installs_what_its_loads_run() {
+        let names = |said: &str| {
+            let line = said.lines().find(|line| line.contains("to install them: ")).expect("a last word");
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (bench, test) = (prepared("bench"), prepared("test"));
+        let (of_bench, of_test) = (names(&bench), names(&test));
+        let lines = PACKAGES.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        for line in lines {
+            let mut words = line.split_whitespace();
+            let package = words.next().expect("a package");
+            // What lies in the folders that are always looked in is there whatever the path is.
+            let there = words.all(|program| Path::new("/usr/sbin").join(program).exists());
+            let named = of_bench.iter().filter(|name| *name == package).count();
+            assert!(named == 1 || there && named == 0, "{package} is named {named} times: {bench}");
+        }
+        assert!(of_test.iter().any(|name| name == "qemu-system-x86"), "{test}");
+        assert!(!of_test.iter().any(|name| name == "ffmpeg"), "{test}");
+        assert!(of_bench.iter().any(|name| name == "clamav"), "{bench}");
+    }
 }
