@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use davy_model::{ActionId, IncidentId, Mode, Tier};
+use davy_model::{ActionId, Finding, FindingKind, IncidentId, Mode, Signal as Evidence, Tier};
 use davy_test_e2e::{Agent, davy, root_or_skip};
+use davy_test_pool::{Algorithm, Pool, PoolConfig};
 use davy_wire::{Command as Order, RequestBody};
 use rustix::process::Signal;
 
@@ -228,8 +229,15 @@ fn what_is_not_there_is_said_to_be_not_there() {
     }
 }
 
+/// A command that ends as nobody, with no capability.
+fn as_nobody() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
+    command
+}
+
 #[test]
-fn without_root_the_poll_tier_runs_and_says_what_is_missing() {
+fn without_root_the_poll_tier_says_what_is_missing_and_recognises_a_miner() {
     if !root_or_skip() {
         return;
     }
@@ -245,13 +253,35 @@ fn without_root_the_poll_tier_runs_and_says_what_is_missing() {
     for dir in ["etc", "state", "run"] {
         std::os::unix::fs::chown(folder.path().join(dir), Some(65534), Some(65534)).unwrap();
     }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(&binary);
-    let agent = Agent::start_in(folder.path(), "", command, &[]).unwrap();
+    let mut command = as_nobody();
+    command.arg(&binary);
+    // Without scans, which would know the program by its content.
+    let agent = Agent::start_in(folder.path(), "[scan]\nmode = \"off\"\n", command, &[]).unwrap();
     let status = agent.status().unwrap();
     assert_eq!(status.tier, Tier::Poll);
     let mining = status.protections.iter().find(|p| p.name == "mining").unwrap();
     assert_eq!(mining.tier, Some(Tier::Poll));
     assert!(mining.note.contains("not higher"), "{}", mining.note);
     knows_processes(&agent);
+
+    // A miner that says nothing on its command line, at a pool that nobody listed.
+    let pool = Pool::start(PoolConfig::new(Algorithm::RandomX)).unwrap();
+    let program = folder.path().join("report");
+    std::fs::copy(davy_test_e2e::miner(), &program).unwrap();
+    let options =
+        format!("miner\n--algo\nrandomx\n--mode\nlight\n--threads\n2\n--pool\n{}\n--for\n90", pool.addr());
+    let mut command = as_nobody();
+    command.arg(&program).env("OPTIONS", options).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut miner = command.spawn().unwrap();
+    let pid = miner.id();
+    let found = agent.wait_for("the miner is recognised", Duration::from_secs(80), |agent| {
+        let of_it = |f: &Finding| f.kind == FindingKind::Mining && f.processes.iter().any(|p| p.pid == pid);
+        Ok(agent.findings()?.into_iter().find(of_it))
+    });
+    let _ = miner.kill();
+    miner.wait().unwrap();
+    let found = found.unwrap();
+    // What only BPF sees is no part of it; the shape of its traffic is.
+    let has = |signal| found.evidence.iter().any(|e| e.signal == signal);
+    assert!(has(Evidence::PoolShape) && !has(Evidence::RoundingMode), "{found:?}");
 }

@@ -1,12 +1,16 @@
 //! What the documents promise is proven by a test.
 //!
 //! A promise names its proof in an HTML comment, `<!-- proven-by: path/to/file.rs::test_name -->`, which readers
-//! do not see. A paragraph that says `**Promise` must carry one; every one named must exist as a test.
+//! do not see. A paragraph that says `**Promise` must carry one, and so must each item of README.md, which lists what
+//! Davy does; every one named must exist as a test.
 
 use super::{Fault, Report};
 use crate::house::{House, TextFile};
 
 const MARK: &str = "<!-- proven-by:";
+
+/// The document whose list items are promises.
+const LISTS: &str = "README.md";
 
 pub(super) fn check(house: &House, report: &mut Report) {
     for file in house.files.iter().filter(|f| f.ending() == "md") {
@@ -25,8 +29,11 @@ pub(super) fn check(house: &House, report: &mut Report) {
                 }
             }
         }
-        for (number, paragraph) in paragraphs(&file.text) {
-            if paragraph.contains("**Promise") && !paragraph.contains(MARK) {
+        let paragraphs = paragraphs(&file.text);
+        let promised = paragraphs.iter().filter(|(_, paragraph)| paragraph.contains("**Promise")).cloned();
+        let listed = paragraphs.iter().filter(|_| file.path == LISTS).flat_map(items);
+        for (number, promise) in promised.chain(listed) {
+            if !promise.contains(MARK) {
                 report.faults.push(Fault::new(
                     format!("{}:{number}", file.path),
                     format!("promises without proof: add `{MARK} path/to/file.rs::test_name -->`"),
@@ -98,6 +105,20 @@ fn paragraphs(text: &str) -> Vec<(usize, String)> {
             _ => found.push((number, line.to_owned())),
         }
         last = number;
+    }
+    found
+}
+
+/// The items of a list in a paragraph, each with what follows up to the next.
+fn items((first, paragraph): &(usize, String)) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for (number, line) in (*first..).zip(paragraph.lines()) {
+        if line.starts_with("- ") {
+            found.push((number, String::new()));
+        }
+        if let Some((_, item)) = found.last_mut() {
+            item.push_str(line);
+        }
     }
     found
 }

@@ -233,3 +233,17 @@ fn a_promise_without_proof_is_a_fault_except_in_code() {
     );
     site.expect("docs/a.md:7", "without proof");
 }
+
+#[test]
+fn what_the_readme_lists_has_a_proof_each() {
+    let site = Site::sound();
+    site.append("core/waf/src/lib.rs", "#[test]\nfn stops_it() {}\n");
+    let proof = "<!-- proven-by: core/waf/src/lib.rs::stops_it -->";
+    let list = format!("Words.\n- stops it\n  at once\n{proof}\n- stops\n  that\n");
+    site.write("docs/a.md", &list);
+    assert_eq!(site.report().faults.len(), 0, "elsewhere a list is a list");
+    site.write("README.md", &list);
+    site.expect("README.md:5", "without proof");
+    site.write("README.md", &format!("{list}{proof}\n"));
+    assert_eq!(site.report().faults.len(), 0);
+}
