@@ -13,6 +13,12 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 
 for folder in core/*/fuzz guards/*/fuzz; do
     room=${folder%/fuzz}
+    # cargo-fuzz knows no --locked.
+    if ! cargo metadata --locked --format-version 1 --manifest-path "$folder/Cargo.toml" >/dev/null; then
+        printf '%s\n' "$folder/Cargo.lock is not what it depends on; to take the workspace's versions:" \
+            "cp Cargo.lock $folder/ && cargo metadata --format-version 1 --manifest-path $folder/Cargo.toml >/dev/null" >&2
+        exit 1
+    fi
     for target in $(cd "$room" && "$fuzz" list); do
         corpus=$root/target/fuzz/corpus/$room/$target
         mkdir -p "$corpus"
