@@ -15,11 +15,23 @@ pub fn cgroup2() -> Option<PathBuf> {
     })
 }
 
+/// Where v1's pids controller is mounted.
+fn v1_pids() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (place, kind, options) = (words.next()?, words.next()?, words.next()?);
+        (kind == "cgroup" && options.split(',').any(|option| option == "pids")).then(|| PathBuf::from(place))
+    })
+}
+
 /// A cgroup that a test made, and that goes away with everything in it.
 #[derive(Debug)]
 pub struct Scope {
     dir: PathBuf,
     name: String,
+    /// A cgroup of the same name in v1's hierarchy of pids, where that has the controller.
+    pids: Option<PathBuf>,
 }
 
 impl Scope {
@@ -31,7 +43,28 @@ impl Scope {
         let name = format!("/davy-e2e-{name}-{}", std::process::id());
         let dir = cgroup2().context("no cgroup v2 mount")?.join(&name[1..]);
         std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self { dir, name })
+        Ok(Self { dir, name, pids: None })
+    }
+
+    /// Bounds how many processes may be inside at once, for those that are spawned from now on; false when neither v2 nor v1
+    /// has the pids controller here.
+    ///
+    /// # Errors
+    /// When the controller is there and does not take it.
+    pub fn hold_at_most(&mut self, processes: u32) -> Result<bool> {
+        let own = self.dir.join("pids.max");
+        let limit = if own.exists() {
+            own
+        } else if let Some(mount) = v1_pids() {
+            let beside = mount.join(&self.name[1..]);
+            std::fs::create_dir(&beside).with_context(|| format!("cannot make {}", beside.display()))?;
+            self.pids.insert(beside).join("pids.max")
+        } else {
+            return Ok(false);
+        };
+        std::fs::write(&limit, processes.to_string())
+            .with_context(|| format!("cannot write {}", limit.display()))?;
+        Ok(true)
     }
 
     /// Its path below the mount, as policies name it.
@@ -54,8 +87,9 @@ impl Scope {
         let mut shell = Command::new("/bin/sh");
         shell
             .arg("-c")
-            .arg("echo $$ > \"$0\" && exec \"$@\"")
+            .arg("echo $$ > \"$0\" && echo $$ > \"$1\" && shift && exec \"$@\"")
             .arg(self.dir.join("cgroup.procs"))
+            .arg(self.pids.as_ref().unwrap_or(&self.dir).join("cgroup.procs"))
             .arg(command.get_program())
             .args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -83,8 +117,10 @@ impl Drop for Scope {
         let _ = std::fs::write(self.dir.join("cgroup.freeze"), "0");
         let _ = std::fs::write(self.dir.join("cgroup.kill"), "1");
         let end = Instant::now() + Duration::from_secs(5);
-        while std::fs::remove_dir(&self.dir).is_err() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(20));
+        for dir in std::iter::once(&self.dir).chain(&self.pids) {
+            while std::fs::remove_dir(dir).is_err() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 }

@@ -1,14 +1,24 @@
-//! What goes wrong on real hosts: a flood of processes, a full disk, hostile clients. Protection goes on, and losses are
-//! counted.
+//! What goes wrong on real hosts: a flood of processes, a fork bomb, a full disk, a kernel that tells little of itself, hostile
+//! clients. Protection goes on, and losses are counted.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use davy_model::{Capability, Tier};
 use davy_test_e2e::{Agent, Scope, davy, miner, root_or_skip};
-use davy_wire::{BusyTree, Query, Reply, RequestBody};
+use davy_wire::{AgentStatus, BusyTree, Query, Reply, RequestBody};
+
+/// What makes the whole machine busy is tried one after the other, for else one test's load is the other's fault.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn mine(scope: &Scope) -> Child {
     let mut command = Command::new(miner());
@@ -24,17 +34,39 @@ fn mining_tree(agent: &Agent, pid: u32) -> Option<BusyTree> {
     view.trees.into_iter().find(|t| t.root.pid == pid && t.confidence >= 0.95)
 }
 
+/// What was told of processes, and what was lost of it and counted.
+fn told_or_lost(status: &AgentStatus) -> u64 {
+    status.events + status.drops.iter().map(|drop| drop.count).sum::<u64>()
+}
+
+/// What `davy` answers about this agent.
+fn said(agent: &Agent, arguments: &[&str]) -> String {
+    let mut command = Command::new(davy());
+    let answer = command.arg("--base-dir").arg(agent.base()).args(arguments).output().unwrap();
+    String::from_utf8(answer.stdout).unwrap()
+}
+
+/// Fifty thousand processes that end at once, one after the other, and how many there were, also when time is up before.
+const FLOOD: &str = "i=0; trap 'echo $i >\"$0\"; exit' TERM; while [ $i -lt 50000 ]; do (exit 0); i=$((i+1)); done; \
+                     echo $i >\"$0\"";
+
+/// What begins a hundred thousand processes that live for no time within a minute (here it takes half of one) hides
+/// nothing: the miner beside them is recognised, and each birth and each end was seen or counted as lost.
 #[test]
 fn a_flood_of_processes_hides_no_miner() {
     if !root_or_skip() {
         return;
     }
+    let _turn = turn();
     let agent = Agent::start("").unwrap();
     let scope = Scope::make("flood").unwrap();
-    let mut flood = Command::new("/bin/sh");
-    // Thirty thousand forks at the most, and never longer than a minute.
-    flood.args(["-c", "timeout 60 sh -c 'i=0; while [ $i -lt 30000 ]; do (exit 0); i=$((i+1)); done'"]);
-    let mut flood = scope.spawn(&mut flood).unwrap();
+    let before = told_or_lost(&agent.status().unwrap());
+    let counts = [1, 2].map(|n| agent.base().join(format!("flood-{n}")));
+    // Two shells, fifty thousand each, and never longer than a minute.
+    let floods = counts.each_ref().map(|count| {
+        let mut flood = Command::new("timeout");
+        scope.spawn(flood.args(["60", "sh", "-c", FLOOD]).arg(count)).unwrap()
+    });
     let mut miner = mine(&scope);
     let tree = agent
         .wait_for("the miner is recognised in the flood", Duration::from_secs(60), |agent| {
@@ -44,10 +76,122 @@ fn a_flood_of_processes_hides_no_miner() {
     assert!(!tree.evidence.is_empty());
     miner.kill().unwrap();
     miner.wait().unwrap();
-    flood.wait().unwrap();
-    let status = agent.status().unwrap();
-    assert!(status.events > 10_000 || !status.drops.is_empty(), "seen or counted: {status:?}");
+    for mut flood in floods {
+        flood.wait().unwrap();
+    }
+    let made = counts.map(|count| std::fs::read_to_string(count).unwrap().trim().parse::<u64>().unwrap());
+    let made: u64 = made.iter().sum();
+    if made < 100_000 {
+        println!("this machine makes no more than {made} processes in a minute");
+    }
+    let status = agent
+        .wait_for("every birth and every end is told or counted", Duration::from_secs(30), |agent| {
+            let status = agent.status()?;
+            Ok((told_or_lost(&status) >= before + 2 * made).then_some(status))
+        })
+        .unwrap();
     assert!(status.resident < 200 << 20, "tables are bounded: {} bytes", status.resident);
+}
+
+/// How many processes a fork bomb is left at once, and how many if nothing but the limit of its user holds it.
+const BOMB: (u32, &str) = (200, "--nproc=300:300");
+
+/// Every process makes others without pause, and all but the first end after a few, so that there is always room for more. The
+/// first is that of a namespace, and buries its orphans at once; the machine's may not keep up.
+const FUSE: &str =
+    "$SIG{CHLD} = 'IGNORE'; my $first = $$; while (1) { fork; exit if $$ != $first && rand() < 0.05 }";
+
+/// How many processes and threads the machine has made since it was started.
+fn ever_made() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    stat.lines().find_map(|line| line.strip_prefix("processes ")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_fork_bomb_is_told_or_counted_and_the_agent_answers() {
+    if !root_or_skip() {
+        return;
+    }
+    let _turn = turn();
+    let agent = Agent::start("").unwrap();
+    let mut scope = Scope::make("bomb").unwrap();
+    if !scope.hold_at_most(BOMB.0).unwrap() {
+        println!("no pids controller here: the limit of its user bounds the bomb");
+    }
+    let (told, made) = (told_or_lost(&agent.status().unwrap()), ever_made());
+    // A user that nothing else is. What ends the bomb after 40 s ends its whole group, whatever became of this test.
+    let mut bomb = Command::new("timeout");
+    bomb.args(["--signal", "KILL", "40", "unshare", "--pid", "--fork", "--kill-child", "prlimit", BOMB.1]);
+    bomb.args(["setpriv", "--reuid=61234", "--regid=61234", "--clear-groups", "perl", "-e", FUSE]);
+    let mut bomb = scope.spawn(&mut bomb).unwrap();
+    agent
+        .wait_for("the bomb goes off", Duration::from_secs(20), |_| {
+            Ok((scope.pids().len() >= 50).then_some(()))
+        })
+        .unwrap();
+    for _ in 0..20 {
+        agent.status().unwrap();
+        agent.ask(RequestBody::Query(Query::Top)).unwrap();
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let most = scope.pids().len();
+    drop(scope);
+    bomb.wait().unwrap();
+    assert!(most <= 310, "{most} processes: nothing held the bomb");
+    let made = ever_made() - made;
+    assert!(made > 2_000, "the bomb made {made} processes only");
+    // Each of its processes is born and ends; of the threads that others make meanwhile nothing is told.
+    let status = agent
+        .wait_for("what the bomb made is told or counted", Duration::from_secs(30), |agent| {
+            let status = agent.status()?;
+            Ok((told_or_lost(&status) >= told + made).then_some(status))
+        })
+        .unwrap();
+    println!("{made} processes, lost {:?}", status.drops);
+    assert!(status.drops.iter().all(|drop| !drop.kind.is_empty()), "{:?}", status.drops);
+    let lost = status.drops.iter().any(|drop| drop.count > 0);
+    assert!(!lost || said(&agent, &["status", "--color", "never"]).contains("Lost "), "{:?}", status.drops);
+    assert!(status.resident < 200 << 20, "tables are bounded: {} bytes", status.resident);
+}
+
+/// Starts the agent where nothing tells it the types of the kernel, as on one that was built without them.
+const NO_TYPES: &str = "if [ -d /sys/kernel/btf ]; then mount -t tmpfs -o size=64k davy-e2e /sys/kernel/btf || exit; fi; \
+                        exec \"$0\" \"$@\"";
+
+#[test]
+fn without_type_information_processes_are_polled_and_what_is_missing_is_said() {
+    if !root_or_skip() {
+        return;
+    }
+    let _turn = turn();
+    let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", NO_TYPES]).arg(davy());
+    let agent = Agent::start_in(folder.path(), "", command, &[]).unwrap();
+
+    let status = agent.status().unwrap();
+    assert!(status.probes.iter().any(|probe| probe.capability == Capability::Btf && !probe.works));
+    let of = |name: &str| status.protections.iter().find(|p| p.name == name).unwrap();
+    for name in ["mining", "trust", "services", "scan", "masquerade", "fileless", "campaign"] {
+        assert_eq!(of(name).tier, Some(Tier::Poll), "{name}");
+    }
+    for name in ["mining", "masquerade", "fileless", "campaign", "tampering"] {
+        let note = &of(name).note;
+        assert!(note.contains("not higher: /sys/kernel/btf/vmlinux: "), "{name}: {note}");
+    }
+    assert_eq!(of("tampering").tier, None, "nothing tells of signals");
+    assert_eq!(of("persistence").tier, Some(Tier::Permission), "fanotify needs no types");
+    let told = said(&agent, &["status", "--color", "never"]);
+    assert!(told.contains("CONFIG_DEBUG_INFO_BTF"), "what the kernel lacks: {told}");
+
+    // Processes are recognised all the same, by what /proc shows of them; what cannot be is told apart.
+    let results = said(&agent, &["drill", "--json", "detect/masquerade", "detect/deleted", "detect/randomx"]);
+    let results: Vec<serde_json::Value> = serde_json::from_str(&results).unwrap();
+    let outcomes: Vec<_> = results.iter().map(|result| result["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["unsupported", "held", "held"], "{results:#?}");
+    assert!(results[1]["tier"] == "poll" && results[2]["tier"] == "poll", "{results:#?}");
+    assert!(results[0]["evidence"].as_str().unwrap().contains("/sys/kernel/btf"), "{results:#?}");
+    assert!(!Path::new(&format!("/proc/{}/root/sys/kernel/btf/vmlinux", agent.pid())).exists());
 }
 
 #[test]
@@ -55,6 +199,7 @@ fn a_full_disk_stops_the_record_and_not_the_protection() {
     if !root_or_skip() {
         return;
     }
+    let _turn = turn();
     let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
     let state = folder.path().join("state");
     std::fs::create_dir(&state).unwrap();
