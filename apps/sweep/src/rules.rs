@@ -6,10 +6,14 @@ use davy_scan::RuleSource;
 /// The longest file of rules or digests, in bytes: a frame to the worker holds no more.
 const LONGEST: u64 = 15 << 20;
 
+/// What files of compiled rules begin with, those of YARA-X and those of YARA. No text of rules does.
+const COMPILED: &[u8] = b"YARA";
+
 /// The rules in a file, whatever its name ends in, or in all files of a folder whose names end in `.yar` or `.yara`.
 ///
 /// # Errors
-/// When something cannot be read, is too long or no text, or a folder holds no rules.
+/// When something cannot be read, is too long or no text, or a folder holds no rules. Compiled rules are not taken: whoever made
+/// the file would have the worker that reads it.
 pub fn rules_in(place: &Path) -> io::Result<Vec<RuleSource>> {
     let mut files = Vec::new();
     find(place, &mut files)?;
@@ -53,7 +57,14 @@ fn text(file: &Path) -> io::Result<String> {
             format!("it is longer than {LONGEST} bytes: split it"),
         ));
     }
-    fs::read_to_string(file)
+    let bytes = fs::read(file)?;
+    if bytes.starts_with(COMPILED) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it holds compiled rules, which are not taken: give the text that they were compiled from",
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))
 }
 
 #[cfg(test)]
@@ -77,6 +88,22 @@ mod tests {
         assert!(
             rules_in(&folder.path().join("empty")).is_err() && rules_in(&folder.path().join("none")).is_err()
         );
+    }
+
+    #[test]
+    fn compiled_rules_are_named_as_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in
+            [("x.yar", &b"YARA-X\0\0\x31\0\0\0\xff\xfe"[..]), ("y.yar", &b"YARA\x03\xfe"[..])]
+        {
+            let file = folder.path().join(name);
+            fs::write(&file, bytes).unwrap();
+            let error = rules_in(&file).unwrap_err();
+            assert!(error.to_string().contains("compiled rules"), "{error}");
+        }
+        let other = folder.path().join("z.yar");
+        fs::write(&other, b"rule \xff").unwrap();
+        assert_eq!(rules_in(&other).unwrap_err().to_string(), "it is no text");
     }
 
     #[test]
