@@ -262,6 +262,8 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
     return 0;
 }
 
+#define SIGINT 2
+#define SIGQUIT 3
 #define SIGKILL 9
 #define SIGTERM 15
 #define SIGSTOP 19
@@ -269,7 +271,7 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
 SEC("tp_btf/signal_generate")
 int BPF_PROG(on_signal, int sig, struct kernel_siginfo *info, struct task_struct *target)
 {
-    if (sig != SIGKILL && sig != SIGTERM && sig != SIGSTOP)
+    if (sig != SIGINT && sig != SIGQUIT && sig != SIGKILL && sig != SIGTERM && sig != SIGSTOP)
         return 0;
     /* The kernel's own signals carry no siginfo but a small number in its place. */
     if ((unsigned long)info <= 2 || BPF_CORE_READ(info, si_code) > 0)

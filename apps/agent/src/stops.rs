@@ -7,11 +7,12 @@ use crate::canary::Poke;
 use crate::reload::reload;
 use crate::shared::Shared;
 
-/// The signals that end the agent or have it read its policy again.
+/// The signals that end the agent or have it read its policy again, and the one that shall do neither.
 pub(crate) struct Stops {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
 }
 
 impl Stops {
@@ -22,6 +23,7 @@ impl Stops {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
+            quit: listen(SignalKind::quit())?,
         })
     }
 
@@ -31,6 +33,8 @@ impl Stops {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
+                // It would leave a core behind with all that is known here, and nothing put in order. Drills send it.
+                _ = self.quit.recv() => tracing::warn!("SIGQUIT does not end the agent: davy stop, SIGTERM and Ctrl-C do"),
                 _ = self.hang_up.recv() => match reload(shared, canary) {
                     Ok(sentence) => tracing::info!("{sentence}"),
                     Err(faults) => tracing::error!("the new policy is refused, the running one stays:\n{faults}"),

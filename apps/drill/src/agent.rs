@@ -101,6 +101,11 @@ impl Agent {
         self.command(Command::Drilled(Tally::of(results)))
     }
 
+    /// Where it takes commands.
+    pub(crate) fn control(&self) -> &Path {
+        &self.control
+    }
+
     /// Whether commands can be given at all.
     pub(crate) fn takes_commands(&self) -> bool {
         UnixStream::connect(&self.control).is_ok()

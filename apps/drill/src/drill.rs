@@ -41,6 +41,8 @@ pub(crate) enum Plot {
     Refuse(Code),
     /// A file that a scan must find, taken away, then given back as it was.
     Sample,
+    /// A signal to the agent, refused or told.
+    Tamper,
 }
 
 /// The code that is tried.
@@ -98,6 +100,8 @@ pub(crate) enum Act {
     Deleted,
     /// Arranges to run again, in a home that is nobody's.
     Persistence,
+    /// Ends others' miners by name, with a signal that ends nobody.
+    Campaign,
 }
 
 impl Act {
@@ -131,6 +135,9 @@ impl Marks {
 
     /// A finding that the process wrote what a scan knows to be bad.
     pub(crate) const MALWARE: Self = Self::of(Some(FindingKind::Malware), Some(Signal::Scan));
+
+    /// A finding that the process reached for the agent.
+    pub(crate) const TAMPERING: Self = Self::of(Some(FindingKind::Tampering), None);
 
     /// A finding that the process talks to a pool.
     pub(crate) const POOL: Self = Self::of(Some(FindingKind::PoolContact), None);
@@ -257,6 +264,14 @@ const DRILLS: &[Drill] = &[
         &[Capability::Fanotify],
         (Act::Persistence, Marks::of(Some(FindingKind::Persistence), None)),
     ),
+    detect(
+        "campaign/competitors",
+        "campaign",
+        "T1489",
+        "found ending others' miners by name, and keeping no history of it",
+        &[],
+        (Act::Campaign, Marks::of(Some(FindingKind::Campaign), None)),
+    ),
     respond("respond/kill", "recognised, frozen and ended", ROUNDING, Plot::Kill),
     respond("respond/freeze-undo", "frozen, and running again after the undo", ROUNDING, Plot::FreezeUndo),
     respond(
@@ -299,6 +314,15 @@ const DRILLS: &[Drill] = &[
         needs: &[Capability::Fanotify],
         plot: Plot::Sample,
     },
+    Drill {
+        name: "tampering/signal",
+        phase: "always",
+        technique: "T1562.001",
+        expected: "a signal of root's to the agent refused where the kernel takes LSM programs, and told everywhere",
+        protection: "tampering",
+        needs: &[Capability::Tracing],
+        plot: Plot::Tamper,
+    },
 ];
 
 /// Every drill, in the order they are run.
@@ -330,6 +354,16 @@ fn is_called(drill: &Drill, name: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn every_protection_has_a_drill() {
+        // But for services: there is none to hijack that would be harmless.
+        for protection in
+            ["mining", "trust", "scan", "masquerade", "fileless", "persistence", "campaign", "tampering"]
+        {
+            assert!(DRILLS.iter().any(|drill| drill.protection == protection), "{protection}");
+        }
+    }
 
     #[test]
     fn a_room_means_all_of_it() {

@@ -22,6 +22,7 @@ mod runner;
 mod sample;
 mod scope;
 mod stage;
+mod tamper;
 mod watch;
 
 pub use acts::{ACT_LIMIT, act};

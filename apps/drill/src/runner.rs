@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use davy_model::{Capability, Mode, Tier};
+use davy_model::{Capability, Mode, ProtectionStatus, Tier};
 use davy_wire::{AgentStatus, DrillOutcome, DrillResult};
 
 use crate::actor::CannotPlay;
@@ -17,6 +17,7 @@ use crate::refuse::{self, Ground};
 use crate::respond;
 use crate::sample;
 use crate::stage::{self, Stage, Wire};
+use crate::tamper;
 use crate::watch::Watch;
 
 /// A name on Davy's own list of pools.
@@ -169,7 +170,7 @@ fn perform(
     // What judges in the kernel does so on every file system; what asks is to ask about nobody else's.
     let asked = missing(Capability::TrustLsm, status).is_some()
         && missing(Capability::FanotifyPermission, status).is_none();
-    match attempt(drill.plot, asked, agent, program, patience) {
+    match attempt((drill.plot, result.tier), asked, agent, program, patience) {
         Ok(seen) => {
             result.outcome = if seen.held { DrillOutcome::Held } else { DrillOutcome::Failed };
             (result.detect_ms, result.stop_ms, result.evidence) =
@@ -190,9 +191,10 @@ fn perform(
 fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(DrillOutcome, String)> {
     let unsupported = |why: String| Some((DrillOutcome::Unsupported, why));
     let stopped = !matches!(drill.plot, Plot::Detect { .. });
-    // What is off looks at nothing, a rehearsal or not.
-    let looks = !stopped || drill.plot == Plot::Sample;
-    if looks && status.mode_of(drill.protection) == Some(Mode::Off) {
+    // What is off looks at nothing, a rehearsal or not. What cannot be is off too, and says below what it lacks.
+    let looks = !stopped || matches!(drill.plot, Plot::Sample | Plot::Tamper);
+    let by_policy = |p: &ProtectionStatus| p.mode == Mode::Off && p.tier.is_some();
+    if looks && status.protections.iter().any(|p| p.name == drill.protection && by_policy(p)) {
         return Some((DrillOutcome::Off, format!("`{}` is off by policy", drill.protection)));
     }
     if stopped && !rustix::process::geteuid().is_root() {
@@ -232,7 +234,7 @@ fn missing(need: Capability, status: &AgentStatus) -> Option<String> {
 }
 
 fn attempt(
-    plot: Plot,
+    (plot, tier): (Plot, Option<Tier>),
     asked: bool,
     agent: &Agent,
     program: &Path,
@@ -248,6 +250,7 @@ fn attempt(
             detect(act, marks, agent, &set(file_name, act.pool())?, patience)
         }
         Plot::Sample => sample::play(agent, &set(respond::PROGRAM, None)?, patience),
+        Plot::Tamper => tamper::play(tier, agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Refuse(code) => {
             let stage = set(respond::PROGRAM, None)?;
             let ground = asked.then(Ground::make).transpose();
@@ -272,6 +275,7 @@ fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: &Patie
         Act::Memfd => &["memfd"],
         Act::Deleted => &["deleted"],
         Act::Persistence => &["persistence"],
+        Act::Campaign => &["campaign"],
     };
     let mut watch = Watch::begin(agent, stage, argv0, line, patience)?;
     let pace = match act {

@@ -128,6 +128,14 @@ impl Stage {
         outcome(actor.line(patience))
     }
 
+    /// Starts an act that signals the process which listens at this socket, as root and from inside the act's cgroup.
+    pub(crate) fn signal(&self, pid: u32, socket: &Path) -> anyhow::Result<Actor> {
+        let scope = self.scope.as_ref().context("the act has no cgroup of its own")?;
+        let mut command = Command::new(&self.program);
+        command.args(["drill-act", "signal"]).arg(scope.part("act")?).arg(pid.to_string()).arg(socket);
+        Actor::start(command)
+    }
+
     fn play_from(&self, part: &str, copy: &Path, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
         let cgroup = match &self.scope {
             Some(scope) => scope.part(part)?,

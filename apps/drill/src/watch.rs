@@ -35,6 +35,10 @@ pub(crate) struct Found {
 pub(crate) struct Watch<'a> {
     agent: &'a Agent,
     pub(crate) actor: Actor,
+    /// What the act said when it was steady.
+    pub(crate) said: String,
+    /// Whom a finding is to be about: the act, or who does it in its place.
+    subject: u32,
     /// A little before the act began, on the agent's clock.
     pub(crate) since: Timestamp,
     /// When the act began: what was done before that was done about another.
@@ -57,12 +61,24 @@ impl<'a> Watch<'a> {
         patience: &'a Patience,
     ) -> anyhow::Result<Self> {
         let began = now();
+        Self::of(agent, stage.play(argv0, act)?, began, patience)
+    }
+
+    /// Waits until an act that was started does what it is there for.
+    pub(crate) fn of(
+        agent: &'a Agent,
+        actor: Actor,
+        began: Timestamp,
+        patience: &'a Patience,
+    ) -> anyhow::Result<Self> {
         let since = began.plus_secs(-1.0);
-        let actor = stage.play(argv0, act)?;
-        let (steady, _) = actor.wait_for("steady", READY)?;
+        let (steady, said) = actor.wait_for("steady", READY)?;
+        let subject = said.parse().unwrap_or(actor.pid());
         Ok(Self {
             agent,
             actor,
+            said,
+            subject,
             since,
             began,
             steady,
@@ -103,9 +119,8 @@ impl<'a> Watch<'a> {
     /// Looks for a finding about the act that has the marks, and keeps the first.
     pub(crate) fn look(&mut self, marks: &[Marks]) -> anyhow::Result<bool> {
         if self.found.is_none() {
-            let pid = self.actor.pid();
             let findings = self.agent.findings(self.since)?;
-            let ours = findings.into_iter().filter(|f| is_about(f, pid));
+            let ours = findings.into_iter().filter(|f| is_about(f, self.subject));
             self.found = ours.into_iter().find_map(|finding| {
                 let mark = marks.iter().find_map(|m| m.fit(&finding))?.to_owned();
                 Some(Found { ms: self.elapsed(), finding, mark })

@@ -46,6 +46,7 @@ fn main() {
         ("ctrl_c_cleans_up", ctrl_c),
         ("what_a_killed_drill_left_is_swept", killed),
         ("cut_that_does_not_cut_fails", cut_liar),
+        ("a_signal_is_delivered_and_told_or_refused", tampering),
         ("a_canary_stands_still_runs_on_and_ends", canary),
         ("what_a_killed_canary_s_agent_left_is_swept", canary_left),
     ];
@@ -120,7 +121,9 @@ fn no_such_drill() {
 }
 
 fn acts_are_what_they_play() {
-    for name in ["detect/memfd", "detect/deleted", "detect/masquerade", "detect/persistence"] {
+    for name in
+        ["detect/memfd", "detect/deleted", "detect/masquerade", "detect/persistence", "campaign/competitors"]
+    {
         let fake = Fake::start(Manners::default());
         let result = drill(&fake, name, 15);
         assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
@@ -280,6 +283,37 @@ fn cut_liar() {
         assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
         assert!(result.evidence.contains("could still be reached"), "{result:?}");
     }
+}
+
+/// This process is the agent that is signalled.
+fn tampering() {
+    if !can_stop() {
+        return;
+    }
+    let play = |manners: Manners| drill(&Fake::start(manners), "tampering/signal", 3);
+    let result = play(Manners::default());
+    assert_eq!(result.outcome, DrillOutcome::Unsupported, "it would have ended this process: {result:?}");
+    assert!(result.evidence.contains("older than the drill"), "{result:?}");
+
+    let got = std::sync::Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGQUIT, std::sync::Arc::clone(&got)).unwrap();
+    let got = || got.swap(false, std::sync::atomic::Ordering::Relaxed);
+    let result = play(Manners::default());
+    assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+    assert!(got() && result.evidence.starts_with("delivered"), "{result:?}");
+    assert!(result.detect_ms.is_some() && result.stop_ms.is_none(), "{result:?}");
+
+    let result = play(Manners { silent: true, ..Manners::default() });
+    assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+    assert!(got() && result.evidence.contains("did not tell"), "{result:?}");
+
+    let result = play(Manners { lsm: true, ..Manners::default() });
+    assert_eq!(result.outcome, DrillOutcome::Failed, "what is said to be refused was not: {result:?}");
+    assert!(got() && result.evidence.contains("reached the agent"), "{result:?}");
+
+    let result = play(Manners { mode: Mode::Off, ..Manners::default() });
+    assert_eq!(result.outcome, DrillOutcome::Off, "{result:?}");
+    assert!(!got(), "what is off is not tried");
 }
 
 fn canary() {

@@ -74,20 +74,25 @@ fn a_program_is_told_with_all_that_belongs_to_it() {
 }
 
 #[test]
-fn the_kill_of_another_process_is_told() {
+fn what_ends_another_process_is_told() {
     let Some(live) = Live::start(&[Capability::Tracing]) else { return };
-    let mut child = Command::new("/bin/sleep").arg("20").spawn().unwrap();
-    let start = stat(child.id()).0;
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let (sender, target) = live.wait("the signal", |event| match event.kind {
-        EventKind::Code(CodeAct::Signal { target, signal: 9 }) if target.pid == child.id() => {
-            Some((event.process.unwrap(), target))
-        }
-        _ => None,
-    });
-    assert_eq!(sender.pid, std::process::id());
-    assert_eq!(target.start_ticks, start);
+    for number in [2_u8, 3, 9, 15] {
+        let mut child = Command::new("/bin/sleep").arg("20").spawn().unwrap();
+        let start = stat(child.id()).0;
+        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+        let signal = rustix::process::Signal::from_named_raw(i32::from(number)).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        child.wait().unwrap();
+        let (sender, target) = live.wait("the signal", |event| match event.kind {
+            EventKind::Code(CodeAct::Signal { target, signal }) if target.pid == child.id() => {
+                assert_eq!(signal, number);
+                Some((event.process.unwrap(), target))
+            }
+            _ => None,
+        });
+        assert_eq!(sender.pid, std::process::id());
+        assert_eq!(target.start_ticks, start);
+    }
 }
 
 #[test]

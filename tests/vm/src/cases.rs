@@ -19,6 +19,7 @@ pub const NAMES: &[&str] = &[
     "destination_is_closed_for_one_cgroup",
     "pinned_block_outlives_the_agent",
     "agent_finds_a_randomx_shape",
+    "drills_of_campaign_and_tampering_hold",
     "unknown_programs_are_refused_in_their_scope",
     "changed_programs_are_refused",
     "no_race_of_writer_and_exec_is_won",

@@ -1,13 +1,15 @@
 //! What the acts do, each in a process of its own.
 //!
-//! An act speaks to the runner by lines on its standard output: `steady` once it does what it is there for,
-//! `listening ADDRESS CERTIFICATE`, `connected`, `refused WHY`, or `failed WHY`.
+//! An act speaks to the runner by lines on its standard output: `steady` once it does what it is there for, with the pid of
+//! whoever does it in its place, or with what came of it; `listening ADDRESS CERTIFICATE`, `connected`, `refused WHY`, or
+//! `failed WHY`.
 
 pub(crate) use enter::NOBODY;
 pub(crate) use pool::resolver_beside;
 pub(crate) use sample::NAME as SAMPLE;
 
 mod attempt;
+mod campaign;
 mod canary;
 mod compute;
 mod enter;
@@ -17,6 +19,7 @@ mod persistence;
 mod pool;
 mod pool_name;
 mod sample;
+mod signal;
 mod stratum;
 mod tls;
 
@@ -72,6 +75,8 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("deleted", []) => nameless::deleted(),
         ("sample", []) => sample::run(until),
         ("persistence", []) => persistence::run(until),
+        ("campaign", []) => campaign::run(until),
+        ("signal", [cgroup, pid, socket]) => signal::run(cgroup, pid, Path::new(socket), until),
         ("stratum", [pool, threads]) => stratum::run(address(pool)?, threads.parse()?, until),
         ("pool-tls", [pool, certificate]) => stratum::run_in_tls(address(pool)?, certificate, until),
         ("pool-name", [pool, resolver, name]) => pool_name::run(address(pool)?, resolver, name, until),

@@ -32,6 +32,8 @@ pub(crate) struct Manners {
     pub(crate) lacks: Option<Capability>,
     /// The mode of every protection.
     pub(crate) mode: Mode,
+    /// Says that the kernel refuses what reaches for it.
+    pub(crate) lsm: bool,
     /// CPU time an act must have used to be found, in milliseconds.
     pub(crate) cpu_ms: u64,
 }
@@ -207,7 +209,7 @@ impl State {
     fn found(&self) -> Vec<(u32, Signal)> {
         let found =
             acts().into_iter().filter(|_| !self.manners.silent).filter(|p| cpu_ms(*p) >= self.manners.cpu_ms);
-        found.filter_map(|pid| Some((pid, shows(pid)?))).collect()
+        found.filter_map(culprit).filter_map(|pid| Some((pid, shows(pid)?))).collect()
     }
 
     fn findings(&self) -> Vec<Finding> {
@@ -256,6 +258,16 @@ pub(crate) fn acts_of(own: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Who is found in an act's place: of a campaign, the shell that does it.
+fn culprit(act: u32) -> Option<u32> {
+    if !cmdline(act).iter().any(|word| word == "campaign") {
+        return Some(act);
+    }
+    let mut pids =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.find(|pid| parent(*pid) == Some(act))
+}
+
 fn shows(pid: u32) -> Option<Signal> {
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -269,6 +281,8 @@ fn shows(pid: u32) -> Option<Signal> {
         Some(Signal::RoundingMode)
     } else if has("persistence") && arranged(&exe) {
         Some(Signal::Persistence)
+    } else if has("signal") || words.iter().any(|w| w.contains("pkill -0")) {
+        Some(Signal::Campaign)
     } else if has("stratum") {
         Some(Signal::Stratum)
     } else if has("pool-tls") {
@@ -348,9 +362,15 @@ fn finding(pid: u32, signal: Signal) -> Finding {
         flow: None,
         technique: None,
     };
+    let kind = match signal {
+        Signal::Persistence => FindingKind::Persistence,
+        Signal::Campaign if cmdline(pid).iter().any(|w| w == "signal") => FindingKind::Tampering,
+        Signal::Campaign => FindingKind::Campaign,
+        _ => FindingKind::Mining,
+    };
     Finding {
         id: FindingId(1),
-        kind: if signal == Signal::Persistence { FindingKind::Persistence } else { FindingKind::Mining },
+        kind,
         first: now(),
         time: now(),
         severity: Severity::High,
@@ -364,13 +384,18 @@ fn finding(pid: u32, signal: Signal) -> Finding {
 }
 
 fn status(manners: Manners) -> AgentStatus {
-    let capabilities =
-        [Capability::TaskIterator, Capability::FpuState, Capability::CgroupBpf, Capability::Fanotify];
+    let capabilities = [
+        Capability::Tracing,
+        Capability::TaskIterator,
+        Capability::FpuState,
+        Capability::CgroupBpf,
+        Capability::Fanotify,
+    ];
     let probe = |c| Probe { capability: c, works: manners.lacks != Some(c), reason: "not here".to_owned() };
     let protection = |name: &str| ProtectionStatus {
         name: name.to_owned(),
         mode: manners.mode,
-        tier: Some(Tier::Signal),
+        tier: Some(if manners.lsm { Tier::Lsm } else { Tier::Signal }),
         proven: None,
         note: String::new(),
     };
@@ -381,7 +406,9 @@ fn status(manners: Manners) -> AgentStatus {
         host: "fake".to_owned(),
         kernel: "6".to_owned(),
         tier: Tier::Signal,
-        protections: ["mining", "fileless", "masquerade", "persistence"].map(protection).into(),
+        protections: ["mining", "fileless", "masquerade", "persistence", "campaign", "tampering"]
+            .map(protection)
+            .into(),
         probes: capabilities.map(probe).into(),
         disarmed_until: None,
         fallen_back: Vec::new(),

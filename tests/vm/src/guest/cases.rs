@@ -51,6 +51,7 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
         "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
         "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,
         "agent_finds_a_randomx_shape" => agent::agent_finds_a_randomx_shape,
+        "drills_of_campaign_and_tampering_hold" => agent::drills_of_campaign_and_tampering_hold,
         _ => return trust::find(name).or_else(|| crate::costs::find(name)),
     })
 }

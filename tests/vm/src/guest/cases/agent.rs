@@ -16,6 +16,30 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The whole program: an agent in observe mode finds a load that changes the rounding mode as RandomX does.
 pub(super) fn agent_finds_a_randomx_shape() -> Result<()> {
+    with_agent(|deadline| {
+        let load = Started::act(&["spin", "rounding"])?;
+        wait_for(deadline, || mining_of(load.pid())).context("no mining finding")
+    })
+}
+
+/// Root outside the agent's cgroup cannot signal it, by the drill's word.
+pub(super) fn drills_of_campaign_and_tampering_hold() -> Result<()> {
+    with_agent(|_| {
+        let results = davy(&["drill", "--json", "campaign", "tampering"])?;
+        println!("{results}");
+        let results = results.as_array().context("no results")?;
+        ensure!(results.len() == 2 && results.iter().all(|result| result["outcome"] == "held"));
+        let tampering = results.iter().find(|result| result["name"] == "tampering/signal");
+        let tampering = tampering.context("nothing of tampering")?;
+        ensure!(tampering["tier"] == "lsm", "{tampering}");
+        let said = tampering["evidence"].as_str().unwrap_or_default();
+        ensure!(said.starts_with("refused (") && said.contains("signal 3 to "), "{said}");
+        Ok(())
+    })
+}
+
+/// An agent in observe mode that has the lsm tier, and what it says when this fails.
+fn with_agent<T>(then: impl FnOnce(Instant) -> Result<T>) -> Result<()> {
     if !Path::new(DAVY).exists() {
         return Err(Lacks("the release binary, target/release/davy (make build)".to_owned()).into());
     }
@@ -30,8 +54,7 @@ pub(super) fn agent_finds_a_randomx_shape() -> Result<()> {
         .and_then(|status| {
             println!("tier {}", status["tier"]);
             ensure!(status["tier"] == "lsm", "a stock kernel gives the lsm tier, not {}", status["tier"]);
-            let load = Started::act(&["spin", "rounding"])?;
-            wait_for(deadline, || mining_of(load.pid())).context("no mining finding")
+            then(deadline)
         });
     if let Err(error) = result {
         println!("{}", fs::read_to_string("/tmp/agent.out").unwrap_or_default());
