@@ -1,6 +1,7 @@
 //! Which code may run: what is known of it is kept here, told to the kernel where the kernel decides, and asked for by the
 //! sockets.
 
+mod approvals;
 mod asked;
 mod desk;
 mod gate;
