@@ -1,3 +1,5 @@
+//! `davy quarantine`: its verbs with their help.
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
