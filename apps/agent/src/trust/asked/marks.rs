@@ -70,6 +70,11 @@ impl Marks {
         self.gate.counts()
     }
 
+    /// Asks about nothing any more; what the gate did in all.
+    pub(super) fn stop(self) -> GateCounts {
+        self.gate.stop()
+    }
+
     /// Forgets what was allowed to anyone.
     pub(super) fn forget(&self) {
         self.gate.forget();

@@ -95,10 +95,12 @@ impl AskedGate {
         Ok(PermissionGate::start(config, marks)?)
     }
 
+    /// Asks about nothing any more, and keeps what was counted.
     fn end(&self, marks: &mut Option<Marks>) {
         if let Some(over) = marks.take() {
+            let counts = over.stop();
             let mut past = lock(&self.past);
-            *past = *past + over.counts();
+            *past = *past + counts;
         }
     }
 
