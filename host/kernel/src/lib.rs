@@ -31,7 +31,7 @@ pub use clock::boot_now;
 pub use error::{Error, Result};
 pub use guard::{Refused, RefusedAct, SelfGuard};
 pub use held::Held;
-pub use nameless::{Ended, EndedBy, Nameless, NamelessMode};
+pub use nameless::{Ended, Nameless, NamelessMode};
 pub use probe::{ProbeContext, probe};
 pub use sensors::{CaptureSink, SensorConfig, Sensors, Sink};
 pub use trust::{JudgedCounts, Rights, Saying, TrustConfig, TrustGate, TrustModes, TrustScope, Verdict};

@@ -23,14 +23,7 @@ pub enum NamelessMode {
     Exempt,
 }
 
-/// Why a program was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// It has no file: memory, a deleted file, or one that never had a name.
-    NoFile,
-}
-
-/// A program that was ended before its first instruction.
+/// A program without a file (in memory, deleted, or never named) that was ended before its first instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// When.
@@ -39,8 +32,6 @@ pub struct Ended {
     pub process: ProcessKey,
     /// What it was executed from.
     pub file: FileId,
-    /// Why.
-    pub by: EndedBy,
     /// False when the kernel could not send the signal: then it runs.
     pub killed: bool,
 }
@@ -129,7 +120,6 @@ impl Nameless {
             time: self.clock.at(record.time),
             process: ProcessKey { pid: record.pid, start_ticks: start / TICK, boot: self.boot },
             file: FileId { dev: crate::decode::device(device), ino: record.file.ino },
-            by: EndedBy::NoFile,
             killed: record.failed == 0,
         }
     }

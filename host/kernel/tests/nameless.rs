@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use davy_kernel::{EndedBy, NamelessMode, cgroup_id, cgroup2_mount};
+use davy_kernel::{NamelessMode, cgroup_id, cgroup2_mount};
 use davy_model::{Capability, CodeAct, EventKind, FileId};
 use live::Live;
 
@@ -96,7 +96,7 @@ fn code_without_a_file_is_ended_in_its_scope_before_it_wrote_a_byte() {
         assert!(ran(&run_in(&inside.0, "/bin/echo")), "it has a file");
         let ended = enforcement.take_ended();
         assert_eq!(ended.len(), 20);
-        assert!(ended.iter().all(|e| e.by == EndedBy::NoFile && e.killed && e.process.boot == live::BOOT));
+        assert!(ended.iter().all(|e| e.killed && e.process.boot == live::BOOT));
         // What was ended is told as any exec is.
         let first = ended[0].process;
         live.wait("the nameless exec", |event| {

@@ -344,6 +344,43 @@ fn what_is_mounted_later_in_a_scope_is_asked_about_soon() {
     assert_eq!(output.status.code(), Some(42), "{output:?}; {}", agent.log());
 }
 
+/// `/bin/echo`, without a file.
+fn echo_in_memory() -> File {
+    let mut memory = File::from(rustix::fs::memfd_create("davy-test", MemfdFlags::empty()).unwrap());
+    memory.write_all(&fs::read("/bin/echo").unwrap()).unwrap();
+    memory
+}
+
+/// What a shell runs it by.
+fn runs_from(memory: &File) -> String {
+    format!("exec /proc/{}/fd/{} written", std::process::id(), memory.as_raw_fd())
+}
+
+#[test]
+fn code_without_a_file_that_is_let_be_in_one_service_is_ended_in_the_others() {
+    let Some(ground) = Ground::make("spike-fileless") else { return };
+    let other = Scope::make("spike-fileless-other").unwrap();
+    // Without packages, which take their time to be learned: what was ended is told after that.
+    let fileless = "[trust]\nsources = [\"manifests\"]\n[fileless]\nmode = \"enforce\"\n[failsafe]\ndenials_per_minute = 5\n";
+    let agent = ground.agent_for(&[&ground.scope, &other], fileless);
+    if !is_below_lsm(&agent) {
+        return;
+    }
+    let memory = echo_in_memory();
+    let line = runs_from(&memory);
+    let until = |what: &str, scope: &Scope, wanted: fn(&Output) -> bool| {
+        agent
+            .wait_for(what, SOON, |agent| Ok(wanted(&agent.shell(Some(scope), &line)?).then_some(())))
+            .unwrap();
+    };
+    until("the end of code in memory", &other, was_ended);
+    until("the end of it where it is tried over and over", &ground.scope, was_ended);
+    until("the fall back", &ground.scope, ran);
+    assert!(was_ended(&agent.shell(Some(&other), &line).unwrap()), "{}", agent.log());
+    agent.ask(RequestBody::Command(Order::Arm)).unwrap();
+    until("the end of the fall back", &ground.scope, was_ended);
+}
+
 #[test]
 fn code_without_a_file_does_not_begin_where_fileless_enforces() {
     let Some(ground) = Ground::make("fileless") else { return };
@@ -353,10 +390,8 @@ fn code_without_a_file_does_not_begin_where_fileless_enforces() {
     }
     let fileless = agent.status().unwrap().protections.into_iter().find(|p| p.name == "fileless").unwrap();
     assert_eq!((fileless.tier, fileless.mode), (Some(Tier::Signal), Mode::Enforce), "{}", fileless.note);
-    let memory = rustix::fs::memfd_create("davy-test", MemfdFlags::empty()).unwrap();
-    let mut memory = File::from(memory);
-    memory.write_all(&fs::read("/bin/echo").unwrap()).unwrap();
-    let line = format!("exec /proc/{}/fd/{} written", std::process::id(), memory.as_raw_fd());
+    let memory = echo_in_memory();
+    let line = runs_from(&memory);
     agent
         .wait_for("the end of code in memory", SOON, |agent| {
             Ok(was_ended(&agent.shell(Some(&ground.scope), &line)?).then_some(()))

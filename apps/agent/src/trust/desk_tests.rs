@@ -21,8 +21,6 @@ struct Held {
     bound: Option<Binding>,
     /// Whether it knows only scripts that it was given to read.
     blind: bool,
-    /// Whether it is as below the `lsm` tier.
-    blunt: bool,
     /// How many contents it holds at most, where it is bounded.
     room: Option<usize>,
     /// Inodes of what it was given to read.
@@ -62,7 +60,7 @@ impl Gate for FakeGate {
     }
 
     fn tells_all(&self) -> bool {
-        !lock(&self.0).blunt
+        true
     }
 
     fn stage(&self, _: &str, _: Option<&Path>) -> Result<()> {
@@ -386,14 +384,6 @@ fn what_fell_back_in_one_service_holds_everywhere_else() {
     }
     desk.hold_back(HeldBack::default(), Vec::new(), NOW);
     assert!(gate.bound().refuses("/a/web.service", CodeKind::Exec));
-    // A gate that ends programs in cgroups without exceptions ends none while it must let some be.
-    lock(&gate.0).blunt = true;
-    let both = HeldBack { trust: true, fileless: true, services: false };
-    desk.hold_back(HeldBack::default(), there(both), NOW);
-    let bound = gate.bound();
-    assert!(
-        !bound.refuses("/a/db.service", CodeKind::Nameless) && bound.refuses("/a/db.service", CodeKind::Exec)
-    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use davy_policy::TrustSource;
 use davy_trust::{Question, Rights};
 
 use super::desk::{HeldBack, Inner};
-use super::gate::{Binding, FallenBack, Modes, Said};
+use super::gate::{Binding, FallenBack, Said};
 use crate::services;
 
 impl Inner {
@@ -128,8 +128,8 @@ impl Inner {
             let elsewhere = if self.scopes.is_empty() { service } else { Mode::Off };
             (modes(inside, fileless, service), modes(outside, fileless_outside, elsewhere))
         };
-        let (mut inside, mut outside) = under(self.held_back);
-        let fallen_back: Vec<FallenBack> = self
+        let (inside, outside) = under(self.held_back);
+        let fallen_back = self
             .held_back_in
             .iter()
             .map(|(cgroup, held_back)| {
@@ -138,13 +138,6 @@ impl Inner {
             })
             .collect();
         let tells_all = self.gate.as_ref().is_some_and(|gate| gate.tells_all());
-        if !tells_all {
-            // Programs without a file are ended in cgroups and all below them, without exceptions.
-            for fallen in &fallen_back {
-                least(&mut inside, &fallen.inside, CodeKind::Nameless);
-                least(&mut outside, &fallen.outside, CodeKind::Nameless);
-            }
-        }
         let judges = tells_all && !outside.contains(&(CodeKind::Exec, Mode::Off));
         let binding = Binding {
             cgroups: self.scopes.clone(),
@@ -161,13 +154,5 @@ impl Inner {
             tracing::error!("trust is not enforced everywhere it should be: {error}");
             self.fault(format!("not enforced everywhere it should be: {error}"));
         }
-    }
-}
-
-/// Takes the lesser of two modes for one kind of code.
-fn least(modes: &mut Modes, other: &Modes, kind: CodeKind) {
-    // Both are in the same order.
-    for ((_, mode), (_, other)) in modes.iter_mut().zip(other).filter(|((of, _), _)| *of == kind) {
-        *mode = (*mode).min(*other);
     }
 }

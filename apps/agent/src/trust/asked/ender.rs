@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Result, bail};
-use davy_kernel::{Ended, EndedBy, Nameless, NamelessMode};
+use davy_kernel::{Ended, Nameless, NamelessMode};
 use davy_model::{CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, FileId, Mode};
 
 use super::super::gate::Binding;
@@ -64,13 +64,18 @@ impl Ender {
         let scoped = binding.in_scope(CodeKind::Nameless) == Mode::Enforce;
         let scopes = binding.cgroups.iter().filter(|_| scoped).chain(&binding.rehearsed);
         for cgroup in scopes {
-            // A service that does not run has no cgroup; it is bound when it has.
-            if let Ok(id) = davy_kernel::cgroup_id(&self.cgroup2.join(cgroup.trim_start_matches('/'))) {
+            if let Some(id) = self.cgroup(cgroup) {
                 wanted.insert(id, NamelessMode::Enforce);
             }
         }
-        if let (Some(own), false) = (self.own, wanted.is_empty()) {
-            wanted.insert(own, NamelessMode::Exempt);
+        if !wanted.is_empty() {
+            let fallen = binding.fallen_back.iter().map(|fallen| &fallen.cgroup);
+            for cgroup in fallen.filter(|cgroup| !binding.refuses(cgroup, CodeKind::Nameless)) {
+                if let Some(id) = self.cgroup(cgroup) {
+                    wanted.insert(id, NamelessMode::Exempt);
+                }
+            }
+            wanted.extend(self.own.map(|own| (own, NamelessMode::Exempt)));
         }
         let inner = &mut *lock(&self.inner);
         // The exemption comes before what it is exempt from.
@@ -94,6 +99,11 @@ impl Ender {
             );
         }
         Ok(())
+    }
+
+    /// The kernel's number of a cgroup. A service that does not run has none; it is bound when it has.
+    fn cgroup(&self, path: &str) -> Option<u64> {
+        davy_kernel::cgroup_id(&self.cgroup2.join(path.trim_start_matches('/'))).ok()
     }
 
     /// What was ended since the last call, as the kernel's judgements.
@@ -131,9 +141,9 @@ fn identity(path: &Path) -> Option<FileId> {
 
 fn judged(ended: Ended) -> Event {
     let judgement = CodeJudgement {
-        kind: if ended.by == EndedBy::NoFile { CodeKind::Nameless } else { CodeKind::Exec },
+        kind: CodeKind::Nameless,
         outcome: if ended.killed { CodeOutcome::Denied } else { CodeOutcome::Ran },
-        reason: if ended.by == EndedBy::NoFile { CodeReason::Nameless } else { CodeReason::Blocked },
+        reason: CodeReason::Nameless,
         file: Some(ended.file),
         path: None,
         sha256: None,
