@@ -48,21 +48,25 @@ impl From<anyhow::Error> for Unbooted {
     }
 }
 
-/// A step or case as a test result.
+/// A step or case as a test result; that it is skipped is printed.
 ///
 /// # Errors
 /// When it failed, or the machine could not be made.
 pub fn judge(step: &str, booted: Result<&Boot, &Unbooted>) -> Result<Completion, Failed> {
-    let skip = |why: &str| {
+    let judged = outcome(step, booted)?;
+    if let Completion::Ignored { reason: Some(why) } = &judged {
         println!("SKIPPED: {step}: {why}");
-        Ok(Completion::ignored_with(why))
-    };
+    }
+    Ok(judged)
+}
+
+fn outcome(step: &str, booted: Result<&Boot, &Unbooted>) -> Result<Completion, Failed> {
     match booted {
-        Err(Unbooted::Missing(missing)) => skip(missing),
+        Err(Unbooted::Missing(missing)) => Ok(Completion::ignored_with(missing)),
         Err(Unbooted::Broken(why)) => Err(why.into()),
         Ok(boot) => match boot.outcome(step) {
             Outcome::Passed => Ok(Completion::Completed),
-            Outcome::Skipped(why) => skip(&why),
+            Outcome::Skipped(why) => Ok(Completion::ignored_with(why)),
             Outcome::Failed(why) => Err(why.into()),
         },
     }
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     fn unbooted(error: anyhow::Error) -> Result<Completion, Failed> {
-        judge("a case", Err(&Unbooted::from(error)))
+        outcome("a case", Err(&Unbooted::from(error)))
     }
 
     #[test]
