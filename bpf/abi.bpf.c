@@ -26,6 +26,8 @@ struct settings described_settings;
 struct block_key described_block_key;
 struct block_entry described_block_entry;
 struct scoped_block_key described_scoped_block_key;
+struct session_key described_session_key;
+struct network_key described_network_key;
 struct file_key described_file_key;
 struct trust_scope described_trust_scope;
 struct digest_place described_digest_place;

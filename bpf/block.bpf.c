@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /*
- * Closes destinations to the host or to a cgroup and all below it. Whether the one who asks is in the scope is
- * settled before anything is denied; whatever is unknown is allowed.
+ * Closes destinations to the host or to a cgroup and all below it, or everything but a few (isolation.h). Whether the
+ * one who asks is in the scope is settled before anything is denied; whatever is unknown is allowed.
  */
 #include "kernel.h"
 #include "abi.h"
+#include "isolation.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -67,6 +68,33 @@ static __always_inline bool closed(struct block_key *key, void *ctx, enum asker 
     return false;
 }
 
+static __always_inline bool cut_from_all(const struct ends *ends, void *ctx, enum asker asker)
+{
+    u64 now = bpf_ktime_get_boot_ns();
+
+    if (!any_isolated(now))
+        return false;
+    for (int level = 0; level < DEPTH_MAX; level++) {
+        u64 cgroup = ancestor(ctx, asker, level);
+        if (!cgroup)
+            return false;
+        if (is_isolated(cgroup, now))
+            return !stays(ends);
+    }
+    return false;
+}
+
+/* What somebody asks for, before there is a packet. Which port it is sent from is not known yet. */
+static __always_inline bool asks_outside(const struct block_key *key, struct bpf_sock_addr *ctx)
+{
+    struct ends ends = {.protocol = ctx->protocol, .remote_port = key->port};
+
+    __builtin_memcpy(ends.remote, key->address, 16);
+    if (ends.remote_port == DHCP_SERVER || ends.remote_port == DHCP6_SERVER)
+        return false;
+    return cut_from_all(&ends, ctx, CURRENT_PROCESS);
+}
+
 static __always_inline int judge(struct block_key *key, void *ctx, enum asker asker)
 {
     u16 port = key->port;
@@ -91,6 +119,8 @@ static __always_inline int judge_v4(struct bpf_sock_addr *ctx)
 
     set_v4(&key, ctx->user_ip4);
     key.port = bpf_ntohs(ctx->user_port);
+    if (asks_outside(&key, ctx))
+        return DENY;
     return judge(&key, ctx, CURRENT_PROCESS);
 }
 
@@ -101,6 +131,8 @@ static __always_inline int judge_v6(struct bpf_sock_addr *ctx)
 
     __builtin_memcpy(key.address, words, 16);
     key.port = bpf_ntohs(ctx->user_port);
+    if (asks_outside(&key, ctx))
+        return DENY;
     return judge(&key, ctx, CURRENT_PROCESS);
 }
 
@@ -128,40 +160,71 @@ int block_send_v6(struct bpf_sock_addr *ctx)
     return judge_v6(ctx);
 }
 
-/* Cuts flows that live already: what they send is dropped, and they run into their time limits. */
-SEC("cgroup_skb/egress")
-int block_packet(struct __sk_buff *skb)
+/* Reads the ends of a packet; false for what is neither IPv4 nor IPv6 or too short to tell. */
+static __always_inline bool read_ends(struct __sk_buff *skb, struct ends *ends, bool received)
 {
     void *data = (void *)(long)skb->data;
     void *end = (void *)(long)skb->data_end;
-    struct block_key key = {};
     u32 header;
-    u8 protocol;
 
     if (skb->protocol == bpf_htons(0x0800)) {
         u8 *ip = data;
 
         if ((void *)(ip + 20) > end)
-            return ALLOW;
+            return false;
         header = (ip[0] & 15) * 4;
-        protocol = ip[9];
-        set_v4(&key, *(u32 *)(ip + 16));
+        ends->protocol = ip[9];
+        ends->remote[10] = ends->remote[11] = 0xff;
+        __builtin_memcpy(ends->remote + 12, ip + (received ? 12 : 16), 4);
         /* Only the first fragment has ports; the later ones are judged by address alone. */
         if (*(u16 *)(ip + 6) & bpf_htons(0x1fff))
-            protocol = 0;
+            ends->protocol = 0;
     } else if (skb->protocol == bpf_htons(0x86dd)) {
         u8 *ip = data;
 
         if ((void *)(ip + 40) > end)
-            return ALLOW;
+            return false;
         header = 40;
-        protocol = ip[6];
-        __builtin_memcpy(key.address, ip + 24, 16);
+        ends->protocol = ip[6];
+        __builtin_memcpy(ends->remote, ip + (received ? 8 : 24), 16);
     } else {
-        return ALLOW;
+        return false;
     }
     u16 *ports = data + header;
-    if ((protocol == 6 || protocol == 17) && (void *)(ports + 2) <= end)
-        key.port = bpf_ntohs(ports[1]);
+    if ((void *)(ports + 2) > end)
+        return true;
+    if (ends->protocol == 6 || ends->protocol == 17) {
+        ends->local_port = bpf_ntohs(ports[received ? 1 : 0]);
+        ends->remote_port = bpf_ntohs(ports[received ? 0 : 1]);
+    } else if (ends->protocol == ICMPV6) {
+        ends->neighbours = is_neighbour_message(*(u8 *)ports);
+    }
+    return true;
+}
+
+/* Cuts flows that live already: what they send is dropped, and they run into their time limits. */
+SEC("cgroup_skb/egress")
+int block_packet(struct __sk_buff *skb)
+{
+    struct ends ends = {};
+    struct block_key key = {};
+
+    if (!read_ends(skb, &ends, false))
+        return ALLOW;
+    if (skb->ifindex != LOOPBACK_INDEX && cut_from_all(&ends, skb, PACKET_OWNER))
+        return DENY;
+    __builtin_memcpy(key.address, ends.remote, 16);
+    key.port = ends.remote_port;
     return judge(&key, skb, PACKET_OWNER);
+}
+
+/* Lets nobody in to what is isolated. */
+SEC("cgroup_skb/ingress")
+int isolate_packet(struct __sk_buff *skb)
+{
+    struct ends ends = {};
+
+    if (skb->ifindex == LOOPBACK_INDEX || !read_ends(skb, &ends, true))
+        return ALLOW;
+    return cut_from_all(&ends, skb, PACKET_OWNER) ? DENY : ALLOW;
 }

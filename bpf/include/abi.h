@@ -18,6 +18,8 @@
 
 /* Bounds, in entries. */
 #define AGGREGATES_MAX 4096
+#define ISOLATED_MAX 64
+#define ISOLATION_KEEPS_MAX 256
 #define NAMELESS_SCOPES_MAX 1024
 #define NAMELESS_RUNTIMES_MAX 64
 #define NAMELESS_ENDED_MAX 1024
@@ -271,6 +273,19 @@ struct scoped_block_key {
     u16 port;
     u16 reserved[3];
     u64 cgroup;
+};
+
+/* A session that stays in an isolation: who is at the other end, and this host's port. */
+struct session_key {
+    u8 address[16];
+    u16 local_port;
+    u16 reserved[3];
+};
+
+/* A network that stays in an isolation; the key of a longest-prefix-match trie. */
+struct network_key {
+    u32 prefix;
+    u8 address[16];
 };
 
 struct file_key {

@@ -15,7 +15,7 @@ use davy_trust::Question;
 use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply, StoreStatus};
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use crate::arbiter::{Order, SealedOrder};
+use crate::arbiter::{IsolationOrder, Order, SealedOrder};
 use crate::canary::Poke;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
@@ -31,8 +31,9 @@ use crate::trust::TrustDesk;
 /// How long an answer of the engine or the arbiter is waited for. A kill has its own, shorter deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The longest disarm and the longest rehearsal, in seconds: break-glass that nobody ends must end by itself.
+/// The longest disarm, isolation and rehearsal, in seconds: what nobody ends must end by itself.
 const MAX_DISARM: u32 = 24 * 3600;
+const MAX_ISOLATION: u32 = 7 * 24 * 3600;
 const MAX_REHEARSAL: u32 = 3600;
 
 /// The most records one question may ask for.
@@ -181,6 +182,23 @@ impl Answer for Desk {
                 self.canary.now();
                 Ok("armed: the policy holds again".to_owned())
             }
+            Command::Isolate { seconds, .. } if seconds == 0 || seconds > MAX_ISOLATION => {
+                return error(ErrorCode::Invalid, format!("isolate for 1 to {MAX_ISOLATION} seconds"));
+            }
+            Command::Isolate { cgroup: Some(cgroup), .. } if below_root(&cgroup).is_none() => {
+                return error(
+                    ErrorCode::Invalid,
+                    format!("{cgroup:?} is no cgroup below the root; {BELOW_ROOT}"),
+                );
+            }
+            Command::Isolate { cgroup, keep, seconds, anyway } => {
+                let cgroup = cgroup.as_deref().and_then(below_root).map(str::to_owned);
+                self.arbitrate(|reply| {
+                    Order::Isolation(IsolationOrder::Begin { cgroup, keep, seconds, anyway, reply })
+                })
+                .await
+            }
+            Command::Rejoin => self.arbitrate(|reply| Order::Isolation(IsolationOrder::End(reply))).await,
             Command::Rehearse { cgroup, seconds, code, mount } => {
                 tokio::task::block_in_place(|| self.rehearse(&cgroup, seconds, code, mount.as_deref()))
             }
@@ -262,12 +280,7 @@ impl Desk {
         if seconds > MAX_REHEARSAL {
             return Err(format!("rehearse for at most {MAX_REHEARSAL} seconds"));
         }
-        let trimmed = cgroup.trim_end_matches('/');
-        let root =
-            trimmed.is_empty() || !trimmed.starts_with('/') || Path::new(trimmed).iter().any(|p| p == "..");
-        if root {
-            return Err("name a cgroup below the root, such as /davy-drill-4711".to_owned());
-        }
+        let trimmed = below_root(cgroup).ok_or(BELOW_ROOT)?;
         let now = clock::now();
         let until = now.plus_secs(f64::from(seconds));
         if code {
@@ -323,6 +336,7 @@ impl Desk {
             probes,
             disarmed_until,
             fallen_back,
+            isolated: lock(&self.shared.isolated).clone(),
             policy: summary,
             events: counters.events.load(Ordering::Relaxed),
             drops,
@@ -343,6 +357,14 @@ impl Desk {
             last_drill: lock(&self.shared.last_drill).clone(),
         }
     }
+}
+
+const BELOW_ROOT: &str = "name a cgroup below the root, such as /davy-drill-4711";
+
+/// The path of a cgroup below the root of the tree, without a slash at its end; `None` for anything else.
+fn below_root(cgroup: &str) -> Option<&str> {
+    let trimmed = cgroup.trim_end_matches('/');
+    (trimmed.starts_with('/') && !Path::new(trimmed).iter().any(|part| part == "..")).then_some(trimmed)
 }
 
 /// The agent's own resident bytes and CPU time.

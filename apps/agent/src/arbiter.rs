@@ -3,6 +3,7 @@
 //! The detector proposes. The arbiter asks the policy and what overrules it, lets the responder's failsafes look, writes
 //! the action down durably, has it carried out, and writes down what became of it.
 
+mod isolating;
 mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +29,7 @@ use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
 use crate::{clock, opening};
 
+pub(crate) use isolating::IsolationOrder;
 pub(crate) use sealed::{Refused, SealedOrder};
 
 /// How many incidents' proposals are remembered for `davy act`; the oldest goes first.
@@ -60,6 +62,8 @@ pub(crate) enum Order {
     Prove(Action, Option<String>, oneshot::Sender<ActionRecord>),
     /// Something about the files in quarantine.
     Sealed(SealedOrder),
+    /// The host, or a cgroup, is to be isolated or let back.
+    Isolation(IsolationOrder),
     /// Time to go; what is timed is left to the kernel and the next agent.
     Stop,
 }
@@ -132,6 +136,11 @@ impl Arbiter {
             {
                 tracing::error!("{} is cut no longer: {e}", destination.address);
             }
+            if let (Action::Isolate { .. }, Some(seconds)) = (&record.action, left)
+                && let Err(e) = self.responder.resume_isolation(&record, seconds)
+            {
+                tracing::error!("what was isolated is not any longer: {e}");
+            }
             if davy_respond::expiry::ends(&record).is_some() {
                 self.timed.push(record);
             }
@@ -153,6 +162,7 @@ impl Arbiter {
                     let _ = reply.send(self.undo(records));
                 }
                 Ok(Order::Sealed(order)) => self.on_sealed(order),
+                Ok(Order::Isolation(order)) => self.on_isolation(order),
                 Ok(Order::Prove(action, cgroup, reply)) => {
                     // Of a canary without a cgroup nothing is cut; what comes here all the same is cut for nobody.
                     self.block.set_reach(Reach::Cgroups(cgroup.into_iter().collect()));
@@ -319,7 +329,7 @@ impl Arbiter {
 
     /// Remembers what was undone. A destination is left out: another miner may dial it tomorrow.
     fn leave_alone(&mut self, action: &Action) {
-        if !matches!(action, Action::Cut { .. } | Action::Alert) {
+        if !matches!(action, Action::Cut { .. } | Action::Isolate { .. } | Action::Alert) {
             self.let_be.insert(fingerprint(action));
             if self.let_be.len() > MAX_CASES {
                 self.let_be.pop_first();
@@ -339,6 +349,7 @@ impl Arbiter {
             self.change(&record);
         }
         self.block.follow();
+        self.tell_isolated();
         // A canary's port is nobody's destination.
         let own =
             self.timed.iter().filter(|r| r.is_canary()).map(|r| fingerprint(&r.action)).collect::<Vec<_>>();

@@ -1,16 +1,20 @@
 //! How flows are cut on this host: the kernel room's blocker for what comes, sock_diag for what lives.
 
+mod isolation;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use davy_kernel::{BlockScope, Blocker};
 use davy_model::{Destination, ProcessKey, Timestamp};
-use davy_respond::Block;
+use davy_respond::{Block, Isolation};
 
 use crate::clock;
 use crate::shared::lock;
 use crate::standing::within;
+
+const NO_PROGRAMS: &str = "this host's kernel lets Davy load no cgroup socket programs";
 
 /// Whose flows are cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub(crate) struct KernelBlock {
     cgroup2: Option<PathBuf>,
     reach: Mutex<Reach>,
     blocked: Mutex<BTreeMap<Destination, Cut>>,
+    /// By cgroup; `None` is the whole host.
+    isolated: Mutex<BTreeMap<Option<String>, isolation::Isolated>>,
 }
 
 /// One destination that is cut off.
@@ -44,7 +50,8 @@ struct Cut {
 
 impl KernelBlock {
     pub(crate) fn new(blocker: Option<Blocker>, cgroup2: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { blocker, cgroup2, reach: Mutex::default(), blocked: Mutex::default() })
+        let (reach, blocked, isolated) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { blocker, cgroup2, reach, blocked, isolated })
     }
 
     /// Whose flows the next cut is about.
@@ -80,10 +87,11 @@ impl KernelBlock {
         Ok(())
     }
 
-    /// Cuts off a cgroup of the reach that was not there before, or was made anew, as one is when its service restarts:
+    /// Cuts off a cgroup of the reach, or isolates one, that was not there before, or was made anew, as one is when its service restarts:
     /// for the kernel it is another.
     pub(crate) fn follow(&self) {
         let Some(blocker) = self.blocker.as_ref() else { return };
+        self.follow_isolated(blocker);
         for (destination, cut) in lock(&self.blocked).iter_mut() {
             for (name, scope) in self.present(&cut.reach) {
                 if cut.cgroups.get(&name) == Some(&scope) {
@@ -125,8 +133,7 @@ fn ends(seconds: Option<u32>) -> (Option<u64>, Option<Timestamp>) {
 
 impl Block for KernelBlock {
     fn block(&self, destination: Destination, seconds: Option<u32>) -> Result<(), String> {
-        let blocker =
-            self.blocker.as_ref().ok_or("this host's kernel lets Davy load no cgroup socket programs")?;
+        let blocker = self.blocker.as_ref().ok_or(NO_PROGRAMS)?;
         let reach = lock(&self.reach).clone();
         if reach != Reach::Host && self.cgroup2.is_none() {
             return Err("there is no cgroup v2 mount to scope by".to_owned());
@@ -171,6 +178,14 @@ impl Block for KernelBlock {
         // One that could not be ended is told, but only after all others were.
         refused.map_or(Ok(ended), |why| Err(format!("{ended} ended, but not all: {why}")))
     }
+
+    fn isolate(&self, isolation: &Isolation) -> Result<(), String> {
+        self.isolate_now(isolation)
+    }
+
+    fn rejoin(&self, cgroup: Option<&str>) -> Result<(), String> {
+        self.rejoin_now(cgroup)
+    }
 }
 
 fn reaches(reach: &Reach, owners: &[ProcessKey]) -> bool {
@@ -197,5 +212,13 @@ impl Block for Shareable {
 
     fn destroy(&self, destination: Destination) -> Result<u32, String> {
         self.0.destroy(destination)
+    }
+
+    fn isolate(&self, isolation: &Isolation) -> Result<(), String> {
+        self.0.isolate(isolation)
+    }
+
+    fn rejoin(&self, cgroup: Option<&str>) -> Result<(), String> {
+        self.0.rejoin(cgroup)
     }
 }

@@ -82,7 +82,8 @@ fn kind_of(action: &Action) -> ActionKind {
         Action::Alert => ActionKind::Alert,
         Action::Freeze { .. } => ActionKind::Freeze,
         Action::Quarantine { .. } => ActionKind::Quarantine,
-        Action::Cut { .. } => ActionKind::Cut,
+        // An isolation is ordered by an administrator; no guard proposes one.
+        Action::Cut { .. } | Action::Isolate { .. } => ActionKind::Cut,
         Action::Kill { .. } => ActionKind::Kill,
     }
 }
@@ -106,6 +107,7 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::Kill { root, .. } => format!("kill {root}"),
         Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
         Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
+        Action::Isolate { cgroup, .. } => format!("isolate {}", cgroup.as_deref().unwrap_or("the host")),
     }
 }
 

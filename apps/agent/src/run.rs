@@ -130,6 +130,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         sensor_drops: Mutex::default(),
         rulebook: Mutex::new(rulebook),
         standing: Mutex::default(),
+        isolated: Mutex::default(),
         blocked: Mutex::default(),
         recent: Recent::default(),
         running: Mutex::default(),

@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) rulebook: Mutex<Rulebook>,
     /// What overrules it.
     pub(crate) standing: Mutex<Standing>,
+    /// What is isolated now.
+    pub(crate) isolated: Mutex<Vec<davy_wire::IsolatedStatus>>,
     /// Destinations blocked now, for people.
     pub(crate) blocked: Mutex<Vec<String>>,
     /// Who held a pid lately.

@@ -41,3 +41,17 @@ pub(crate) fn disarm(client: &Client, answering: &Answering, asked: &verbs::Disa
     };
     order(client, answering, command)
 }
+
+/// `davy isolate`.
+pub(crate) fn isolate(client: &Client, answering: &Answering, asked: &verbs::Isolate) -> Result<(), Failure> {
+    let command = match asked.length {
+        Some(seconds) => Command::Isolate {
+            cgroup: asked.cgroup.clone(),
+            keep: asked.keep.clone(),
+            seconds,
+            anyway: asked.anyway,
+        },
+        None => Command::Rejoin,
+    };
+    order(client, answering, command)
+}

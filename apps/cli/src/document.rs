@@ -85,6 +85,9 @@ pub(crate) fn status(status: &AgentStatus) -> Value {
     let mut value = raw(status);
     dated(&mut value, &["started", "disarmed_until"]);
     dated(&mut value["policy"], &["loaded"]);
+    for isolated in items(&mut value["isolated"]) {
+        dated(isolated, &["until"]);
+    }
     for proof in ["last_canary", "last_drill"] {
         if !value[proof].is_null() {
             dated(&mut value[proof], &["time"]);

@@ -86,6 +86,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Undo(about) => change::undo(&client, answering, about.subject()?)?,
         Verb::Act(asked) => change::act(&client, answering, asked)?,
         Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
+        Verb::Isolate(asked) => change::isolate(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,
         Verb::Trust(verb) => return trust::run(verb, &client, answering),

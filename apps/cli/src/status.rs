@@ -28,7 +28,7 @@ pub(crate) fn page(status: &AgentStatus, answering: &Answering) -> Page {
     let (width, clock) = (answering.width, &answering.clock);
     let mut page = Page::new();
     page.extend(verdict(status, clock).wrap(width));
-    for alarm in alarms(status) {
+    for alarm in alarms(status, clock) {
         let mut table = Table::new(0, &[Column::Left, Column::Fill]);
         table.row(vec![Line::in_role(Role::Alarm, "!"), Line::in_role(Role::Warning, alarm)]);
         page.extend(table.lines(width));
@@ -115,7 +115,7 @@ fn verdict(status: &AgentStatus, clock: &Clock) -> Line {
 }
 
 /// What needs someone's attention, a sentence each.
-fn alarms(status: &AgentStatus) -> Vec<String> {
+fn alarms(status: &AgentStatus, clock: &Clock) -> Vec<String> {
     let mut alarms = Vec::new();
     if let Some(why) = &status.store.temporary {
         alarms.push(format!(
@@ -123,6 +123,14 @@ fn alarms(status: &AgentStatus) -> Vec<String> {
              {why}. Make it writable and start the agent again"
         ));
     }
+    alarms.extend(status.isolated.iter().map(|isolated| {
+        format!(
+            "{} is isolated from the network until {} (davy undo a{} ends it; davy actions says what stays open)",
+            isolated.cgroup.as_deref().unwrap_or("This host"),
+            clock.moment(isolated.until),
+            isolated.action.0
+        )
+    }));
     alarms.extend(status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")));
     alarms.extend(proof::alarms(status));
     for worker in &status.workers {

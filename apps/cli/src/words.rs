@@ -153,5 +153,11 @@ pub(crate) fn deed(record: &ActionRecord) -> String {
             };
             format!("{} {} off {long}", verb("cut", "cut"), destination(to))
         }
+        Action::Isolate { cgroup, seconds, .. } => format!(
+            "{} {} for {}",
+            verb("isolated", "isolate"),
+            cgroup.as_deref().unwrap_or("the host"),
+            amount::duration(f64::from(*seconds))
+        ),
     }
 }

@@ -174,7 +174,7 @@ fn every_kind_of_event_can_be_asked_for() {
 
 #[test]
 fn changes_go_to_the_change_socket() {
-    let cases: [(&[&str], Command); 8] = [
+    let cases: [(&[&str], Command); 10] = [
         (&["undo", "7"], Command::UndoIncident { id: IncidentId(7) }),
         (&["undo", "a31"], Command::UndoAction { id: ActionId(31) }),
         (
@@ -183,6 +183,16 @@ fn changes_go_to_the_change_socket() {
         ),
         (&["disarm", "--for", "10m"], Command::Disarm { seconds: 600 }),
         (&["disarm", "--end"], Command::Arm),
+        (
+            &["isolate", "--for", "30m", "--keep", "10.1.2.3/8", "--keep", "2001:db8::1"],
+            Command::Isolate {
+                cgroup: None,
+                keep: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
+                seconds: 1800,
+                anyway: false,
+            },
+        ),
+        (&["isolate", "--end"], Command::Rejoin),
         (&["policy", "reload"], Command::Reload),
         (&["stop"], Command::Stop),
         (&["undo", "incident", "7"], Command::UndoIncident { id: IncidentId(7) }),

@@ -83,6 +83,20 @@ fn says_loudly_that_nothing_protects() {
 }
 
 #[test]
+fn says_what_is_isolated_and_how_to_end_it() {
+    let isolated = |cgroup: Option<&str>| davy_wire::IsolatedStatus {
+        cgroup: cgroup.map(str::to_owned),
+        until: Timestamp::from_secs(4_070_908_800),
+        action: davy_model::ActionId(31),
+    };
+    let out = said(|s| s.isolated = vec![isolated(None), isolated(Some("/system.slice/nginx.service"))]);
+    let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("This host is isolated from the network until 2099-01-01"), "{out}");
+    assert!(words.contains("/system.slice/nginx.service is isolated"), "{out}");
+    assert!(words.contains("davy undo a31 ends it"), "{out}");
+}
+
+#[test]
 fn says_loudly_that_it_is_disarmed() {
     let out = said(|s| s.disarmed_until = Some(Timestamp::from_secs(4_070_908_800)));
     assert!(first(&out).starts_with("DISARMED until 2099-01-01 00:00:00,"), "{out}");

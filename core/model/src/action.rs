@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{FileId, FindingId, IncidentId, ProcessKey, Timestamp};
@@ -52,6 +53,15 @@ pub enum Action {
         /// Where to.
         destination: Destination,
         /// For how many seconds; zero means until undone.
+        seconds: u32,
+    },
+    /// Let nothing out and nobody in, but for administrators' sessions and what is named.
+    Isolate {
+        /// The cgroup v2 subtree that is cut off, below the mount; `None` for the whole host.
+        cgroup: Option<String>,
+        /// Networks that stay reachable, and that reach the host.
+        keep: Vec<IpNet>,
+        /// For how many seconds; never zero, because it must end when nobody can reach the host any more.
         seconds: u32,
     },
 }
@@ -114,9 +124,11 @@ pub struct ActionRecord {
 
 impl ActionRecord {
     /// Whether it was done to a process of Davy's own, to see whether it is done. Everything else is done for a finding, but
-    /// for a file that an administrator has taken away; no canary is.
+    /// for a file that an administrator has taken away and an isolation; no canary is.
     #[must_use]
     pub const fn is_canary(&self) -> bool {
-        self.finding.is_none() && self.incident.is_none() && !matches!(self.action, Action::Quarantine { .. })
+        self.finding.is_none()
+            && self.incident.is_none()
+            && !matches!(self.action, Action::Quarantine { .. } | Action::Isolate { .. })
     }
 }

@@ -13,7 +13,7 @@ pub mod worker;
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
 pub use sealed::Quarantined;
 pub use status::{
-    AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, PolicySummary, Proof, StoreStatus, Tally,
-    TopView, TreeFlow, WorkerStatus,
+    AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, IsolatedStatus, PolicySummary, Proof,
+    StoreStatus, Tally, TopView, TreeFlow, WorkerStatus,
 };
 pub use trust::{TrustSummary, TrustedBy};

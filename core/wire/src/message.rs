@@ -2,6 +2,7 @@ use davy_model::{
     ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, Pending, PendingId,
     ProcessInfo, Ruling, ServiceStart, Sha256, Timestamp,
 };
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentStatus, Quarantined, Tally, TopView, TrustSummary};
@@ -174,6 +175,19 @@ pub enum Command {
     },
     /// End a disarm before its time.
     Arm,
+    /// Let nothing out and nobody in for a time, but for administrators' sessions and what is named.
+    Isolate {
+        /// The cgroup v2 subtree below the mount; `None` for the whole host.
+        cgroup: Option<String>,
+        /// Networks that stay, such as `10.0.0.0/8`.
+        keep: Vec<IpNet>,
+        /// For how many seconds.
+        seconds: u32,
+        /// Also when no administrator is logged in over the network.
+        anyway: bool,
+    },
+    /// End every isolation before its time.
+    Rejoin,
     /// Enforce every protection inside one cgroup for a time, so that a drill or a trial acts for real without
     /// touching the rest of the host. Ends by itself.
     Rehearse {

@@ -1,6 +1,6 @@
 use davy_model::{
-    Confinement, FlowVolume, IncidentId, Mode, Probe, ProcessKey, ProtectionStatus, Tier, Timestamp,
-    Transport,
+    ActionId, Confinement, FlowVolume, IncidentId, Mode, Probe, ProcessKey, ProtectionStatus, Tier,
+    Timestamp, Transport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct AgentStatus {
     pub disarmed_until: Option<Timestamp>,
     /// Protections that fell back to observe by themselves, with the reason.
     pub fallen_back: Vec<String>,
+    /// What is isolated from the network now.
+    #[serde(default)]
+    pub isolated: Vec<IsolatedStatus>,
     /// The policy in force.
     pub policy: PolicySummary,
     /// Events taken in since the start.
@@ -56,6 +59,17 @@ pub struct AgentStatus {
     /// The last `davy drill` that this agent was told of.
     #[serde(default)]
     pub last_drill: Option<Proof>,
+}
+
+/// The host, or a part of it, that is isolated from the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsolatedStatus {
+    /// The cgroup v2 subtree below the mount; `None` for the whole host.
+    pub cgroup: Option<String>,
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// The line of the journal that says what stays open, and that can be undone.
+    pub action: ActionId,
 }
 
 /// What came of the last drill or canary.

@@ -112,6 +112,10 @@ records! {
     struct BlockEntry as "block_entry" { host_until: u64, scopes: u64, }
     /// A destination within a cgroup.
     struct ScopedBlockKey as "scoped_block_key" { address: [u8; 16], port: u16, reserved: [u16; 3], cgroup: u64, }
+    /// A session that stays in an isolation.
+    struct SessionKey as "session_key" { address: [u8; 16], local_port: u16, reserved: [u16; 3], }
+    /// A network that stays in an isolation.
+    struct NetworkKey as "network_key" { prefix: u32, address: [u8; 16], }
     /// A file.
     struct FileKey as "file_key" { ino: u64, dev: u64, }
     /// A program that was ended.

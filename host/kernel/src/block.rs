@@ -1,8 +1,10 @@
-//! Destinations closed by programs at the root of the cgroup tree.
+//! Destinations closed by programs at the root of the cgroup tree, and cgroups that are isolated by the same programs.
+
+mod isolation;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use davy_model::Destination;
@@ -15,6 +17,8 @@ use crate::error::{During, Error, Result};
 use crate::guard::Hooks;
 use crate::pin::Enforcement;
 use crate::program_loads::OwnPrograms;
+
+pub use isolation::{Isolated, Kept};
 
 /// Places in each of the kernel's two tables.
 const BOUND: u32 = 4096;
@@ -42,7 +46,7 @@ pub struct Block {
     pub until: Option<u64>,
 }
 
-/// Closes destinations. New flows to them are refused with EPERM, and what living flows send is dropped.
+/// Closes destinations, and isolates cgroups. New flows to them are refused with EPERM, and what living flows send is dropped.
 ///
 /// The programs are attached while there is something to block; when enforcement is pinned, from the first block on
 /// until [`Blocker::release`]. Clones share one table.
@@ -58,6 +62,8 @@ struct Inner {
     hooks: Option<Arc<Mutex<Hooks>>>,
     /// What the kernel's tables hold, with the end of each.
     entries: Entries,
+    /// What is isolated, by the cgroup's id, with the end of each.
+    isolated: BTreeMap<u64, u64>,
     ended: bool,
 }
 
@@ -66,8 +72,9 @@ type Entries = BTreeMap<(Destination, BlockScope), u64>;
 impl Blocker {
     /// Adopts what an earlier agent pinned, if anything; else nothing is loaded yet.
     pub(crate) fn new(cgroup2: Option<PathBuf>, pin: Option<PathBuf>, own: OwnPrograms) -> Result<Self> {
+        let (entries, isolated) = (Entries::new(), BTreeMap::new());
         let mut inner =
-            Inner { cgroup2, pin, own, active: None, hooks: None, entries: Entries::new(), ended: false };
+            Inner { cgroup2, pin, own, active: None, hooks: None, entries, isolated, ended: false };
         if inner.pin.as_deref().is_some_and(crate::pin::is_there) {
             inner.activate()?;
         }
@@ -137,6 +144,7 @@ impl Blocker {
         let pin = inner.pin.take();
         inner.active = None;
         inner.entries.clear();
+        inner.isolated.clear();
         pin.map_or(Ok(()), |folder| crate::pin::remove(&folder))
     }
 
@@ -173,10 +181,9 @@ impl Inner {
             return Err(Error::Stopped);
         }
         if self.active.is_none() {
-            let root = self.cgroup2.as_deref();
-            let root = root.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))?;
-            let active = Enforcement::start(root, self.pin.as_deref(), &self.own)?;
+            let active = Enforcement::start(self.root()?, self.pin.as_deref(), &self.own)?;
             self.entries = active.entries()?;
+            self.isolated = active.isolations()?;
             self.active = Some(active);
             // What is not guarded blocks all the same.
             if let Err(error) = self.guard() {
@@ -184,6 +191,11 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    fn root(&self) -> Result<&Path> {
+        let root = self.cgroup2.as_deref();
+        root.ok_or_else(|| Error::Unsupported("no cgroup v2 is mounted here".to_owned()))
     }
 
     fn guard(&self) -> Result<()> {
@@ -205,7 +217,8 @@ impl Inner {
             self.entries.remove(&(destination, scope));
             self.write(destination, scope)?;
         }
-        if self.entries.is_empty() && self.pin.is_none() {
+        self.expire_isolations(now)?;
+        if self.entries.is_empty() && self.isolated.is_empty() && self.pin.is_none() {
             self.active = None;
         }
         Ok(())
@@ -266,11 +279,15 @@ fn destination(address: [u8; 16], port: u16) -> Destination {
 }
 
 fn key(destination: &Destination) -> BlockKey {
-    let address = match destination.address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    BlockKey { address: address.octets(), port: destination.port, reserved: [0; 3] }
+    BlockKey { address: octets(destination.address), port: destination.port, reserved: [0; 3] }
+}
+
+/// An address as the kernel's tables have it.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 fn scoped(key: &BlockKey, cgroup: u64) -> ScopedBlockKey {

@@ -25,7 +25,7 @@ mod sys;
 mod syscalls;
 mod trust;
 
-pub use block::{Block, BlockScope, Blocker};
+pub use block::{Block, BlockScope, Blocker, Isolated, Kept};
 pub use cgroups::{cgroup_id, cgroup2_mount};
 pub use clock::boot_now;
 pub use error::{Error, Result};

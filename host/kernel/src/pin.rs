@@ -1,6 +1,6 @@
 //! The enforcing programs in the kernel, and how they outlive the agent.
 //!
-//! With a folder in a BPF file system, the two tables and the links are pinned there. A later agent takes the tables
+//! With a folder in a BPF file system, the tables and the links are pinned there. A later agent takes the tables
 //! as they are and puts its own programs in place of the old ones, link by link, each in one step: at no moment is a
 //! destination open that was closed.
 
@@ -20,8 +20,8 @@ use crate::program_loads::{OwnPrograms, map_ids, program_ids};
 /// `BPF_FS_MAGIC` of statfs(2).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-/// The two tables; pinned under their own names.
-const TABLES: [&str; 2] = ["blocked", "blocked_in_scope"];
+/// The tables; pinned under their own names.
+const TABLES: [&str; 5] = ["blocked", "blocked_in_scope", "isolated", "kept_sessions", "kept_networks"];
 
 /// How the names of pinned links begin.
 const LINK: &str = "link_";
@@ -32,6 +32,9 @@ pub(crate) struct Enforcement {
     links: Vec<Link>,
     pub(crate) blocked: MapHandle,
     pub(crate) scoped: MapHandle,
+    pub(crate) isolated: MapHandle,
+    pub(crate) sessions: MapHandle,
+    pub(crate) networks: MapHandle,
 }
 
 impl Enforcement {
@@ -49,9 +52,11 @@ impl Enforcement {
         if let Some(folder) = folder {
             close_pins(folder)?;
         }
-        let blocked = objects::map(&object, TABLES[0])?;
-        let scoped = objects::map(&object, TABLES[1])?;
-        Ok(Self { object, links, blocked, scoped })
+        let [blocked, scoped, isolated, sessions, networks] =
+            TABLES.map(|table| objects::map(&object, table));
+        let (blocked, scoped, isolated) = (blocked?, scoped?, isolated?);
+        let (sessions, networks) = (sessions?, networks?);
+        Ok(Self { object, links, blocked, scoped, isolated, sessions, networks })
     }
 
     pub(crate) fn ids(&self) -> ObjectIds {

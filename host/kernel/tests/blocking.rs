@@ -3,112 +3,22 @@
 
 mod live;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use davy_kernel::{BlockScope, SensorConfig, boot_now, cgroup_id, cgroup2_mount};
+use davy_kernel::{SensorConfig, boot_now};
 use davy_model::{Capability, Destination};
 use live::Live;
+use live::client::{Client, OwnCgroup};
 
 const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
 
-/// A cgroup of the test's own.
-struct OwnCgroup(PathBuf);
-
-impl OwnCgroup {
-    fn make(name: &str) -> Self {
-        let path = cgroup2_mount().unwrap().join(format!("davy-test-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn scope(&self) -> BlockScope {
-        BlockScope::Cgroup(cgroup_id(&self.0).unwrap())
-    }
-}
-
-impl Drop for OwnCgroup {
-    fn drop(&mut self) {
-        for _ in 0..50 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        eprintln!("{} could not be removed", self.0.display());
-    }
-}
-
-/// A process of this test program, which connects and sends when it is told to on its input.
-struct Client {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Client {
-    fn start(cgroup: Option<&Path>) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "client", "--ignored", "--nocapture", "--test-threads=1"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        if let Some(cgroup) = cgroup {
-            std::fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
-        }
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, input, output }
-    }
-
-    fn ask(&mut self, what: &str) -> String {
-        writeln!(self.input, "{what}").unwrap();
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the client has ended");
-            if let Some(answer) = line.split_once("answer ").map(|(_, answer)| answer.trim()) {
-                return answer.to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Not a test: what [`Client`] runs. Ends with its input, or after a minute.
+/// Not a test: what [`Client`] runs.
 #[test]
 #[ignore = "run by the other tests"]
 fn client() {
-    std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_secs(60));
-        std::process::exit(1);
-    });
-    let mut living: Option<TcpStream> = None;
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
-        let done = match verb {
-            "connect" => TcpStream::connect(rest).map(|stream| living = Some(stream)),
-            "send" => living.as_mut().map_or(Ok(()), |stream| stream.write_all(rest.as_bytes())),
-            "datagram" => {
-                std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"x", rest)).map(drop)
-            }
-            _ => Ok(()),
-        };
-        println!(
-            "answer {}",
-            done.map_or_else(|error| error.raw_os_error().unwrap_or(-1).to_string(), |()| "ok".to_owned())
-        );
-    }
+    live::client::serve();
 }
 
 fn destination(address: SocketAddr) -> Destination {

@@ -5,6 +5,7 @@
 //! written by processes that may be hostile: parsers are bounded and never panic, and what cannot be read (without
 //! root, other users' executables, maps and descriptors) is left empty and never fails the rest.
 
+mod addresses;
 mod cgroup;
 mod cpus;
 mod environ;
@@ -27,6 +28,7 @@ mod users;
 
 use davy_model::{MemoryShape, ProcessInfo, ProcessKey};
 
+pub use addresses::addresses;
 pub use heap::keep_one_heap;
 pub use hidden::{Concealed, Hiding, Sweep};
 pub use host::{Hardware, HostFacts, MemoryInfo};

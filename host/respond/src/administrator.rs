@@ -45,16 +45,29 @@ fn is_member(uid: u32, accounts: &str, groups: &str) -> bool {
     })
 }
 
-/// The addresses that living login sessions come from, by the `SSH_CONNECTION` that sshd gave them.
+/// The addresses that living login sessions come from.
 pub(crate) fn addresses(all: &HashMap<u32, Stat>) -> Vec<IpAddr> {
-    let sessions = all.values().filter(|stat| came_through_a_door(stat, all));
-    sessions.filter_map(|stat| client(&fs::read(format!("/proc/{}/environ", stat.pid)).ok()?)).collect()
+    sessions(all).into_iter().map(|(address, _)| address).collect()
 }
 
-fn client(environment: &[u8]) -> Option<IpAddr> {
+/// The living login sessions over the network, by the `SSH_CONNECTION` that sshd gave them: where each comes from, and at
+/// which port of this host.
+pub(crate) fn sessions(all: &HashMap<u32, Stat>) -> Vec<(IpAddr, u16)> {
+    let sessions = all.values().filter(|stat| came_through_a_door(stat, all));
+    let mut found: Vec<_> = sessions
+        .filter_map(|stat| connection(&fs::read(format!("/proc/{}/environ", stat.pid)).ok()?))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// sshd writes the client's address and port and then the server's.
+fn connection(environment: &[u8]) -> Option<(IpAddr, u16)> {
     let value = environment.split(|&b| b == 0).find_map(|entry| entry.strip_prefix(b"SSH_CONNECTION="))?;
-    let address = std::str::from_utf8(value).ok()?.split(' ').next()?;
-    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let mut fields = std::str::from_utf8(value).ok()?.split(' ');
+    let address = fields.next()?.parse::<IpAddr>().ok()?.to_canonical();
+    Some((address, fields.nth(2)?.parse().ok()?))
 }
 
 /// The name servers this host asks, by resolv.conf(5).
@@ -84,8 +97,9 @@ mod tests {
     #[test]
     fn where_a_session_comes_from() {
         let environment = b"TERM=xterm\0SSH_CONNECTION=::ffff:203.0.113.9 50022 10.0.0.1 22\0";
-        assert_eq!(client(environment), "203.0.113.9".parse().ok());
-        assert_eq!(client(b"SSH_CONNECTION=\0"), None);
-        assert_eq!(client(b""), None);
+        assert_eq!(connection(environment), "203.0.113.9".parse().ok().map(|address| (address, 22)));
+        assert_eq!(connection(b"SSH_CONNECTION=203.0.113.9 50022\0"), None);
+        assert_eq!(connection(b"SSH_CONNECTION=\0"), None);
+        assert_eq!(connection(b""), None);
     }
 }

@@ -1,4 +1,7 @@
+use std::net::IpAddr;
+
 use davy_model::Destination;
+use ipnet::IpNet;
 
 /// How flows are cut on this host. The agent implements it over whatever tier it has.
 pub trait Block: Send + Sync {
@@ -20,4 +23,34 @@ pub trait Block: Send + Sync {
     /// # Errors
     /// Why the host cannot end sockets, in plain words.
     fn destroy(&self, destination: Destination) -> Result<u32, String>;
+
+    /// Lets nothing out of a scope and nobody in for a time, but for what stays. Isolating what is isolated already renews
+    /// the time.
+    ///
+    /// # Errors
+    /// Why the host cannot isolate, in plain words; nothing is isolated then.
+    fn isolate(&self, _isolation: &Isolation) -> Result<(), String> {
+        Err("nothing on this host can isolate".to_owned())
+    }
+
+    /// Ends the isolation of a cgroup v2 subtree, or of the whole host. Ending one that does not hold succeeds.
+    ///
+    /// # Errors
+    /// Why it still holds, in plain words.
+    fn rejoin(&self, _cgroup: Option<&str>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// An isolation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolation {
+    /// The cgroup v2 subtree that is cut off, below the mount; `None` for the whole host.
+    pub cgroup: Option<String>,
+    /// TCP sessions that stay, and new ones like them: the other end's address, and this host's port.
+    pub sessions: Vec<(IpAddr, u16)>,
+    /// Networks that stay.
+    pub networks: Vec<IpNet>,
+    /// For how many seconds.
+    pub seconds: u32,
 }

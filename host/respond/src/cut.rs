@@ -66,7 +66,7 @@ fn name_of(destination: &Destination) -> String {
     }
 }
 
-fn duration(seconds: u32) -> String {
+pub(crate) fn duration(seconds: u32) -> String {
     match seconds {
         s if s % 3600 == 0 => format!("{} h", s / 3600),
         s if s % 60 == 0 => format!("{} min", s / 60),

@@ -14,6 +14,7 @@ pub mod expiry;
 mod failsafe;
 mod freeze;
 mod held;
+mod isolate;
 mod kill;
 mod outcome;
 mod process;
@@ -25,7 +26,7 @@ mod tree;
 mod undo;
 mod vaulted;
 
-pub use block::Block;
+pub use block::{Block, Isolation};
 pub use config::{Protected, QuarantineLimits, ResponderConfig};
 pub use error::Error;
 pub use expiry::due;

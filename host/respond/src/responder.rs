@@ -46,6 +46,9 @@ impl Responder {
                 self.prepare_quarantine(Path::new(path), *file, process.as_ref())?.to_json()
             }
             Action::Cut { destination, .. } => self.prepare_cut(destination)?.to_json(),
+            Action::Isolate { cgroup, seconds, .. } => {
+                self.prepare_isolation(cgroup.as_deref(), *seconds)?.to_json()
+            }
         };
         Ok(Prepared { action: action.clone(), undo })
     }
@@ -67,6 +70,7 @@ impl Responder {
                 self.quarantine(number, path, *file, process.as_ref())
             }
             Action::Cut { destination, seconds } => self.cut(*destination, *seconds),
+            Action::Isolate { cgroup, keep, seconds } => self.isolate(cgroup.as_deref(), keep, *seconds),
         }
     }
 
@@ -93,6 +97,7 @@ impl Responder {
             (_, Some(Undo::Thaw { cgroup, stopped })) => self.thaw(record, cgroup.as_deref(), &stopped),
             (_, Some(Undo::Restore { sealed })) => self.restore(record, sealed),
             (_, Some(Undo::Unblock { destination })) => self.unblock(record, destination),
+            (_, Some(Undo::Rejoin { cgroup, .. })) => self.rejoin(record, cgroup.as_deref()),
             (_, None) => keep("the journal does not say what to undo"),
         }
     }

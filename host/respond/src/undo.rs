@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use davy_model::{Destination, ProcessKey};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,13 @@ pub(crate) enum Undo {
     Unblock {
         /// Where to.
         destination: Destination,
+    },
+    /// Let what was isolated back among others.
+    Rejoin {
+        /// The cgroup v2 subtree below the mount; `None` for the whole host.
+        cgroup: Option<String>,
+        /// The administrators' sessions that stayed: the other end's address, and this host's port.
+        sessions: Vec<(IpAddr, u16)>,
     },
 }
 

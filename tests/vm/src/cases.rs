@@ -18,6 +18,7 @@ pub const NAMES: &[&str] = &[
     "guard_ends_with_the_sensors",
     "destination_is_closed_for_one_cgroup",
     "pinned_block_outlives_the_agent",
+    "isolated_host_reaches_nobody",
     "agent_finds_a_randomx_shape",
     "drills_of_campaign_and_tampering_hold",
     "unknown_programs_are_refused_in_their_scope",

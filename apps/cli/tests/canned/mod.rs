@@ -385,6 +385,7 @@ pub fn status() -> AgentStatus {
         ],
         disarmed_until: None,
         fallen_back: vec![],
+        isolated: vec![],
         policy: PolicySummary {
             path: Some("/etc/davy/davy.toml".to_owned()),
             loaded: BEGAN.plus_secs(-12_000.0),

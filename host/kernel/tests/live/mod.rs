@@ -1,6 +1,8 @@
 //! Running sensors for a test, with what they told so far; or the reason why not here.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod client;
+
 use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

@@ -48,6 +48,7 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
         "guarded_attributes_are_not_changed" => guarding::guarded_attributes_are_not_changed,
         "guarded_pins_are_not_taken" => guarding::guarded_pins_are_not_taken,
         "guard_ends_with_the_sensors" => guarding::guard_ends_with_the_sensors,
+        "isolated_host_reaches_nobody" => blocking::isolated_host_reaches_nobody,
         "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
         "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,
         "agent_finds_a_randomx_shape" => agent::agent_finds_a_randomx_shape,

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
-use davy_kernel::{BlockScope, Blocker, SensorConfig, cgroup_id};
+use davy_kernel::{BlockScope, Blocker, Kept, SensorConfig, boot_now, cgroup_id};
 use davy_model::Destination;
 
 use super::{Cell, SELF};
@@ -65,4 +65,34 @@ pub(super) fn pinned_block_outlives_the_agent() -> Result<()> {
     ensure!(blocker.list()?.len() == 1, "the second agent lists {:?}", blocker.list()?);
     blocker.release()?;
     reaches(&bad, address, true)
+}
+
+/// Nobody on an isolated host gets out, but to loopback and to a network that stays, until it ends by itself.
+pub(super) fn isolated_host_reaches_nobody() -> Result<()> {
+    let anybody = Cell::make("anybody")?;
+    let service = TcpListener::bind("127.0.0.1:0")?;
+    let own = service.local_addr()?;
+    // Documentation addresses: there is no way to them, so that whoever gets past the program hears of that instead.
+    let (outside, kept): (SocketAddr, SocketAddr) = ("192.0.2.1:443".parse()?, "198.51.100.1:443".parse()?);
+    let unreachable = |to: SocketAddr| -> Result<()> {
+        let output = connect(&anybody, to)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(!output.status.success() && !said.contains("not permitted"), "connecting to {to}: {said}");
+        Ok(())
+    };
+    let watch = Watch::start()?;
+    let blocker = blocker(&watch)?;
+    unreachable(outside)?;
+    let stays = Kept { sessions: Vec::new(), networks: vec![("198.51.100.0".parse()?, 24)] };
+    blocker.isolate(BlockScope::Host, boot_now() + 20_000_000_000, &stays)?;
+    reaches(&anybody, outside, false)?;
+    unreachable(kept)?;
+    reaches(&anybody, own, true)?;
+    ensure!(blocker.isolated().iter().map(|i| i.scope).eq([BlockScope::Host]), "{:?}", blocker.isolated());
+    ensure!(blocker.rejoin(BlockScope::Host)?, "it was not isolated");
+    unreachable(outside)?;
+    blocker.isolate(BlockScope::Host, boot_now() + 3_000_000_000, &stays)?;
+    reaches(&anybody, outside, false)?;
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    unreachable(outside)
 }

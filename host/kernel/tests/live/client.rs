@@ -1,0 +1,162 @@
+//! Processes of a test's own, in a cgroup and a network namespace of its own, that connect and send when told to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use davy_kernel::{BlockScope, cgroup_id, cgroup2_mount};
+
+/// How long a client waits for the other end.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A cgroup of the test's own.
+pub struct OwnCgroup(pub PathBuf);
+
+impl OwnCgroup {
+    pub fn make(name: &str) -> Self {
+        let path = cgroup2_mount().unwrap().join(format!("davy-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn scope(&self) -> BlockScope {
+        BlockScope::Cgroup(cgroup_id(&self.0).unwrap())
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        for _ in 0..50 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{} could not be removed", self.0.display());
+    }
+}
+
+/// A process of this test program. The program has a test of the name `client` that calls [`serve`].
+pub struct Client {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Client {
+    pub fn start(cgroup: Option<&Path>) -> Self {
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), cgroup)
+    }
+
+    /// Starts one in a network namespace that ip-netns(8) knows.
+    pub fn start_in(namespace: &str, cgroup: Option<&Path>) -> Self {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{namespace}")).arg(std::env::current_exe().unwrap());
+        Self::start_by(command, cgroup)
+    }
+
+    fn start_by(mut command: Command, cgroup: Option<&Path>) -> Self {
+        let mut child = command
+            .args(["--exact", "client", "--ignored", "--nocapture", "--test-threads=1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if let Some(cgroup) = cgroup {
+            std::fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+        }
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output }
+    }
+
+    /// Has it do something: `connect ADDRESS`, `send TEXT` on that connection, `receive` what came on it, `datagram
+    /// ADDRESS`, `listen ADDRESS`. The answer is `ok`, an error number, `timeout`, or what was received.
+    pub fn ask(&mut self, what: &str) -> String {
+        writeln!(self.input, "{what}").unwrap();
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the client has ended");
+            if let Some(answer) = line.split_once("answer ").map(|(_, answer)| answer.trim()) {
+                return answer.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves a [`Client`]. Ends with its input, or after a minute.
+pub fn serve() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(60));
+        std::process::exit(1);
+    });
+    let mut held = Held::default();
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let answer = held.act(verb, rest).unwrap_or_else(|error| match error.raw_os_error() {
+            Some(number) if error.kind() != std::io::ErrorKind::WouldBlock => number.to_string(),
+            _ => "timeout".to_owned(),
+        });
+        println!("answer {answer}");
+    }
+}
+
+/// What a client holds open.
+#[derive(Default)]
+struct Held {
+    living: Option<TcpStream>,
+    listening: Vec<TcpListener>,
+}
+
+impl Held {
+    fn act(&mut self, verb: &str, rest: &str) -> std::io::Result<String> {
+        let address = || rest.parse::<SocketAddr>().map_err(std::io::Error::other);
+        match verb {
+            "connect" => {
+                let stream = TcpStream::connect_timeout(&address()?, PATIENCE)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                self.living = Some(stream);
+            }
+            "send" => self.living.as_mut().map_or(Ok(()), |stream| stream.write_all(rest.as_bytes()))?,
+            "receive" => {
+                let mut buffer = [0; 64];
+                let read = self.living.as_mut().map_or(Ok(0), |stream| stream.read(&mut buffer))?;
+                return Ok(String::from_utf8_lossy(&buffer[..read]).into_owned());
+            }
+            "datagram" => {
+                let to = address()?;
+                let any: SocketAddr = match to {
+                    SocketAddr::V4(_) => ([0; 4], 0).into(),
+                    SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+                };
+                UdpSocket::bind(any)?.send_to(b"x", to)?;
+            }
+            "listen" => {
+                let listener = TcpListener::bind(address()?)?;
+                let accepting = listener.try_clone()?;
+                // Whoever comes gets back what they send.
+                std::thread::spawn(move || {
+                    for stream in accepting.incoming().flatten() {
+                        std::thread::spawn(move || {
+                            let mut echo = stream.try_clone()?;
+                            std::io::copy(&mut &stream, &mut echo)
+                        });
+                    }
+                });
+                self.listening.push(listener);
+            }
+            _ => {}
+        }
+        Ok("ok".to_owned())
+    }
+}
