@@ -81,6 +81,13 @@ impl Agent {
         self.command(Command::Rehearse { cgroup: cgroup.to_owned(), seconds, code: true, mount })
     }
 
+    /// Isolates a cgroup for a time.
+    pub(crate) fn isolate(&self, cgroup: &str, time: Duration) -> anyhow::Result<String> {
+        let seconds = u32::try_from(time.as_secs())?;
+        let cgroup = Some(cgroup.to_owned());
+        self.command(Command::Isolate { cgroup, keep: Vec::new(), seconds, anyway: false })
+    }
+
     /// Undoes one action.
     pub(crate) fn undo(&self, id: ActionId) -> anyhow::Result<String> {
         self.command(Command::UndoAction { id })

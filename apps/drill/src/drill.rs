@@ -43,6 +43,8 @@ pub(crate) enum Plot {
     Sample,
     /// A signal to the agent, refused or told.
     Tamper,
+    /// Its cgroup isolated, then let back.
+    Isolate,
 }
 
 /// The code that is tried.
@@ -286,6 +288,15 @@ const DRILLS: &[Drill] = &[
         &[Capability::CgroupBpf],
         Plot::Cut,
     ),
+    Drill {
+        name: "respond/isolate",
+        phase: "control",
+        technique: "T1071",
+        expected: "isolated, and nobody reached any more; let back after the undo",
+        protection: "mining",
+        needs: &[Capability::CgroupBpf],
+        plot: Plot::Isolate,
+    },
     refuse(
         "trust/altered-program",
         "T1554",
@@ -369,8 +380,8 @@ mod tests {
     fn a_room_means_all_of_it() {
         let names = |n: &[&str]| chosen(&n.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(names(&[]).unwrap().len(), DRILLS.len());
-        assert_eq!(names(&["respond"]).unwrap().len(), 4);
-        assert_eq!(names(&["respond", "respond/kill", "detect/memfd"]).unwrap().len(), 5);
+        assert_eq!(names(&["respond"]).unwrap().len(), 5);
+        assert_eq!(names(&["respond", "respond/kill", "detect/memfd"]).unwrap().len(), 6);
         assert!(names(&["detect/what"]).unwrap_err().to_string().contains("detect/randomx"));
         assert!(names(&["det"]).is_err());
     }

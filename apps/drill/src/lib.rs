@@ -11,6 +11,7 @@ mod acts;
 mod agent;
 mod canary;
 mod drill;
+mod isolate;
 mod link;
 mod namespace;
 mod pace;

@@ -39,7 +39,9 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
         Plot::FreezeUndo => freeze_undo(&mut watch, agent),
         Plot::QuarantineUndo => quarantine_undo(&mut watch, agent, stage),
         Plot::Cut => cut(&mut watch, agent, stage),
-        Plot::Kill | Plot::Detect { .. } | Plot::Refuse(_) | Plot::Sample | Plot::Tamper => kill(&mut watch),
+        Plot::Kill | Plot::Detect { .. } | Plot::Refuse(_) | Plot::Sample | Plot::Tamper | Plot::Isolate => {
+            kill(&mut watch)
+        }
     };
     drop(rehearsal);
     watch.actor.end();
@@ -171,7 +173,7 @@ fn cut(watch: &mut Watch<'_>, agent: &Agent, stage: &Stage) -> anyhow::Result<Se
 }
 
 /// Tries the pool from inside the act's cgroup and namespace.
-fn probe(stage: &Stage) -> anyhow::Result<String> {
+pub(crate) fn probe(stage: &Stage) -> anyhow::Result<String> {
     let pool = stage.pool().context("there is no pool")?.to_string();
     stage.play_anew("davy-drill-probe", &["connect", &pool])?.line(PROBE).context("the probe said nothing")
 }

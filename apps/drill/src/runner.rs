@@ -11,6 +11,7 @@ use crate::actor::CannotPlay;
 use crate::acts::ACT_LIMIT;
 use crate::agent::Agent;
 use crate::drill::{Act, Code, Drill, Marks, Plot, chosen};
+use crate::isolate;
 use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::refuse::{self, Ground};
@@ -251,6 +252,7 @@ fn attempt(
         }
         Plot::Sample => sample::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Tamper => tamper::play(tier, agent, &set(respond::PROGRAM, None)?, patience),
+        Plot::Isolate => isolate::play(agent, &set(respond::PROGRAM, Some(Wire::Clear))?),
         Plot::Refuse(code) => {
             let stage = set(respond::PROGRAM, None)?;
             let ground = asked.then(Ground::make).transpose();

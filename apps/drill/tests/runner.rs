@@ -46,6 +46,7 @@ fn main() {
         ("ctrl_c_cleans_up", ctrl_c),
         ("what_a_killed_drill_left_is_swept", killed),
         ("cut_that_does_not_cut_fails", cut_liar),
+        ("an_isolation_that_does_not_isolate_fails", isolation_liar),
         ("a_signal_is_delivered_and_told_or_refused", tampering),
         ("a_canary_stands_still_runs_on_and_ends", canary),
         ("what_a_killed_canary_s_agent_left_is_swept", canary_left),
@@ -282,6 +283,16 @@ fn cut_liar() {
         let result = drill(&fake, "respond/cut", 15);
         assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
         assert!(result.evidence.contains("could still be reached"), "{result:?}");
+    }
+}
+
+fn isolation_liar() {
+    if can_stop() {
+        // The fake says that it isolates, and never does.
+        let fake = Fake::start(Manners::default());
+        let result = drill(&fake, "respond/isolate", 15);
+        assert_eq!(result.outcome, DrillOutcome::Failed, "{result:?}");
+        assert!(result.evidence.contains("still reached the other end"), "{result:?}");
     }
 }
 

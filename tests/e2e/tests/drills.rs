@@ -39,3 +39,22 @@ fn the_drills_of_campaign_and_tampering_hold_and_harm_nothing() {
     let after = agent.status().unwrap();
     assert_eq!((after.pid, after.started), (before.pid, before.started));
 }
+
+#[test]
+fn the_drill_of_isolation_holds_and_leaves_nothing_isolated() {
+    if !root_or_skip() {
+        return;
+    }
+    let agent = Agent::start("").unwrap();
+    let mut drill = Command::new(davy());
+    drill.arg("--base-dir").arg(agent.base()).args(["drill", "--json", "respond/isolate"]);
+    let said = drill.output().unwrap();
+    let results: Vec<serde_json::Value> = serde_json::from_slice(&said.stdout).unwrap();
+    if results[0]["outcome"] == "unsupported" {
+        println!("SKIPPED: {}", results[0]["evidence"]);
+        return;
+    }
+    assert_eq!(results[0]["outcome"], "held", "{results:#?}");
+    assert!(results[0]["evidence"].as_str().unwrap().contains("not permitted"), "{results:#?}");
+    assert_eq!(agent.status().unwrap().isolated, []);
+}

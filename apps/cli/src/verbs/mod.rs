@@ -1,5 +1,6 @@
 //! The command line: every verb with its help.
 
+mod isolate;
 mod quarantine;
 mod trust;
 
@@ -8,8 +9,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use davy_model::Timestamp;
-use ipnet::IpNet;
 
+pub(crate) use isolate::Isolate;
 pub(crate) use quarantine::{Quarantine, QuarantineExport};
 pub(crate) use trust::{Trust, TrustSign};
 
@@ -291,36 +292,6 @@ pub(crate) struct Disarm {
     /// End it now
     #[arg(long, group = "what")]
     pub(crate) end: bool,
-}
-
-/// Options of `davy isolate`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true))]
-pub(crate) struct Isolate {
-    /// For how long, such as 30m, a week at the most; it ends by itself
-    #[arg(long = "for", value_name = "LENGTH", value_parser = clock::length, group = "what")]
-    pub(crate) length: Option<u32>,
-    /// End every isolation now
-    #[arg(long, group = "what", conflicts_with_all = ["cgroup", "keep", "anyway"])]
-    pub(crate) end: bool,
-    /// Only this cgroup and all below it, such as /system.slice/nginx.service; everybody else goes on as before
-    #[arg(long = "in", value_name = "CGROUP")]
-    pub(crate) cgroup: Option<String>,
-    /// A network or an address that stays reachable, and that reaches this host; may be given more than once
-    #[arg(long, value_name = "NETWORK", value_parser = network)]
-    pub(crate) keep: Vec<IpNet>,
-    /// Isolate the host even if nobody is logged in over the network, who could reach it again before it ends
-    #[arg(long)]
-    pub(crate) anyway: bool,
-}
-
-/// A network such as `10.0.0.0/8`, or a single address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>()
-        .or_else(|_| address())
-        .map(|network| network.trunc())
-        .map_err(|_| "expected a network such as 10.0.9.0/24 or 2001:db8::/32, or an address".to_owned())
 }
 
 /// Options of `davy actions`.

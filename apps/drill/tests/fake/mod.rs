@@ -134,6 +134,10 @@ impl State {
                 }
                 Reply::Done("undone".to_owned())
             }
+            Command::Isolate { cgroup, keep, seconds, .. } => {
+                self.note(Action::Isolate { cgroup, keep, seconds });
+                Reply::Done("isolated".to_owned())
+            }
             Command::UndoAction { id } => self.undo(id),
             Command::Drilled(tally) => {
                 *self.told.lock().unwrap() = Some(tally);
@@ -412,6 +416,7 @@ fn status(manners: Manners) -> AgentStatus {
         probes: capabilities.map(probe).into(),
         disarmed_until: None,
         fallen_back: Vec::new(),
+        isolated: Vec::new(),
         policy: PolicySummary { path: None, loaded: now(), scope: "host".to_owned(), refused: String::new() },
         events: 0,
         drops: Vec::new(),
