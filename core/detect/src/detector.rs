@@ -51,7 +51,7 @@ pub struct Detector {
     pub(crate) incidents: Vec<IncidentCase>,
     pub(crate) users: HashMap<u32, String>,
     pub(crate) own: Option<ProcessKey>,
-    names: Recent<IpAddr, String>,
+    pub(crate) names: Recent<IpAddr, String>,
     next_slot: u64,
 }
 
@@ -103,7 +103,7 @@ impl Detector {
             EventKind::FlowChunk(chunk) => self.flow_chunk(time, event.process, chunk),
             EventKind::FlowRead(reading) => self.flow_read(time, reading),
             EventKind::FlowClose(close) => self.flows.closed(time, close.flow, close.volume),
-            EventKind::Name(answer) => self.names.insert(answer.address, answer.name.clone()),
+            EventKind::Name(answer) => self.name_answered(time, answer),
             EventKind::Memory(shape) => {
                 let unit = self.processes.unit_of(&shape.process);
                 if let Some(found) = memory_shape::weigh(time, shape) {
@@ -301,7 +301,7 @@ impl Detector {
     }
 
     /// Looks a flow's other end up in the lists.
-    fn weigh_list(&mut self, time: Timestamp, key: FlowKey) {
+    pub(crate) fn weigh_list(&mut self, time: Timestamp, key: FlowKey) {
         let Some(flow) = self.flows.get(&key) else { return };
         let Some(owner) = flow.owner.filter(|_| !flow.open.accepted) else { return };
         let by_name = flow.name.as_ref().and_then(|name| self.lists.name(name));

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use davy_model::{
-    Dialogue, Direction, FlowChunk, FlowKey, FlowOpen, FlowVolume, ProcessKey, Timestamp, Transport,
+    Dialogue, Direction, FlowChunk, FlowKey, FlowOpen, FlowVolume, NameAnswer, ProcessKey, Timestamp,
+    Transport,
 };
 
 /// Messages remembered a flow.
@@ -13,6 +14,10 @@ const MAX_MESSAGES: usize = 64;
 const MAX_OPENING: usize = 6;
 /// Packets of one direction closer than this are one message, in seconds.
 const SAME_MESSAGE_SECS: f64 = 0.03;
+
+/// How many of the newest flows an answer of a name server may have led to, and how long after it they begin, in seconds.
+const NAMED_AT_ONCE: usize = 128;
+const NAMED_WITHIN: f64 = 2.0;
 
 /// A message: consecutive packets of one direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -209,6 +214,21 @@ impl FlowTable {
     /// A flow by its identity, to be changed.
     pub(crate) fn get_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         self.entries.get_mut(key)
+    }
+
+    /// Names the newest flows that an answer led to and that have no name yet, and says which they are.
+    pub(crate) fn name_newest(&mut self, time: Timestamp, answer: &NameAnswer) -> Vec<FlowKey> {
+        let mut named = Vec::new();
+        for key in self.order.iter().rev().take(NAMED_AT_ONCE) {
+            let Some(flow) = self.entries.get_mut(key) else { continue };
+            let led_there = !flow.open.accepted && flow.open.remote.ip() == answer.address;
+            if led_there && flow.name.is_none() && (0.0..NAMED_WITHIN).contains(&flow.opened.secs_since(time))
+            {
+                flow.name = Some(answer.name.clone());
+                named.push(*key);
+            }
+        }
+        named
     }
 
     /// Counts a chunk; the flow is made when it began before it was watched.

@@ -34,6 +34,7 @@ mod ledger;
 mod malware;
 mod masquerade;
 mod memory_shape;
+mod names;
 mod noise_handshake;
 mod odd_parent;
 mod one_liner;
