@@ -9,6 +9,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use davy_model::{ActionRecord, ActionState, IncidentId, Mode, Tier};
+use davy_net::map::Filter;
 use davy_policy::ActionKind;
 use davy_store::{EventFilter, Store};
 use davy_trust::Question;
@@ -131,6 +132,17 @@ impl Answer for Desk {
                 }
                 let ruling = self.trust.ruling(&question, now);
                 client.send(&Reply::Ruling(ruling)).await
+            }
+            Query::Connections { since, limit, service, process, outside } => {
+                let limit = bounded(limit) as usize;
+                let filter = Box::new(Filter { since, limit, service, process, outside });
+                let Some(rows) = self.ask(|reply| Ask::Connections(filter, reply)).await else {
+                    return client.send(&gone()).await;
+                };
+                for row in rows {
+                    client.send(&Reply::Connection(row)).await?;
+                }
+                Ok(())
             }
             Query::Actions { limit } => {
                 let actions = self.store.actions(bounded(limit)).await;

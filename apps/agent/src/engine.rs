@@ -11,13 +11,15 @@ use davy_model::{
     Event, EventKind, Finding, FindingId, Incident, IncidentId, IncidentState, ProbeRequest, ProcessInfo,
     Proposal,
 };
+use davy_net::map::Filter;
 use davy_store::Store;
-use davy_wire::{BusyTree, Proof, Reply, TopView, TreeFlow};
+use davy_wire::{BusyTree, ConnectionEntry, Proof, Reply, TopView, TreeFlow};
 use tokio::sync::broadcast;
 
 use crate::alarm::Alarm;
 use crate::arbiter::{Case, Order};
 use crate::clock;
+use crate::connections::Connections;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
@@ -94,6 +96,8 @@ pub(crate) struct Engine {
     pub(crate) services: ServiceWatch,
     /// Where files that ran or were written are scanned.
     pub(crate) scans: ScanSights,
+    /// Who talks to whom.
+    pub(crate) connections: Connections,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
 }
@@ -151,6 +155,7 @@ impl Engine {
         for event in self.eyes.backfill() {
             self.observe(event);
         }
+        self.connections.watched();
         for event in self.services.settle(&self.detector) {
             self.observe(event);
         }
@@ -169,6 +174,7 @@ impl Engine {
                     if !go_on {
                         // What still waits for its writer is judged as it is, rather than forgotten.
                         self.release(0);
+                        self.keeper.connections(self.connections.rest(clock::now(), &self.detector));
                     }
                     self.hand_over();
                     if !go_on {
@@ -191,8 +197,10 @@ impl Engine {
             Input::Event(event) => self.observe(event),
             Input::Ask(Ask::Top(reply)) => drop(reply.send(self.top())),
             Input::Ask(Ask::Process(pid, reply)) => drop(reply.send(self.process(pid))),
+            Input::Ask(Ask::Connections(filter, reply)) => drop(reply.send(self.talks(&filter))),
             Input::Acted(record) => self.detector.record_action(&record),
             Input::Proven(proof) => self.hear(&proof),
+            Input::Forget(before) => self.connections.forget_before(before),
             Input::Stop => return false,
         }
         true
@@ -224,6 +232,7 @@ impl Engine {
         self.detector.observe(&event);
         self.sights.see(&event, &self.detector);
         self.scans.see(&event);
+        self.connections.see(&event, &self.detector);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
         if self.live.events.receiver_count() > 0 {
             let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));
@@ -254,13 +263,14 @@ impl Engine {
             self.hand_over();
             let mut drops = self.eyes.drops();
             let sizes = self.detector.sizes();
-            for (what, count) in [
+            let counted = [
                 ("processes, the table was full", sizes.processes_refused),
                 ("flows, the table was full", sizes.flows_evicted),
                 ("threads, the table was full", sizes.threads_refused),
                 ("code that ran, not looked at", self.sights.lost()),
                 ("processes of services, the table was full", self.services.lost()),
-            ] {
+            ];
+            for (what, count) in counted.into_iter().chain(self.connections.losses()) {
                 if count > 0 {
                     drops.push((what.to_owned(), count));
                 }
@@ -309,6 +319,9 @@ impl Engine {
             let own = conclusions.proposals.iter().filter(|p| p.slot == slot);
             let proposals = own.map(|p| Proposal { finding: finding.id, ..p.item.clone() }).collect();
             self.publish_finding(finding, proposals);
+        }
+        if let Some(changes) = self.connections.tend(clock::now(), &self.detector) {
+            self.keeper.connections(changes);
         }
         let counters = &self.shared.counters;
         counters.turns.fetch_add(1, Ordering::Relaxed);
@@ -387,6 +400,15 @@ impl Engine {
 
     fn process(&self, pid: u32) -> Option<ProcessInfo> {
         self.detector.processes().by_pid(pid).map(Process::info)
+    }
+
+    fn talks(&mut self, filter: &Filter) -> Vec<ConnectionEntry> {
+        let users = &mut self.users;
+        let rows = self.connections.select(filter).into_iter().map(|connection| ConnectionEntry {
+            user: connection.talker.uid.map(|uid| users.name_or_number(uid)),
+            connection,
+        });
+        rows.collect()
     }
 
     fn top(&mut self) -> TopView {

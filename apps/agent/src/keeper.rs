@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use davy_model::{Event, EventKind, Finding, FindingId, Incident, IncidentId, ProcessKey};
+use davy_model::{Connection, Event, EventKind, Finding, FindingId, Incident, IncidentId, ProcessKey};
+use davy_net::map::Changes;
 use davy_store::Store;
 use tokio::sync::Notify;
 
@@ -16,6 +17,9 @@ use crate::shared::lock;
 
 /// The most findings and incidents that wait; beyond it the oldest number goes, counted by the log.
 const MAX_WAITING: usize = 10_000;
+
+/// The most changes of rows of connections that wait; beyond it the lowest numbers go.
+const MAX_CONNECTIONS: usize = 32_768;
 
 /// How long what waits gathers before it is written.
 const PERIOD: Duration = Duration::from_millis(300);
@@ -33,6 +37,8 @@ pub(crate) struct Keeper {
 struct Waiting {
     findings: BTreeMap<FindingId, Finding>,
     incidents: BTreeMap<IncidentId, Incident>,
+    /// Rows of connections by number; `None` of those that are no more.
+    connections: BTreeMap<u64, Option<Connection>>,
 }
 
 impl Keeper {
@@ -70,6 +76,20 @@ impl Keeper {
         self.some.notify_one();
     }
 
+    /// Hands over rows of connections that changed.
+    pub(crate) fn connections(&self, changes: Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut waiting = lock(&self.waiting);
+        waiting.connections.extend(changes.written.into_iter().map(|row| (row.id, Some(row))));
+        waiting.connections.extend(changes.gone.into_iter().map(|id| (id, None)));
+        while waiting.connections.len() > MAX_CONNECTIONS {
+            waiting.connections.pop_first();
+        }
+        self.some.notify_one();
+    }
+
     /// Writes what waits, for ever.
     pub(crate) async fn keep(self) {
         loop {
@@ -101,6 +121,24 @@ impl Keeper {
             } else {
                 written(&mut lock(&self.waiting).incidents, &id, &incident);
             }
+        }
+        self.flush_connections().await;
+    }
+
+    /// All changes of connections at once: the next ones come in half a minute and try again.
+    async fn flush_connections(&self) {
+        let changes = lock(&self.waiting).connections.clone();
+        if changes.is_empty() {
+            return;
+        }
+        let rows = changes.values().flatten().cloned().collect();
+        let gone = changes.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| *id).collect();
+        if let Err(e) = self.store.put_connections(rows, gone).await {
+            return tracing::warn!("who talked to whom could not be written yet: {e}");
+        }
+        let mut waiting = lock(&self.waiting);
+        for (id, row) in &changes {
+            written(&mut waiting.connections, id, row);
         }
     }
 }

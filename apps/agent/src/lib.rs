@@ -9,6 +9,7 @@ mod banner;
 mod block;
 mod canary;
 mod clock;
+mod connections;
 mod control;
 mod deed;
 mod engine;

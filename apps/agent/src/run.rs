@@ -22,6 +22,7 @@ use crate::banner;
 use crate::block::{KernelBlock, Shareable};
 use crate::canary::Prover;
 use crate::clock;
+use crate::connections::Connections;
 use crate::control::Sockets;
 use crate::engine::{Engine, Live, Rhythm};
 use crate::eyes::{Eyes, EyesConfig};
@@ -208,6 +209,9 @@ async fn live(options: &AgentOptions) -> Result<End> {
         sights: trust.sights,
         services: ServiceWatch::new(Arc::clone(&services), Bind::new(trust.gate.clone())),
         scans: scan.sights,
+        connections: Connections::new(
+            store.connections(limits.max_connections).await.context("cannot read who talked to whom")?,
+        ),
         alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };
     let mut arbiter = Arbiter::new(
@@ -240,6 +244,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
 
     let cgroup2 = facts.cgroup2.clone();
     let stop = Arc::new(Notify::new());
+    let looked_after = intake.clone();
     let desk = Arc::new(Desk {
         shared: Arc::clone(&shared),
         store: store.clone(),
@@ -272,7 +277,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         () = stop.notified() => ending = Ending::Ordered,
         () = sockets.serve(desk) => {}
         () = keeper.clone().keep() => {}
-        () = maintain(&store) => {}
+        () = maintain(&store, &looked_after) => {}
         () = prove(&shared, &context) => {}
         () = service::feed_watchdog(Arc::clone(&shared)) => {}
     }
@@ -338,14 +343,20 @@ impl Threads {
 }
 
 /// Keeps the store within its bounds, for ever.
-async fn maintain(store: &Store) {
+async fn maintain(store: &Store, intake: &Intake) {
     loop {
         for notice in store.notices() {
             tracing::warn!("{notice}");
         }
         tokio::time::sleep(MAINTAIN).await;
-        if let Err(e) = store.maintain().await {
-            tracing::warn!("the store could not be looked after: {e}");
+        match store.maintain().await {
+            // The queue may be full, and waiting for room must not hold up the runtime.
+            Ok(upkeep) => drop(
+                upkeep
+                    .before
+                    .map(|before| tokio::task::block_in_place(|| intake.must(Input::Forget(before)))),
+            ),
+            Err(e) => tracing::warn!("the store could not be looked after: {e}"),
         }
     }
 }
@@ -362,6 +373,7 @@ fn limits(policy: &Policy, in_memory: bool) -> Limits {
     let usual = Limits {
         max_bytes: policy.store.max_size,
         queue_events: QUEUE,
+        max_connections: u32::try_from(davy_net::map::MAX_ROWS).unwrap_or(u32::MAX),
         max_age_days: u32::try_from(policy.store.max_age.as_secs() / 86_400).unwrap_or(u32::MAX).max(1),
         ..Limits::default()
     };

@@ -5,7 +5,8 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use davy_model::{ActionRecord, Event, Probe, ProcessInfo, Timestamp};
-use davy_wire::{Proof, TopView};
+use davy_net::map::Filter;
+use davy_wire::{ConnectionEntry, Proof, TopView};
 use tokio::sync::oneshot;
 
 use crate::recent::Recent;
@@ -27,6 +28,8 @@ pub(crate) enum Input {
     Acted(Box<ActionRecord>),
     /// What came of the agent's own canary.
     Proven(Proof),
+    /// What was last seen before this is forgotten.
+    Forget(Timestamp),
     /// Time to go.
     Stop,
 }
@@ -38,6 +41,8 @@ pub(crate) enum Ask {
     Top(oneshot::Sender<TopView>),
     /// One process by pid.
     Process(u32, oneshot::Sender<Option<ProcessInfo>>),
+    /// Who talks to whom.
+    Connections(Box<Filter>, oneshot::Sender<Vec<ConnectionEntry>>),
 }
 
 /// Counters that anyone may read.

@@ -5,7 +5,7 @@
 use std::io;
 
 use davy_model::{ActionRecord, Event, Finding, Incident, Timestamp};
-use davy_wire::{AgentStatus, Quarantined, TopView};
+use davy_wire::{AgentStatus, ConnectionEntry, Quarantined, TopView};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
@@ -125,6 +125,13 @@ pub(crate) fn finding(finding: &Finding) -> Value {
 pub(crate) fn action(action: &ActionRecord) -> Value {
     let mut value = raw(action);
     dated(&mut value, &["time", "changed"]);
+    value
+}
+
+/// A row of the map of who talks to whom.
+pub(crate) fn connection(entry: &ConnectionEntry) -> Value {
+    let mut value = raw(entry);
+    dated(&mut value, &["first", "last"]);
     value
 }
 

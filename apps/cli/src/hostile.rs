@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::answer::Answering;
 use crate::clock::Clock;
 use crate::escape::is_treacherous;
-use crate::{canned, document, events, explain, status, story, top};
+use crate::{canned, connections, document, events, explain, status, story, top};
 
 /// Canned answers, and the places in them where any text may stand.
 static ANSWERS: LazyLock<Vec<(Value, Vec<String>)>> = LazyLock::new(|| {
@@ -22,6 +22,7 @@ static ANSWERS: LazyLock<Vec<(Value, Vec<String>)>> = LazyLock::new(|| {
         Reply::Finding(canned::finding()),
     ];
     answers.extend(canned::events().into_iter().map(Reply::Event));
+    answers.extend(canned::connections::all().into_iter().map(Reply::Connection));
     answers
         .iter()
         .map(|reply| {
@@ -72,6 +73,14 @@ fn shown(reply: &Reply, answering: &Answering) -> Vec<String> {
             vec![
                 page(events::page(e, &mut events::Names::default(), answering)),
                 document::line(&document::event(e)),
+            ]
+        }
+        Reply::Connection(entry) => {
+            let entries = std::slice::from_ref(entry);
+            vec![
+                page(connections::page(entries, false, answering)),
+                page(connections::page(entries, true, answering)),
+                document::pretty(&document::connection(entry)),
             ]
         }
         other => panic!("not canned: {other:?}"),

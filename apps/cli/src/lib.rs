@@ -10,6 +10,7 @@ mod answer;
 mod change;
 mod client;
 mod clock;
+mod connections;
 mod document;
 mod drill;
 mod escape;
@@ -82,6 +83,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Events(asked) => events::run(&client, answering, asked)?,
         Verb::Findings(asked) => findings::run(&client, answering, asked)?,
         Verb::Incidents(asked) => incidents::run(&client, answering, asked)?,
+        Verb::Connections(asked) => connections::run(&client, answering, asked)?,
         Verb::Explain(about) => explain::run(&client, answering, about.subject()?)?,
         Verb::Undo(about) => change::undo(&client, answering, about.subject()?)?,
         Verb::Act(asked) => change::act(&client, answering, asked)?,

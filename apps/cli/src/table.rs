@@ -1,4 +1,4 @@
-//! Aligned columns, of which one may wrap to the width of the terminal.
+//! Aligned columns, of which some may wrap to the width of the terminal.
 
 use crate::page::{Line, Role};
 
@@ -68,14 +68,16 @@ impl Table {
             self.indent + w.iter().filter(|w| **w > 0).map(|w| w + GAP).sum::<usize>().saturating_sub(GAP)
         };
         let over = total(&natural).saturating_sub(width);
-        natural
-            .iter()
-            .zip(&self.columns)
-            .map(|(w, column)| match column {
-                Column::Fill => (*w).min(w.saturating_sub(over).max(LEAST_FILL)),
-                Column::Left | Column::Right | Column::Margin(_) => *w,
-            })
-            .collect()
+        let mut widths = natural;
+        // Of several wrapping columns the widest gives way first.
+        for _ in 0..over {
+            let fills = widths.iter_mut().zip(&self.columns).filter(|(_, column)| **column == Column::Fill);
+            match fills.map(|(w, _)| w).filter(|w| **w > LEAST_FILL).max() {
+                Some(widest) => *widest -= 1,
+                None => break,
+            }
+        }
+        widths
     }
 
     fn set(&self, row: &[Line], widths: &[usize]) -> Vec<Line> {

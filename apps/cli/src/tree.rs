@@ -11,9 +11,10 @@ const DEEPEST: u32 = 16;
 /// The tree, a line for each process, given depth first.
 pub(crate) fn lines(nodes: &[TreeNode], width: usize) -> Vec<Line> {
     let mut table = Table::new(2, &[Column::Left, Column::Fill, Column::Left]);
+    let depths: Vec<u32> = nodes.iter().map(|node| node.depth).collect();
     for (at, node) in nodes.iter().enumerate() {
         let role = if node.suspect { Role::Alarm } else { Role::Plain };
-        let name = Line::in_role(Role::Quiet, branch(nodes, at))
+        let name = Line::in_role(Role::Quiet, branch(&depths, at))
             .and(role, &node.comm)
             .and(Role::Quiet, format!(" {}", node.process.pid));
         let mut mark = if node.suspect { Line::in_role(Role::Alarm, "suspect") } else { Line::new() };
@@ -25,14 +26,14 @@ pub(crate) fn lines(nodes: &[TreeNode], width: usize) -> Vec<Line> {
     table.lines(width)
 }
 
-/// The lines left of a node: `│  └─ `.
-fn branch(nodes: &[TreeNode], at: usize) -> String {
-    let depth = nodes[at].depth.min(DEEPEST);
+/// The lines left of a node, of all nodes by their depths, given depth first: `│  └─ `.
+pub(crate) fn branch(depths: &[u32], at: usize) -> String {
+    let depth = depths[at].min(DEEPEST);
     let mut out = String::new();
     for level in 1..=depth {
-        let more = nodes[at + 1..]
+        let more = depths[at + 1..]
             .iter()
-            .map(|n| n.depth.min(DEEPEST))
+            .map(|depth| (*depth).min(DEEPEST))
             .find(|d| *d <= level)
             .is_some_and(|d| d == level);
         out.push_str(match (level == depth, more) {

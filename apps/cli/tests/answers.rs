@@ -25,6 +25,9 @@ fn host() -> FakeAgent {
                 vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
             }
             Query::Quarantine => canned::quarantined().into_iter().map(Reply::Quarantined).collect(),
+            Query::Connections { .. } => {
+                canned::connections::all().into_iter().map(Reply::Connection).collect()
+            }
             Query::Actions { .. } => canned::actions().into_iter().map(Reply::Action).collect(),
             _ => {
                 vec![Reply::Error { code: ErrorCode::NotFound, message: "there is no such thing".to_owned() }]
@@ -98,6 +101,38 @@ fn findings() {
 #[test]
 fn actions() {
     answers("actions", &["actions"]);
+}
+
+#[test]
+fn connections() {
+    answers("connections", &["connections"]);
+}
+
+#[test]
+fn connections_as_a_tree() {
+    golden("connections_graph.txt", &host().davy(&["connections", "--graph"]).out);
+}
+
+#[test]
+fn a_full_answer_says_that_there_may_be_more() {
+    let ended = host().davy(&["connections", "--limit", "4"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, "These are the 4 seen last; --limit shows more.\n"));
+}
+
+#[test]
+fn connections_are_asked_for_by_where_they_go() {
+    for (args, outside) in [
+        (&["connections", "--service", "nginx", "--process", "curl"] as &[&str], None),
+        (&["connections", "--service", "nginx", "--process", "curl", "--outside"], Some(true)),
+        (&["connections", "--service", "nginx", "--process", "curl", "--inside"], Some(false)),
+    ] {
+        let host = host();
+        host.davy(args);
+        let (service, process) = (Some("nginx".to_owned()), Some("curl".to_owned()));
+        let asked = Query::Connections { since: None, limit: 100, service, process, outside };
+        assert_eq!(host.heard(), [RequestBody::Query(asked)]);
+    }
+    assert_eq!(host().davy(&["connections", "--outside", "--inside"]).code, 2);
 }
 
 #[test]
@@ -257,6 +292,7 @@ fn the_reference_names_every_field() {
         &["explain", "7"],
         &["explain", "f12"],
         &["actions"],
+        &["connections"],
         &["quarantine", "list"],
         &["stop"],
         &["incidents", "99"],

@@ -7,6 +7,7 @@ mod action;
 mod capture;
 mod code;
 mod confinement;
+mod connection;
 mod container;
 mod dialogue;
 mod event;
@@ -29,6 +30,7 @@ pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Propo
 pub use capture::{Capture, Captured, FlowReading, Said};
 pub use code::{CodeJudgement, CodeKind, CodeOutcome, CodeReason, NotSha256, Sha256};
 pub use confinement::Confinement;
+pub use connection::{Connection, Heading, Naming, Peer, Place, Talker, service_of};
 pub use container::container_of;
 pub use dialogue::{Dialect, Dialogue, Part, Speech};
 pub use event::{CodeAct, Event, EventKind, ProbeRequest};

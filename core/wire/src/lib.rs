@@ -4,12 +4,14 @@
 //! The read socket answers everything in [`Query`]; the change socket takes [`Command`]s too and is root's alone.
 //! Every message names the protocol version; an agent answers a version it does not know with [`Reply::Error`].
 
+mod connection;
 mod message;
 mod sealed;
 mod status;
 mod trust;
 pub mod worker;
 
+pub use connection::ConnectionEntry;
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
 pub use sealed::Quarantined;
 pub use status::{

@@ -5,7 +5,7 @@ use davy_model::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentStatus, Quarantined, Tally, TopView, TrustSummary};
+use crate::{AgentStatus, ConnectionEntry, Quarantined, Tally, TopView, TrustSummary};
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
 pub const VERSION: u32 = 1;
@@ -79,6 +79,19 @@ pub enum Query {
     Incident {
         /// Which.
         id: IncidentId,
+    },
+    /// Who talks to whom, seen last last.
+    Connections {
+        /// Last seen not before.
+        since: Option<Timestamp>,
+        /// At most so many of those seen last.
+        limit: u32,
+        /// Only of this systemd service, or of the container whose id begins so.
+        service: Option<String>,
+        /// Only of this program: its path, or the last part of it.
+        process: Option<String>,
+        /// Only with other ends outside, or only with others.
+        outside: Option<bool>,
     },
     /// The journal of actions, newest last.
     Actions {
@@ -251,6 +264,8 @@ pub enum Reply {
     Incident(Incident),
     /// One action.
     Action(ActionRecord),
+    /// One row of the map of who talks to whom.
+    Connection(ConnectionEntry),
     /// One process.
     Process(ProcessInfo),
     /// One file in quarantine.

@@ -65,6 +65,8 @@ impl Default for EventFilter {
 pub struct Upkeep {
     /// Events that were forgotten by age or size.
     pub events: u64,
-    /// Findings, incidents, journal lines, runs and policies that were forgotten.
+    /// Findings, incidents, journal lines, runs, policies and rows of connections that were forgotten.
     pub records: u64,
+    /// What was older than this went by age; `None` where the clock is not believed yet.
+    pub before: Option<Timestamp>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use davy_model::{ActionId, ActionRecord, ActionState, Finding, Incident, Timestamp};
+use davy_model::{ActionId, ActionRecord, ActionState, Connection as Talk, Finding, Incident, Timestamp};
 use serde::Serialize;
 use sqlx::{Connection, Row as _, SqliteConnection};
 
@@ -114,6 +114,60 @@ impl Ledger {
         .await
         .map(drop)
         .map_err(fault)
+    }
+
+    /// Writes rows of the map of who talks to whom, or their newer text, and removes others; all of it or nothing.
+    pub(crate) async fn put_connections(&mut self, rows: &[Talk], gone: &[u64]) -> Result<(), Error> {
+        let [begin, write, remove, end] = [(); 4].map(|()| self.fault("write connections to"));
+        let mut transaction = self.connection.begin().await.map_err(begin)?;
+        for row in rows {
+            let written = sqlx::query(
+                "INSERT INTO connection (id, last, json) VALUES (?, ?, ?)
+                 ON CONFLICT (id) DO UPDATE SET last = excluded.last, json = excluded.json",
+            )
+            .bind(signed(row.id))
+            .bind(row.last.0)
+            .bind(json("connection", row)?)
+            .execute(&mut *transaction)
+            .await;
+            if let Err(error) = written {
+                return Err(write(error));
+            }
+        }
+        for id in gone {
+            let removed = sqlx::query("DELETE FROM connection WHERE id = ?")
+                .bind(signed(*id))
+                .execute(&mut *transaction)
+                .await;
+            if let Err(error) = removed {
+                return Err(remove(error));
+            }
+        }
+        transaction.commit().await.map_err(end)
+    }
+
+    /// Forgets the connections last seen longest ago beyond so many.
+    pub(crate) async fn keep_connections(&mut self, most: u32) -> Result<u64, Error> {
+        let fault = self.fault("forget connections in");
+        sqlx::query(
+            "DELETE FROM connection WHERE id IN
+                (SELECT id FROM connection ORDER BY last DESC, id DESC LIMIT -1 OFFSET ?)",
+        )
+        .bind(most)
+        .execute(&mut self.connection)
+        .await
+        .map(|done| done.rows_affected())
+        .map_err(fault)
+    }
+
+    /// Forgets the half of the connections that was last seen longest ago.
+    pub(crate) async fn forget_half_of_connections(&mut self) -> Result<u64, Error> {
+        let fault = self.fault("forget connections in");
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM connection")
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(fault)?;
+        self.keep_connections(u32::try_from(count / 2).unwrap_or(u32::MAX)).await
     }
 
     pub(crate) async fn count(&mut self, name: &str, add: i64) -> Result<(), Error> {
@@ -238,6 +292,7 @@ impl Ledger {
             "DELETE FROM incident WHERE time < ?",
             "DELETE FROM action WHERE changed < ? AND undoable = 0",
             "DELETE FROM run WHERE started < ?",
+            "DELETE FROM connection WHERE last < ?",
             "DELETE FROM policy WHERE time < ? AND id < (SELECT max(id) FROM policy)",
         ] {
             let fault = self.fault("forget old records in");

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use davy_model::{ActionRecord, Finding, FindingId, Incident, IncidentId, Timestamp};
+use davy_model::{ActionRecord, Connection, Finding, FindingId, Incident, IncidentId, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -47,10 +47,13 @@ pub(crate) enum Write {
     },
     EndRun(u64, Timestamp),
     Policy(Box<PolicyEntry>),
+    /// Rows of the map of who talks to whom, and the numbers of those that are no more.
+    Connections(Vec<Connection>, Vec<u64>),
     /// Answers how many records were forgotten.
     Maintain {
         before: Option<Timestamp>,
         max_bytes: u64,
+        max_connections: u32,
     },
 }
 
@@ -70,7 +73,10 @@ impl Write {
             Self::BeginRun { boot, version, started } => ledger.begin_run(*boot, version, *started).await,
             Self::EndRun(run, ended) => ledger.end_run(*run, *ended).await.map(|()| 0),
             Self::Policy(policy) => ledger.put_policy(policy).await.map(|()| 0),
-            Self::Maintain { before, max_bytes } => upkeep(ledger, *before, *max_bytes).await,
+            Self::Connections(rows, gone) => ledger.put_connections(rows, gone).await.map(|()| 0),
+            Self::Maintain { before, max_bytes, max_connections } => {
+                upkeep(ledger, *before, *max_bytes, *max_connections).await
+            }
         }
     }
 }
@@ -235,17 +241,27 @@ async fn wait(due: Option<Instant>) {
 }
 
 /// Keeps the ledger within its bounds and its reserve in place; says how many records were forgotten.
-async fn upkeep(ledger: &mut Ledger, before: Option<Timestamp>, max_bytes: u64) -> Result<u64, Error> {
-    let mut forgotten = 0;
+async fn upkeep(
+    ledger: &mut Ledger,
+    before: Option<Timestamp>,
+    max_bytes: u64,
+    max_connections: u32,
+) -> Result<u64, Error> {
+    let mut forgotten = ledger.keep_connections(max_connections).await?;
     if let Some(before) = before {
         forgotten += ledger.forget_before(before).await?;
     }
-    // Each round takes a tenth, so that 32 leave 3 % of what was there.
-    for _ in 0..32 {
+    // Connections go first, half of them a round, for they can be seen again. A round after that takes a tenth, so that 32
+    // leave 3 % of what was there.
+    for _ in 0..64 {
         if ledger.fill().await?.used <= max_bytes {
             break;
         }
-        match ledger.forget_oldest_tenth().await? {
+        let mut fewer = ledger.forget_half_of_connections().await?;
+        if fewer == 0 {
+            fewer = ledger.forget_oldest_tenth().await?;
+        }
+        match fewer {
             0 => break,
             more => forgotten += more,
         }

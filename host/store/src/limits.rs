@@ -8,13 +8,21 @@ pub struct Limits {
     pub max_age_days: u32,
     /// Events that may wait to be written; more are dropped and counted.
     pub queue_events: usize,
+    /// Rows of the map of who talks to whom; those last seen longest ago go.
+    pub max_connections: u32,
     /// Bytes of the disk that are left to others: below this much free space only the journal is written.
     pub low_water: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 512 << 20, max_age_days: 30, queue_events: 65_536, low_water: 32 << 20 }
+        Self {
+            max_bytes: 512 << 20,
+            max_age_days: 30,
+            queue_events: 65_536,
+            max_connections: 8_192,
+            low_water: 32 << 20,
+        }
     }
 }
 

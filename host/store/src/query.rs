@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use davy_model::{
-    ActionId, ActionRecord, Event, Finding, FindingId, Incident, IncidentId, ProcessKey, Timestamp,
+    ActionId, ActionRecord, Connection as Talk, Event, Finding, FindingId, Incident, IncidentId, ProcessKey,
+    Timestamp,
 };
 use serde::de::DeserializeOwned;
 use sqlx::{Connection, QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -120,6 +121,20 @@ impl Store {
             incident.actions = journal;
         }
         Ok(Some(incident))
+    }
+
+    /// The rows of the map of who talks to whom, at most so many of those seen last, the latest last.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn connections(&self, limit: u32) -> Result<Vec<Talk>, Error> {
+        self.newest(
+            "connection",
+            "SELECT json FROM connection WHERE last >= ? ORDER BY last DESC, id DESC LIMIT ?",
+            None,
+            limit,
+        )
+        .await
     }
 
     /// The journal, newest last.

@@ -8,10 +8,11 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-const LEDGER: [(i64, &str, &str); 3] = [
+const LEDGER: [(i64, &str, &str); 4] = [
     (1, "ledger", include_str!("../migrations/ledger/0001_ledger.sql")),
     (2, "runs and policies", include_str!("../migrations/ledger/0002_runs_and_policies.sql")),
     (3, "undoable", include_str!("../migrations/ledger/0003_undoable.sql")),
+    (4, "connections", include_str!("../migrations/ledger/0004_connections.sql")),
 ];
 
 const DAY: [(i64, &str, &str); 1] = [(1, "events", include_str!("../migrations/day/0001_events.sql"))];

@@ -8,7 +8,9 @@ use std::{
     },
 };
 
-use davy_model::{ActionId, ActionRecord, Event, Finding, FindingId, Incident, IncidentId, Timestamp};
+use davy_model::{
+    ActionId, ActionRecord, Connection, Event, Finding, FindingId, Incident, IncidentId, Timestamp,
+};
 use davy_wire::StoreStatus;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -217,6 +219,15 @@ impl Store {
         self.write(Write::Policy(Box::new(policy.clone()))).await.map(drop)
     }
 
+    /// Writes rows of the map of who talks to whom, or their newer text, and removes those with the numbers `gone`: all of it or
+    /// nothing.
+    ///
+    /// # Errors
+    /// Why nothing is written; nothing is kept for later.
+    pub async fn put_connections(&self, rows: Vec<Connection>, gone: Vec<u64>) -> Result<(), Error> {
+        self.write(Write::Connections(rows, gone)).await.map(drop)
+    }
+
     /// How the store stands. Whether its folder is where it should be is the caller's to know.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
@@ -256,9 +267,10 @@ impl Store {
         let age = f64::from(limits.max_age_days) * 86_400.0;
         let before: Option<Timestamp> = believed.then(|| now.plus_secs(-age));
         let max_bytes = limits.max_bytes / LEDGER_SHARE;
-        let records = self.write(Write::Maintain { before, max_bytes }).await;
+        let max_connections = limits.max_connections;
+        let records = self.write(Write::Maintain { before, max_bytes, max_connections }).await;
         let events = self.order(|answer| Order::Maintain { before, answer }).await?;
-        Ok(Upkeep { events, records: records? })
+        Ok(Upkeep { events, records: records?, before })
     }
 
     /// Writes what waits and closes the files. Clones of this store can do nothing afterwards.

@@ -14,10 +14,12 @@ mod acts;
 mod apart;
 mod bypasses;
 mod scope;
+mod two_hosts;
 
 pub use acts::{freezes, kills, puts_away};
 pub use bypasses::assert_published;
 pub use scope::{Scope, cgroup2};
+pub use two_hosts::TwoHosts;
 
 /// The `davy` binary under test: `DAVY_BIN`, or what cargo built beside the test.
 ///

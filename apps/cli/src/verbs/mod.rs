@@ -1,5 +1,6 @@
 //! The command line: every verb with its help.
 
+mod connections;
 mod isolate;
 mod quarantine;
 mod trust;
@@ -10,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use davy_model::Timestamp;
 
+pub(crate) use connections::Connections;
 pub(crate) use isolate::Isolate;
 pub(crate) use quarantine::{Quarantine, QuarantineExport};
 pub(crate) use trust::{Trust, TrustSign};
@@ -121,6 +123,11 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  davy incidents\n  davy incidents 7\n  davy incidents --since 1d --json"
     )]
     Incidents(Incidents),
+    /// Who talks to whom: every program with its other ends, in and out, since Davy watches
+    #[command(
+        after_help = "Examples:\n  davy connections\n  davy connections --graph --service nginx\n  davy connections --outside --since 7d --limit 1000 --json"
+    )]
+    Connections(Connections),
     /// Why: all evidence of an incident or a finding, with its weights
     #[command(
         after_help = "Examples:\n  davy explain 7                     incident 7\n  davy explain f12                   finding 12\n  davy explain finding 12            the same"

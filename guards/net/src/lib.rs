@@ -1,0 +1,8 @@
+//! The network: who talks to whom.
+//!
+//! Nothing here touches the host or reads a clock: what sensors saw and the time come in.
+
+pub mod map;
+mod place;
+
+pub use place::place_of;
