@@ -27,6 +27,10 @@ pub(crate) enum Kind {
     Folder,
     /// 64 hexadecimal digits.
     Digest,
+    /// A port, a range of ports, or several of both.
+    Ports,
+    /// An address or a network.
+    Network,
     /// A TOML date, or date with time and offset.
     Date,
     /// Not a value at all: a key that people reach for, and why there is none.
@@ -144,6 +148,8 @@ const PATH_REFUSED_SCAN: Kind = Kind::Refused {
     help: "whoever can write the path could put malware there: identity is content, never the path.\n\
            allow the content with `sha256 = \"…\"`; the finding names it, and `sha256sum FILE` prints it",
 };
+
+const NETWORKS: Kind = Kind::List(&Kind::Network);
 
 /// Every section, in the order they are written.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -327,6 +333,40 @@ pub(crate) const SECTIONS: &[Section] = &[
             required("reason", Kind::Text, "Why, for whoever reads this later."),
             key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
             key("path", PATH_REFUSED_SCAN, ""),
+        ],
+    ),
+    table(
+        "inbound",
+        "Who may reach which port of this host. Where it is enforced, what is not allowed below is closed.",
+        &[key(
+            "mode",
+            Kind::Mode { enforce: true },
+            "off, observe (tell which connections would have been refused) or enforce (once `davy ports apply` was confirmed).",
+        )],
+    ),
+    tables(
+        "inbound.group",
+        "Networks under a name, for `from` below.",
+        &[
+            required("name", Kind::Text, "Its name."),
+            key("networks", NETWORKS, "Addresses and networks, such as \"203.0.113.0/24\"."),
+            key("files", FILES, "Files with one address or network a line, such as those of a country."),
+        ],
+    ),
+    tables(
+        "inbound.allow",
+        "Ports that are open, and for whom.",
+        &[
+            key("port", Kind::Ports, "A port, a range such as \"8000-8100\", or a list of both."),
+            key("service", Kind::Text, "The systemd unit whose ports are meant, whichever it listens on."),
+            key(
+                "protocol",
+                Kind::OneOf(&["tcp", "udp", "both"]),
+                "tcp when left out; of a service without `port`, both.",
+            ),
+            required("from", NAMES, "Networks, names of groups, or \"anyone\"."),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use davy_model::{Mode, Timestamp};
+use davy_model::{Mode, PortRange, Prefix, Timestamp};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml::value::{Datetime, Offset};
@@ -17,6 +17,9 @@ use crate::{Digest, format_duration, format_size, parse_duration, parse_size};
 
 /// Faults beyond this are counted, not told.
 const MAX_FAULTS: usize = 100;
+
+/// The most ports and ranges in one value.
+const MAX_PORTS: usize = 64;
 
 /// The longest text value, in characters.
 const MAX_VALUE: usize = 4096;
@@ -33,6 +36,8 @@ pub(crate) enum Value {
     Text(String),
     Digest(Digest),
     Until(Timestamp),
+    Ports(Vec<PortRange>),
+    Network(Prefix),
     List(Vec<Value>),
 }
 
@@ -274,6 +279,23 @@ impl<'t> Checker<'t> {
             (Kind::Date, DeValue::String(text)) => {
                 self.not_a_date(span, text, "TOML writes dates without quotes: 2027-01-31")
             }
+            (Kind::Ports, DeValue::Integer(_) | DeValue::String(_)) => {
+                self.ports(value).map(|range| Value::Ports(vec![range]))
+            }
+            (Kind::Ports, DeValue::Array(items)) if items.len() > MAX_PORTS => {
+                self.out_of_bounds(key, span, format!("a list of {}", items.len()), 1, MAX_PORTS)
+            }
+            (Kind::Ports, DeValue::Array(items)) => {
+                Some(Value::Ports(items.iter().filter_map(|item| self.ports(item)).collect()))
+            }
+            (Kind::Network, DeValue::String(text)) => match text.parse() {
+                Ok(network) => Some(Value::Network(network)),
+                Err(why) => {
+                    let message = format!("`{}` {why}", shown(text));
+                    self.fault(Code::Source, span, message, "expected such as \"203.0.113.0/24\"", "");
+                    None
+                }
+            },
             (Kind::List(kind), DeValue::Array(items)) => {
                 let mut seen: Vec<&DeValue<'_>> = Vec::new();
                 let mut list = Vec::new();
@@ -292,6 +314,26 @@ impl<'t> Checker<'t> {
             }
             (kind, other) => {
                 self.wrong_type(span, other, &wanted(kind));
+                None
+            }
+        }
+    }
+
+    fn ports(&mut self, value: &Spanned<DeValue<'_>>) -> Option<PortRange> {
+        let text = match value.get_ref() {
+            DeValue::Integer(digits) if digits.radix() == 10 => Cow::Borrowed(digits.as_str()),
+            DeValue::String(text) => Cow::Borrowed(text.as_ref()),
+            other => {
+                self.wrong_type(&value.span(), other, &wanted(&Kind::Ports));
+                return None;
+            }
+        };
+        match text.parse() {
+            Ok(range) => Some(range),
+            Err(why) => {
+                let message = format!("`{}` {why}", shown(&text));
+                let expected = "expected such as 443, \"8000-8100\" or [80, 443]";
+                self.fault(Code::Port, &value.span(), message, expected, "ports are 1 to 65535");
                 None
             }
         }

@@ -62,11 +62,17 @@ pub enum Code {
     /// A folder's path is not absolute, or not written in full.
     #[serde(rename = "P0018")]
     Folder,
+    /// A port or a range of ports is not one.
+    #[serde(rename = "P0019")]
+    Port,
+    /// An address, a network, or the name of a group is not one.
+    #[serde(rename = "P0020")]
+    Source,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Syntax,
         Self::UnknownKey,
         Self::WrongType,
@@ -85,6 +91,8 @@ impl Code {
         Self::Text,
         Self::TooLarge,
         Self::Folder,
+        Self::Port,
+        Self::Source,
     ];
 }
 

@@ -8,6 +8,7 @@ mod catalogue;
 mod check;
 mod decide;
 mod diagnostic;
+mod inbound;
 mod policy;
 mod policy_test;
 mod quantity;
@@ -22,6 +23,7 @@ mod write;
 pub use davy_model::Sha256 as Digest;
 pub use decide::{Circumstances, Decision, Subject};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
+pub use inbound::{Inbound, InboundAllow, InboundFrom, InboundGroup, InboundProtocol, MAX_INBOUND};
 pub use policy::{
     ActionKind, Allow, AllowedBy, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin, Policy, Pools,
     Protection, Scope, Sensors, StoreLimits,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use davy_model::{FindingKind, Mode, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, PolicyTest, Scan, Services, Trust};
+use crate::{Digest, Inbound, PolicyTest, Scan, Services, Trust};
 
 /// The longest policy text that is read, in bytes; a longer one is a fault.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -23,6 +23,8 @@ pub struct Policy {
     pub services: Services,
     /// What is looked for in files, and when.
     pub scan: Scan,
+    /// Who may reach which port.
+    pub inbound: Inbound,
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.

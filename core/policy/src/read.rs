@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use crate::catalogue::{SECTIONS, section};
 use crate::check::{Checker, Node, Value};
 use crate::diagnostic::{Code, Diagnostics};
+use crate::inbound::inbound;
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::wording::shown;
 use crate::{
@@ -88,6 +89,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         trust: trust(checker, &mut root, defaults.trust),
         services: services(checker, &mut root),
         scan: scan(&mut root, defaults.scan),
+        inbound: inbound(checker, &mut root),
         persistence: protection(&mut root, "persistence"),
         fileless: Fileless {
             mode: fileless.mode("mode", defaults.fileless.mode),
@@ -143,7 +145,7 @@ fn allow(checker: &mut Checker<'_>, fields: &Fields) -> Option<Allow> {
             AllowedBy::Content(digest)
         } else {
             let user = fields.text("user")?;
-            unit_name(checker, fields);
+            unit_name(checker, fields, "unit");
             match (fields.text("unit"), fields.text("cgroup")) {
                 (Some(unit), _) => AllowedBy::Unit { unit, user },
                 (None, Some(cgroup)) => AllowedBy::Cgroup { cgroup, user },
@@ -286,8 +288,8 @@ fn trust_block(fields: &Fields) -> Option<TrustBlock> {
 }
 
 /// A unit that is not named in full would never match, and nobody would know.
-fn unit_name(checker: &mut Checker<'_>, fields: &Fields) {
-    let Some((Value::Text(unit), span)) = fields.node.values.get("unit") else { return };
+pub(crate) fn unit_name(checker: &mut Checker<'_>, fields: &Fields, key: &str) {
+    let Some((Value::Text(unit), span)) = fields.node.values.get(key) else { return };
     let full =
         [".service", ".scope", ".slice"].iter().any(|kind| unit.len() > kind.len() && unit.ends_with(kind));
     if !full || unit.contains('/') {
@@ -372,33 +374,33 @@ fn clamp(bytes: u64) -> u32 {
 }
 
 /// The good values of one table; what was not written, or was a fault, is absent.
-struct Fields {
-    node: Node,
+pub(crate) struct Fields {
+    pub(crate) node: Node,
 }
 
 impl Fields {
     /// The one table of this name below, or an empty one.
-    fn only(parent: &mut Node, name: &'static str) -> Self {
+    pub(crate) fn only(parent: &mut Node, name: &'static str) -> Self {
         let node = parent.children.remove(name).and_then(|nodes| nodes.into_iter().next());
         Self { node: node.unwrap_or_default() }
     }
 
     /// All tables of this name below.
-    fn all(parent: &mut Node, name: &'static str) -> Vec<Self> {
+    pub(crate) fn all(parent: &mut Node, name: &'static str) -> Vec<Self> {
         let nodes = parent.children.remove(name).unwrap_or_default();
         nodes.into_iter().map(|node| Self { node }).collect()
     }
 
     /// Whether it was written, good or not.
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.node.written.contains(&name)
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.node.values.get(name).map(|(value, _)| value)
     }
 
-    fn mode(&self, name: &str, default: Mode) -> Mode {
+    pub(crate) fn mode(&self, name: &str, default: Mode) -> Mode {
         if let Some(Value::Mode(mode)) = self.get(name) { *mode } else { default }
     }
 
@@ -433,7 +435,7 @@ impl Fields {
         if let Some(Value::Size(bytes)) = self.get(name) { Some(*bytes) } else { None }
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         if let Some(Value::Text(text)) = self.get(name) { Some(text.clone()) } else { None }
     }
 
@@ -441,11 +443,11 @@ impl Fields {
         if let Some(Value::Digest(digest)) = self.get(name) { Some(*digest) } else { None }
     }
 
-    fn until(&self, name: &str) -> Option<Timestamp> {
+    pub(crate) fn until(&self, name: &str) -> Option<Timestamp> {
         if let Some(Value::Until(time)) = self.get(name) { Some(*time) } else { None }
     }
 
-    fn texts(&self, name: &str) -> Vec<String> {
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
         let Some(Value::List(list)) = self.get(name) else { return Vec::new() };
         let text = |v: &Value| if let Value::Text(text) = v { Some(text.clone()) } else { None };
         list.iter().filter_map(text).collect()
@@ -467,7 +469,7 @@ impl Fields {
 
 impl Node {
     /// The one table of this name below; an empty one is made where there is none.
-    fn child(&mut self, name: &'static str) -> &mut Self {
+    pub(crate) fn child(&mut self, name: &'static str) -> &mut Self {
         let nodes = self.children.entry(name).or_default();
         if nodes.is_empty() {
             nodes.push(Self::default());

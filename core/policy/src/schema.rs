@@ -60,6 +60,14 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::OneOf(words) => json!({"enum": words}),
         Kind::Cgroup => json!({"type": "string", "pattern": "^/"}),
         Kind::Digest => json!({"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}),
+        Kind::Ports => {
+            let one = json!({"anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 65_535},
+                {"type": "string", "pattern": "^[0-9]+( *- *[0-9]+)?$"}
+            ]});
+            json!({"anyOf": [one, {"type": "array", "items": one}]})
+        }
+        Kind::Network => json!({"type": "string", "pattern": "^[0-9A-Fa-f.:]+(/[0-9]+)?$"}),
         Kind::Date => json!({"type": "string", "description": "a TOML date"}),
         Kind::Refused { .. } => json!(false),
         Kind::List(one) => json!({"type": "array", "items": of_kind(one), "uniqueItems": true}),

@@ -69,6 +69,8 @@ pub(crate) fn wanted(kind: &Kind) -> String {
         Kind::File => format!("a file name such as {}", example(kind)),
         Kind::Folder => format!("a folder's absolute path such as {}", example(kind)),
         Kind::Digest => "64 hexadecimal digits in quotes".to_owned(),
+        Kind::Ports => "a port, a range such as \"8000-8100\", or a list of both".to_owned(),
+        Kind::Network => format!("an address or a network such as {}", example(kind)),
         Kind::Date => format!("a date such as {}", example(kind)),
         Kind::Refused { .. } => "nothing".to_owned(),
         Kind::List(one) => format!("a list such as [{}]", example(one)),
@@ -89,6 +91,8 @@ pub(crate) fn example(kind: &Kind) -> String {
         Kind::Cgroup => "\"/system.slice/nginx.service\"".to_owned(),
         Kind::File => "\"pools.txt\"".to_owned(),
         Kind::Folder => "\"/opt/vendor\"".to_owned(),
+        Kind::Ports => "443".to_owned(),
+        Kind::Network => "\"203.0.113.0/24\"".to_owned(),
         Kind::Date => "2027-01-31".to_owned(),
         Kind::List(one) => format!("[{}]", example(one)),
     }

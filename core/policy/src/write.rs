@@ -8,8 +8,8 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, Policy, PolicyTest, ScanAllow, ServiceAllow, ServiceProfile, TrustAllow,
-    TrustBlock, TrustKey, TrustedBy, format_duration, format_size,
+    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, Policy, PolicyTest, ScanAllow, ServiceAllow,
+    ServiceProfile, TrustAllow, TrustBlock, TrustKey, TrustedBy, format_duration, format_size,
 };
 
 impl Policy {
@@ -30,6 +30,8 @@ impl Policy {
                 "services.allow" => {
                     entries(&mut out, section, self.services.allow.iter().map(service_fields))
                 }
+                "inbound.group" => entries(&mut out, section, self.inbound.groups.iter().map(group_fields)),
+                "inbound.allow" => entries(&mut out, section, self.inbound.allow.iter().map(inbound_fields)),
                 "scan.allow" => entries(&mut out, section, self.scan.allow.iter().map(scan_allow_fields)),
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
@@ -87,6 +89,7 @@ impl Policy {
             ("scan", "paths") => texts(&self.scan.paths),
             ("scan", "rules") => texts(&self.scan.rules),
             ("scan", "hashes") => texts(&self.scan.hashes),
+            ("inbound", "mode") => mode_name(self.inbound.mode).into(),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("fileless", "written_memory") => self.fileless.written_memory.into(),
@@ -169,6 +172,33 @@ fn service_fields(allow: &ServiceAllow) -> Fields {
     let mut fields: Fields =
         vec![("service", allow.service.as_str().into()), ("class", allow.class.name().into())];
     fields.extend(allow.command.as_deref().map(|command| ("command", command.into())));
+    fields.push(("reason", allow.reason.as_str().into()));
+    fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
+    fields
+}
+
+fn group_fields(group: &InboundGroup) -> Fields {
+    let mut fields: Fields = vec![("name", group.name.as_str().into())];
+    if !group.networks.is_empty() {
+        let networks: Vec<_> = group.networks.iter().map(|n| Value::from(n.to_string())).collect();
+        fields.push(("networks", networks.into()));
+    }
+    if !group.files.is_empty() {
+        fields.push(("files", texts(&group.files)));
+    }
+    fields
+}
+
+fn inbound_fields(allow: &InboundAllow) -> Fields {
+    let mut fields = Fields::new();
+    if !allow.ports.is_empty() {
+        let ports: Vec<_> = allow.ports.iter().map(|p| Value::from(p.to_string())).collect();
+        fields.push(("port", ports.into()));
+    }
+    fields.extend(allow.service.as_deref().map(|service| ("service", service.into())));
+    fields.push(("protocol", allow.protocol.name().into()));
+    let from: Vec<_> = allow.from.iter().map(|from| Value::from(from.to_string())).collect();
+    fields.push(("from", from.into()));
     fields.push(("reason", allow.reason.as_str().into()));
     fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
     fields

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the host or reads a clock: what sensors saw and the time come in.
 
+pub mod inbound;
 pub mod map;
 mod place;
 
