@@ -16,12 +16,13 @@ use davy_trust::Question;
 use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply, StoreStatus};
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use crate::arbiter::{IsolationOrder, Order, SealedOrder};
+use crate::arbiter::{IsolationOrder, Order, PortsOrder, SealedOrder};
 use crate::canary::Poke;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
 use crate::engine::Live;
 use crate::inspection;
+use crate::ports::{MAX_TRIAL, MIN_TRIAL, PortsDesk};
 use crate::protections::{self, Notes};
 use crate::reload::reload;
 use crate::scan::ScanDesk;
@@ -58,6 +59,8 @@ pub(crate) struct Desk {
     pub(crate) trust: Arc<TrustDesk>,
     /// What services start.
     pub(crate) services: Arc<ServiceDesk>,
+    /// Who may reach which port.
+    pub(crate) ports: Arc<PortsDesk>,
     /// What was scanned.
     pub(crate) scan: Arc<ScanDesk>,
     /// Why the state lies in memory, where it does.
@@ -123,6 +126,10 @@ impl Answer for Desk {
                     client.send(&Reply::ServiceStart(start)).await?;
                 }
                 Ok(())
+            }
+            Query::Ports => {
+                let view = tokio::task::block_in_place(|| self.ports.view());
+                client.send(&Reply::Ports(view)).await
             }
             Query::TrustRuling { sha256, path, nameless } => {
                 let question = Question { digest: Some(sha256), path: &path, nameless, failsafe: None };
@@ -214,6 +221,15 @@ impl Answer for Desk {
             Command::Rehearse { cgroup, seconds, code, mount } => {
                 tokio::task::block_in_place(|| self.rehearse(&cgroup, seconds, code, mount.as_deref()))
             }
+            Command::PortsApply { seconds, .. } if !(MIN_TRIAL..=MAX_TRIAL).contains(&seconds) => {
+                let message = format!("confirm within {MIN_TRIAL} to {MAX_TRIAL} seconds");
+                return error(ErrorCode::Invalid, message);
+            }
+            Command::PortsApply { seconds, unused } => {
+                self.arbitrate(|reply| Order::Ports(PortsOrder::Apply { seconds, unused, reply })).await
+            }
+            Command::PortsConfirm => self.arbitrate(|reply| Order::Ports(PortsOrder::Confirm(reply))).await,
+            Command::PortsOpen => self.arbitrate(|reply| Order::Ports(PortsOrder::Open(reply))).await,
             Command::Reload => reload(&self.shared, &self.canary),
             Command::Drilled(tally) => {
                 let proof = Proof { time: clock::now(), tally: tally.bounded() };
@@ -317,6 +333,7 @@ impl Desk {
         let last_canary = lock(&self.shared.last_canary).clone();
         let canary = last_canary.as_ref().map(|proof| &proof.tally);
         let mut protections = protections::all(&policy, &probes, &self.notes, canary);
+        protections.extend(self.ports.protection(&policy));
         let scans = policy.scan.mode != Mode::Off;
         if let Some(scan) = protections.iter_mut().find(|p| scans && p.name == "scan") {
             scan.note = format!("{}; {}", scan.note, self.scan.words());

@@ -4,6 +4,7 @@
 //! the action down durably, has it carried out, and writes down what became of it.
 
 mod isolating;
+mod ports;
 mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,11 +26,13 @@ use tokio::sync::oneshot;
 
 use crate::block::{KernelBlock, Reach};
 use crate::deed::{self, fingerprint, in_order, outcome_words, record, said, settle, timed};
+use crate::ports::PortsDesk;
 use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
 use crate::{clock, opening};
 
 pub(crate) use isolating::IsolationOrder;
+pub(crate) use ports::PortsOrder;
 pub(crate) use sealed::{Refused, SealedOrder};
 
 /// How many incidents' proposals are remembered for `davy act`; the oldest goes first.
@@ -64,6 +67,8 @@ pub(crate) enum Order {
     Sealed(SealedOrder),
     /// The host, or a cgroup, is to be isolated or let back.
     Isolation(IsolationOrder),
+    /// Something about closed ports.
+    Ports(PortsOrder),
     /// Time to go; what is timed is left to the kernel and the next agent.
     Stop,
 }
@@ -76,6 +81,9 @@ pub(crate) struct Arbiter {
     responder: Responder,
     block: Arc<KernelBlock>,
     intake: Intake,
+    ports: Arc<PortsDesk>,
+    /// What the journal says of closed ports.
+    lines: ports::Lines,
     /// What was decided, so that a finding that grows is not answered twice; the mode belongs to it, because what would
     /// have been done under observe may be done later under enforce.
     decided: BTreeSet<(FindingId, String, bool)>,
@@ -96,6 +104,7 @@ impl Arbiter {
         responder: Responder,
         block: Arc<KernelBlock>,
         intake: Intake,
+        ports: Arc<PortsDesk>,
     ) -> Self {
         Self {
             shared,
@@ -104,6 +113,8 @@ impl Arbiter {
             responder,
             block,
             intake,
+            ports,
+            lines: ports::Lines::default(),
             decided: BTreeSet::new(),
             let_be: BTreeSet::new(),
             cases: BTreeMap::new(),
@@ -119,6 +130,10 @@ impl Arbiter {
         for mut record in journal {
             if record.is_canary() {
                 self.release(record);
+                continue;
+            }
+            if matches!(record.action, Action::ClosePorts { .. }) {
+                self.take_over_ports(record);
                 continue;
             }
             if record.state == ActionState::Undone {
@@ -163,6 +178,7 @@ impl Arbiter {
                 }
                 Ok(Order::Sealed(order)) => self.on_sealed(order),
                 Ok(Order::Isolation(order)) => self.on_isolation(order),
+                Ok(Order::Ports(order)) => self.on_ports(order),
                 Ok(Order::Prove(action, cgroup, reply)) => {
                     // Of a canary without a cgroup nothing is cut; what comes here all the same is cut for nobody.
                     self.block.set_reach(Reach::Cgroups(cgroup.into_iter().collect()));
@@ -293,6 +309,14 @@ impl Arbiter {
         for mut record in records {
             if !record.undoable {
                 lines.push(format!("{}: cannot be undone: {}", fingerprint(&record.action), record.note));
+                continue;
+            }
+            if matches!(record.action, Action::ClosePorts { .. }) {
+                let outcome = self.undo_ports(&record);
+                undone += u32::from(outcome.is_ok());
+                failed |= outcome.is_err();
+                let words = outcome.unwrap_or_else(|why| why);
+                lines.push(format!("{}: {words}", fingerprint(&record.action)));
                 continue;
             }
             let outcome = self.responder.undo(&record);

@@ -82,8 +82,8 @@ fn kind_of(action: &Action) -> ActionKind {
         Action::Alert => ActionKind::Alert,
         Action::Freeze { .. } => ActionKind::Freeze,
         Action::Quarantine { .. } => ActionKind::Quarantine,
-        // An isolation is ordered by an administrator; no guard proposes one.
-        Action::Cut { .. } | Action::Isolate { .. } => ActionKind::Cut,
+        // An isolation and closed ports are ordered by an administrator; no guard proposes them.
+        Action::Cut { .. } | Action::Isolate { .. } | Action::ClosePorts { .. } => ActionKind::Cut,
         Action::Kill { .. } => ActionKind::Kill,
     }
 }
@@ -108,6 +108,7 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
         Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
         Action::Isolate { cgroup, .. } => format!("isolate {}", cgroup.as_deref().unwrap_or("the host")),
+        Action::ClosePorts { .. } => "close ports".to_owned(),
     }
 }
 

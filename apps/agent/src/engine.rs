@@ -23,6 +23,7 @@ use crate::connections::Connections;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
+use crate::ports::PortsDesk;
 use crate::scan::ScanSights;
 use crate::services::{Look, ServiceWatch};
 use crate::shared::{Ask, Input, Shared, lock};
@@ -94,6 +95,8 @@ pub(crate) struct Engine {
     pub(crate) sights: Sights,
     /// Who comes from which service.
     pub(crate) services: ServiceWatch,
+    /// Who reaches which port.
+    pub(crate) ports: Arc<PortsDesk>,
     /// Where files that ran or were written are scanned.
     pub(crate) scans: ScanSights,
     /// Who talks to whom.
@@ -237,8 +240,12 @@ impl Engine {
         if self.live.events.receiver_count() > 0 {
             let _ = self.live.events.send(Arc::new(Reply::Event(event.clone())));
         }
+        let inbound = self.ports.see(&event, &self.detector);
         let look = self.services.see(&event, &self.detector);
         self.batch.push(event);
+        if let Some(told) = inbound {
+            self.observe(told);
+        }
         match look {
             Look::Nothing => {}
             Look::Told(event) => self.observe(event),

@@ -22,6 +22,7 @@ mod lists;
 mod opening;
 mod own;
 mod paths;
+mod ports;
 mod probing;
 mod protections;
 mod recent;
@@ -39,4 +40,5 @@ mod stops;
 mod trust;
 
 pub use paths::Paths;
+pub use ports::inbound_plan;
 pub use run::{AgentOptions, Ending, run};

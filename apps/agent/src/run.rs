@@ -29,6 +29,7 @@ use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
+use crate::ports::{PortsDesk, PortsThread};
 use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
 use crate::remains::{Remains, pins};
@@ -159,6 +160,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
     let eyes = tokio::task::block_in_place(|| Eyes::open(&eyes_config, &probes, &intake, captures));
     probes.push(file_systems(&eyes));
     let services = Arc::new(ServiceDesk::open(paths.state.join("services.json"), Arc::clone(&shared)));
+    let ports = Arc::new(PortsDesk::open(paths, Arc::clone(&shared), options.pin));
     let trust =
         trust::open(paths, &eyes, &intake, &services, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
@@ -208,6 +210,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         users: davy_proc::Users::new(),
         sights: trust.sights,
         services: ServiceWatch::new(Arc::clone(&services), Bind::new(trust.gate.clone())),
+        ports: Arc::clone(&ports),
         scans: scan.sights,
         connections: Connections::new(
             store.connections(limits.max_connections).await.context("cannot read who talked to whom")?,
@@ -221,6 +224,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         responder,
         block,
         intake.clone(),
+        Arc::clone(&ports),
     );
     let mut journal = store.open_actions().await.context("cannot read the journal")?;
     let undone = store.actions(UNDONE_LOOKED_AT).await.context("cannot read the journal")?;
@@ -237,6 +241,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         inspector,
         trust: trust.thread,
         scan: scan.thread,
+        ports: PortsThread::start(Arc::clone(&ports), intake.clone(), orders.clone())?,
         prover: Prover::start(Arc::clone(&shared), orders.clone(), intake.clone())?,
         intake: intake.clone(),
         orders: orders.clone(),
@@ -260,6 +265,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         trust: trust.desk,
         services,
         scan: scan.desk,
+        ports: Arc::clone(&ports),
     });
     service::ready();
     if options.foreground_banner {
@@ -287,6 +293,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         .then(|| tokio::task::block_in_place(|| Remains::of_running(paths, cgroup2)));
     drop(sockets);
     tokio::task::block_in_place(|| threads.stop());
+    ports.end(ending == Ending::Ordered);
     // A signal may be a restart, and then what is pinned bridges it. An order to stop means it.
     if let (Ending::Ordered, Some(blocker)) = (ending, blocker)
         && let Err(e) = blocker.release()
@@ -315,6 +322,7 @@ struct Threads {
     inspector: Option<JoinHandle<()>>,
     trust: TrustThread,
     scan: ScanThread,
+    ports: PortsThread,
     prover: Prover,
     intake: Intake,
     orders: SyncSender<Order>,
@@ -326,6 +334,7 @@ impl Threads {
         self.prover.stop();
         self.trust.stop();
         self.scan.stop();
+        self.ports.stop();
         let _ = self.orders.send(Order::Stop);
         // The arbiter may be telling the engine what it did, so the engine runs until the arbiter is gone.
         if self.arbiter.join().is_err() {

@@ -47,7 +47,8 @@ pub(crate) fn table(records: &[ActionRecord], answering: &Answering) -> Table {
         let cause = match (record.incident, record.finding) {
             (Some(incident), _) => incident.0.to_string(),
             (None, Some(finding)) => format!("f{}", finding.0),
-            (None, None) => "canary".to_owned(),
+            (None, None) if record.is_canary() => "canary".to_owned(),
+            (None, None) => String::new(),
         };
         table.row(vec![
             Line::in_role(Role::Strong, format!("a{}", record.id.0)),

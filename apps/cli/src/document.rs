@@ -5,7 +5,7 @@
 use std::io;
 
 use davy_model::{ActionRecord, Event, Finding, Incident, Timestamp};
-use davy_wire::{AgentStatus, ConnectionEntry, Quarantined, TopView};
+use davy_wire::{AgentStatus, ConnectionEntry, PortsView, Quarantined, TopView};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
@@ -139,6 +139,17 @@ pub(crate) fn connection(entry: &ConnectionEntry) -> Value {
 pub(crate) fn quarantined(file: &Quarantined) -> Value {
     let mut value = raw(file);
     dated(&mut value, &["taken", "accessed", "modified"]);
+    value
+}
+
+/// Who listens where, and who may reach it.
+pub(crate) fn ports(view: &PortsView) -> Value {
+    let mut value = raw(view);
+    dated(&mut value, &["since", "confirm_until"]);
+    for port in items(&mut value["ports"]) {
+        dated(port, &["last"]);
+        items(&mut port["latest"]).iter_mut().for_each(|source| dated(source, &["last"]));
+    }
     value
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use davy_model::{
     CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit,
-    FileAct, FileChange, FlowAggregate, FlowOpen, FlowReading, FlowVolume, ImageKind, ProcessInfo,
-    ProcessKey, ScanHit, ScanOccasion, Transport,
+    FileAct, FileChange, FlowAggregate, FlowOpen, FlowReading, FlowVolume, ImageKind, InboundRefusal,
+    ProcessInfo, ProcessKey, ScanHit, ScanOccasion, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 20] = [
+pub(crate) const KINDS: [&str; 21] = [
     "found",
     "fork",
     "exec",
@@ -31,6 +31,7 @@ pub(crate) const KINDS: [&str; 20] = [
     "flow_read",
     "flow_close",
     "flows",
+    "inbound",
     "name",
     "file",
     "code",
@@ -177,6 +178,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             (Role::Quiet, "closed", format!("flow {}, {}", close.flow.0, volume(&close.volume)))
         }
         EventKind::Flows(flows) => (plain, "flows", counted(flows)),
+        EventKind::Inbound(refusal) => (Role::Warning, "inbound", refused(refusal)),
         EventKind::Name(name) => (plain, "name", format!("{} is {}", name.name, name.address)),
         EventKind::File(change) => (plain, "file", changed(change)),
         EventKind::Code(act) => (Role::Warning, "code", acted(act, names)),
@@ -339,6 +341,11 @@ fn counted(flows: &FlowAggregate) -> String {
     } else {
         format!("{how_many} to {kind} {}, {volume}", flows.remote)
     }
+}
+
+fn refused(refusal: &InboundRefusal) -> String {
+    let what = if refusal.refused { "refused" } else { "would have refused" };
+    format!("{what} {} at {} port {}", refusal.from, transport(refusal.transport), refusal.port)
 }
 
 /// What went over a flow, as `sent 1.2 KiB, received 88 KiB`.

@@ -21,6 +21,7 @@ mod findings;
 mod incidents;
 mod page;
 mod policy;
+mod ports;
 mod proof;
 mod quarantine;
 mod scan;
@@ -91,6 +92,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Isolate(asked) => change::isolate(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,
+        Verb::Ports(asked) => ports::run(&client, answering, asked)?,
         Verb::Trust(verb) => return trust::run(verb, &client, answering),
         Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
         Verb::Completions(asked) => shell::completions(asked)?,

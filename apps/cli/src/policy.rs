@@ -25,8 +25,13 @@ pub(crate) fn check(paths: &Paths, answering: &Answering, file: Option<&Path>) -
     let read = read(paths, file)?;
     match &read.outcome {
         Ok(policy) => {
+            let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(if file.is_some() { Path::new(".") } else { &paths.config });
+            if let Err(faults) = davy_agent::inbound_plan(policy, folder) {
+                return refuse_lists(&read.name, &faults, answering);
+            }
             if answering.json {
-                answering.document(&json!({ "file": read.name, "ok": true, "faults": [] }))?;
+                answering.document(&json!({ "file": read.name, "ok": true, "faults": [], "lists": [] }))?;
             } else {
                 let tests = policy.tests.len() as u64;
                 let tests = match tests {
@@ -116,7 +121,7 @@ pub(crate) fn schema(answering: &Answering) -> Result<Exit, Failure> {
 fn refuse(name: &str, faults: &Diagnostics, answering: &Answering) -> Result<Exit, Failure> {
     if answering.json {
         answering.document(&json!({
-            "file": name, "ok": false, "faults": faults.to_json(), "left_out": faults.left_out() }))?;
+            "file": name, "ok": false, "faults": faults.to_json(), "lists": [], "left_out": faults.left_out() }))?;
     } else {
         let n = (faults.faults().len() + faults.left_out()) as u64;
         raw(&faults.render(answering.color()), answering.color())?;
@@ -130,6 +135,25 @@ fn refuse(name: &str, faults: &Diagnostics, answering: &Answering) -> Result<Exi
         ));
         answering.page(&page)?;
     }
+    Ok(Exit::PolicyFaults)
+}
+
+/// What is wrong with files and groups that the policy names, a sentence each.
+fn refuse_lists(name: &str, faults: &[String], answering: &Answering) -> Result<Exit, Failure> {
+    if answering.json {
+        answering.document(&json!({ "file": name, "ok": false, "faults": [], "lists": faults }))?;
+        return Ok(Exit::PolicyFaults);
+    }
+    let mut page = Page::new();
+    for fault in faults {
+        page.extend(Line::in_role(Role::Alarm, "error: ").and(Role::Plain, fault).wrap(answering.width));
+    }
+    let many = amount::of(faults.len() as u64, "fault", "faults");
+    page.push(Line::in_role(
+        Role::Alarm,
+        format!("{name} names lists with {many}. Who may reach which port could not be judged by it."),
+    ));
+    answering.page(&page)?;
     Ok(Exit::PolicyFaults)
 }
 

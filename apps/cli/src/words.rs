@@ -159,5 +159,9 @@ pub(crate) fn deed(record: &ActionRecord) -> String {
             cgroup.as_deref().unwrap_or("the host"),
             amount::duration(f64::from(*seconds))
         ),
+        Action::ClosePorts { entries, .. } => {
+            let open = amount::of((*entries).into(), "entry opens", "entries open");
+            format!("{} every port but those that {open}", verb("closed", "close"))
+        }
     }
 }

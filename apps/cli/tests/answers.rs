@@ -24,6 +24,7 @@ fn host() -> FakeAgent {
             Query::Process { pid: 811 } => {
                 vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
             }
+            Query::Ports => vec![Reply::Ports(canned::ports())],
             Query::Quarantine => canned::quarantined().into_iter().map(Reply::Quarantined).collect(),
             Query::Connections { .. } => {
                 canned::connections::all().into_iter().map(Reply::Connection).collect()
@@ -133,6 +134,11 @@ fn connections_are_asked_for_by_where_they_go() {
         assert_eq!(host.heard(), [RequestBody::Query(asked)]);
     }
     assert_eq!(host().davy(&["connections", "--outside", "--inside"]).code, 2);
+}
+
+#[test]
+fn ports() {
+    answers("ports", &["ports"]);
 }
 
 #[test]

@@ -64,6 +64,13 @@ pub enum Action {
         /// For how many seconds; never zero, because it must end when nobody can reach the host any more.
         seconds: u32,
     },
+    /// Close every port of this host but those that the policy opens.
+    ClosePorts {
+        /// How many entries of the policy open something.
+        entries: u32,
+        /// Within how many seconds it had to be confirmed, else it undid itself.
+        seconds: u32,
+    },
 }
 
 /// An action that a guard would like to see done. Only the arbiter decides.
@@ -124,11 +131,13 @@ pub struct ActionRecord {
 
 impl ActionRecord {
     /// Whether it was done to a process of Davy's own, to see whether it is done. Everything else is done for a finding, but
-    /// for a file that an administrator has taken away and an isolation; no canary is.
+    /// for what an administrator ordered: a file taken away, an isolation, ports closed; no canary is.
     #[must_use]
     pub const fn is_canary(&self) -> bool {
-        self.finding.is_none()
-            && self.incident.is_none()
-            && !matches!(self.action, Action::Quarantine { .. } | Action::Isolate { .. })
+        let ordered = matches!(
+            self.action,
+            Action::Quarantine { .. } | Action::Isolate { .. } | Action::ClosePorts { .. }
+        );
+        self.finding.is_none() && self.incident.is_none() && !ordered
     }
 }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
-    MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ScanHit, ServiceBreach, Timestamp,
+    InboundRefusal, MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ScanHit, ServiceBreach, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -51,6 +51,9 @@ pub enum EventKind {
     FlowClose(FlowClose),
     /// Flows that were counted together.
     Flows(FlowAggregate),
+    /// Somebody reached a port that the policy does not open to them, or was kept from it; `process` is whose port it is, where
+    /// that is known.
+    Inbound(InboundRefusal),
     /// A name was resolved.
     Name(NameAnswer),
     /// A file changed.
@@ -92,6 +95,7 @@ impl EventKind {
             Self::FlowRead(_) => "flow_read",
             Self::FlowClose(_) => "flow_close",
             Self::Flows(_) => "flows",
+            Self::Inbound(_) => "inbound",
             Self::Name(_) => "name",
             Self::File(_) => "file",
             Self::Code(_) => "code",

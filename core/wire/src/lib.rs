@@ -6,6 +6,7 @@
 
 mod connection;
 mod message;
+mod ports;
 mod sealed;
 mod status;
 mod trust;
@@ -13,6 +14,7 @@ pub mod worker;
 
 pub use connection::ConnectionEntry;
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
+pub use ports::{ListeningPort, OpenTo, PortSource, PortsState, PortsView};
 pub use sealed::Quarantined;
 pub use status::{
     AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, IsolatedStatus, PolicySummary, Proof,

@@ -5,7 +5,7 @@ use davy_model::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentStatus, ConnectionEntry, Quarantined, Tally, TopView, TrustSummary};
+use crate::{AgentStatus, ConnectionEntry, PortsView, Quarantined, Tally, TopView, TrustSummary};
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
 pub const VERSION: u32 = 1;
@@ -126,6 +126,8 @@ pub enum Query {
         /// Whether it has no file.
         nameless: bool,
     },
+    /// Who may reach which port, and who did.
+    Ports,
     /// What is known of a pid.
     Process {
         /// Which.
@@ -241,6 +243,17 @@ pub enum Command {
         /// The content.
         sha256: Sha256,
     },
+    /// Close every port but those that the policy opens, for a trial.
+    PortsApply {
+        /// Within how many seconds it must be confirmed, else it undoes itself.
+        seconds: u32,
+        /// Whether entries that open nothing, because nobody listens there, are let pass.
+        unused: bool,
+    },
+    /// Keep closed what was closed for a trial.
+    PortsConfirm,
+    /// Open every port again.
+    PortsOpen,
     /// Read the policy again.
     Reload,
     /// Stop the agent and take its enforcement away.
@@ -280,6 +293,8 @@ pub enum Reply {
     Pending(Pending),
     /// One command that a service started.
     ServiceStart(ServiceStart),
+    /// Answer to [`Query::Ports`].
+    Ports(PortsView),
     /// Answer to [`Query::TrustRuling`].
     Ruling(Ruling),
     /// A command was carried out; a sentence for people.

@@ -45,6 +45,15 @@ fn is_member(uid: u32, accounts: &str, groups: &str) -> bool {
     })
 }
 
+/// The addresses from which somebody is logged in now, by the `SSH_CONNECTION` that sshd gave their sessions.
+#[must_use]
+pub fn administrators() -> Vec<IpAddr> {
+    let mut found = addresses(&crate::process::snapshot());
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// The addresses that living login sessions come from.
 pub(crate) fn addresses(all: &HashMap<u32, Stat>) -> Vec<IpAddr> {
     sessions(all).into_iter().map(|(address, _)| address).collect()

@@ -49,6 +49,7 @@ impl Responder {
             Action::Isolate { cgroup, seconds, .. } => {
                 self.prepare_isolation(cgroup.as_deref(), *seconds)?.to_json()
             }
+            Action::ClosePorts { .. } => return Err(Refusal::new("ports are the firewall's to close")),
         };
         Ok(Prepared { action: action.clone(), undo })
     }
@@ -71,6 +72,7 @@ impl Responder {
             }
             Action::Cut { destination, seconds } => self.cut(*destination, *seconds),
             Action::Isolate { cgroup, keep, seconds } => self.isolate(cgroup.as_deref(), keep, *seconds),
+            Action::ClosePorts { .. } => Outcome::failed("ports are the firewall's to close"),
         }
     }
 

@@ -13,11 +13,13 @@ use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 mod acts;
 mod apart;
 mod bypasses;
+mod network;
 mod scope;
 mod two_hosts;
 
 pub use acts::{freezes, kills, puts_away};
 pub use bypasses::assert_published;
+pub use network::Network;
 pub use scope::{Scope, cgroup2};
 pub use two_hosts::TwoHosts;
 

@@ -2,6 +2,7 @@
 
 mod connections;
 mod isolate;
+mod ports;
 mod quarantine;
 mod trust;
 
@@ -13,6 +14,7 @@ use davy_model::Timestamp;
 
 pub(crate) use connections::Connections;
 pub(crate) use isolate::Isolate;
+pub(crate) use ports::{Ports, PortsVerb};
 pub(crate) use quarantine::{Quarantine, QuarantineExport};
 pub(crate) use trust::{Trust, TrustSign};
 
@@ -175,6 +177,11 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  davy trust status\n  davy trust explain /usr/local/bin/tool\n  davy trust pending\n  sudo davy trust approve 12 --for 7d\n  davy trust learn                   what ran, as entries for the policy"
     )]
     Trust(Trust),
+    /// Who listens on which port, who may reach it, and who did; closing ports, and opening them again
+    #[command(
+        after_help = "Examples:\n  davy ports\n  davy ports --json | jq '.ports[] | select(.reach == \"outside\")'\n  sudo davy ports apply --confirm-within 60s\n  sudo davy ports confirm\n  sudo davy ports open"
+    )]
+    Ports(Ports),
     /// Harmless attacks against the live agent, to see it hold
     #[command(
         after_help = "Examples:\n  davy drill --list\n  sudo davy drill\n  sudo davy drill detect respond/cut     a whole room, and one drill"

@@ -209,6 +209,9 @@ fn any_kind() -> impl Strategy<Value = EventKind> {
             .prop_map(|(c, volume)| EventKind::FlowClose(FlowClose { flow: FlowKey(c), volume })),
         (any_text(), any::<std::net::IpAddr>(), any::<u32>())
             .prop_map(|(name, address, ttl_secs)| EventKind::Name(NameAnswer { name, address, ttl_secs })),
+        (any::<std::net::IpAddr>(), any::<u16>(), any::<bool>()).prop_map(|(from, port, refused)| {
+            EventKind::Inbound(InboundRefusal { transport: Transport::Tcp, port, from, refused })
+        }),
         file.prop_map(EventKind::File),
         code.prop_map(EventKind::Code),
         memory.prop_map(EventKind::Memory),

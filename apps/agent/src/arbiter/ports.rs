@@ -1,0 +1,134 @@
+//! Ports closed and opened by order of an administrator.
+
+use davy_model::{Action, ActionRecord, ActionState};
+use tokio::sync::oneshot;
+
+use super::Arbiter;
+use crate::clock;
+use crate::deed::record;
+use crate::ports::Happened;
+
+/// What a line of the journal needs to be told apart by an agent that comes later.
+const ON_TRIAL: &str = "\"trial\"";
+const CONFIRMED: &str = "\"confirmed\"";
+
+/// What the arbiter is told about ports.
+#[derive(Debug)]
+pub(crate) enum PortsOrder {
+    /// Close all that the policy does not open, to be confirmed within so many seconds.
+    Apply { seconds: u32, unused: bool, reply: oneshot::Sender<Result<String, String>> },
+    /// Keep them closed.
+    Confirm(oneshot::Sender<Result<String, String>>),
+    /// Open all.
+    Open(oneshot::Sender<Result<String, String>>),
+    /// Something came to pass by itself.
+    Happened(Happened),
+}
+
+/// The journal's lines about ports that are closed.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    trial: Option<ActionRecord>,
+    confirmed: Option<ActionRecord>,
+}
+
+impl Arbiter {
+    pub(super) fn on_ports(&mut self, order: PortsOrder) {
+        match order {
+            PortsOrder::Apply { seconds, unused, reply } => {
+                drop(reply.send(self.close_ports(seconds, unused)))
+            }
+            PortsOrder::Confirm(reply) => drop(reply.send(self.confirm_ports())),
+            PortsOrder::Open(reply) => drop(reply.send(self.open_ports("by order of an administrator"))),
+            PortsOrder::Happened(Happened::RolledBack) => {
+                tracing::warn!("closed ports were not confirmed in time, and what was before holds again");
+                let line = self.lines.trial.take();
+                self.close_line(line, ActionState::Expired, "not confirmed in time, so it undid itself");
+            }
+        }
+    }
+
+    fn close_ports(&mut self, seconds: u32, unused: bool) -> Result<String, String> {
+        let ready = self.ports.prepare(unused)?;
+        let entries = ready.entries();
+        let action = Action::ClosePorts { entries, seconds };
+        let mut line = record(None, None, action, ActionState::Intended, "by order of an administrator");
+        ON_TRIAL.clone_into(&mut line.undo);
+        self.write(&mut line);
+        let outcome = self.ports.apply(ready, seconds);
+        line.changed = clock::now();
+        match &outcome {
+            Ok(()) => {
+                line.state = ActionState::Done;
+                line.undoable = true;
+                line.note = format!("on trial, to be confirmed within {seconds} s");
+            }
+            Err(why) => {
+                line.state = ActionState::Failed;
+                line.note.clone_from(why);
+            }
+        }
+        self.change(&line);
+        outcome?;
+        let number = line.id.0;
+        let before = self.lines.trial.replace(line);
+        self.close_line(before, ActionState::Undone, "another trial took its place");
+        Ok(format!(
+            "action {number}: every port is closed but those that {entries} entries of the policy open, on trial for {seconds} s. \
+             Look whether you still get in, over a new connection, and then: davy ports confirm. Otherwise it undoes itself."
+        ))
+    }
+
+    fn confirm_ports(&mut self) -> Result<String, String> {
+        self.ports.confirm()?;
+        let before = self.lines.confirmed.take();
+        self.close_line(before, ActionState::Undone, "what was confirmed later took its place");
+        if let Some(mut line) = self.lines.trial.take() {
+            line.changed = clock::now();
+            "confirmed".clone_into(&mut line.note);
+            CONFIRMED.clone_into(&mut line.undo);
+            self.change(&line);
+            self.lines.confirmed = Some(line);
+        }
+        Ok("confirmed: the ports stay closed. `davy ports open` opens them".to_owned())
+    }
+
+    /// Opens all ports, and says so in the journal's lines about those that were closed.
+    pub(super) fn open_ports(&mut self, why: &str) -> Result<String, String> {
+        let any = self.ports.release()?;
+        let lines = std::mem::take(&mut self.lines);
+        for line in [lines.trial, lines.confirmed] {
+            self.close_line(line, ActionState::Undone, why);
+        }
+        Ok(if any { "every port is open as far as Davy is concerned" } else { "Davy had closed no port" }
+            .to_owned())
+    }
+
+    /// Undoes the closing of ports that a line of the journal tells of: whatever holds of it is taken away.
+    pub(super) fn undo_ports(&mut self, line: &ActionRecord) -> Result<String, String> {
+        let own = |kept: &Option<ActionRecord>| kept.as_ref().is_some_and(|kept| kept.id == line.id);
+        if own(&self.lines.trial) || own(&self.lines.confirmed) {
+            return self.open_ports("by order of an administrator");
+        }
+        Err("other ports are closed now than by this action; `davy ports open` opens them all".to_owned())
+    }
+
+    /// Takes over a line that an agent before this one left open.
+    pub(super) fn take_over_ports(&mut self, line: ActionRecord) {
+        if line.state == ActionState::Done && line.undo == CONFIRMED && self.ports.is_confirmed() {
+            let before = self.lines.confirmed.replace(line);
+            self.close_line(before, ActionState::Undone, "what was confirmed later took its place");
+        } else if matches!(line.state, ActionState::Done | ActionState::Intended) {
+            let why = "the agent ended before it was confirmed, so it undid itself";
+            self.close_line(Some(line), ActionState::Expired, why);
+        }
+    }
+
+    fn close_line(&self, line: Option<ActionRecord>, state: ActionState, why: &str) {
+        let Some(mut line) = line else { return };
+        line.changed = clock::now();
+        (line.state, line.undoable) = (state, false);
+        why.clone_into(&mut line.note);
+        self.change(&line);
+    }
+}
