@@ -37,3 +37,5 @@ struct service_bound described_service_bound;
 struct trust_state described_trust_state;
 struct judged_record described_judged_record;
 struct ended described_ended;
+struct probe_key described_probe_key;
+struct probe_record described_probe_record;

@@ -472,4 +472,63 @@ struct ended {
     u32 failed;
 };
 
+/* How somebody looks for what answers here, and what became of it. */
+enum probe_kind {
+    PROBE_SYN = 1,
+    PROBE_FIN = 2,
+    PROBE_NULL = 3,
+    PROBE_XMAS = 4,
+    PROBE_ACK = 5,
+    PROBE_MAIMON = 6,
+    /* Flags that no connection has together, and echo requests with a code. */
+    PROBE_ODD = 7,
+    /* A TCP header cut into fragments. */
+    PROBE_FRAGMENT = 8,
+    PROBE_UDP = 9,
+    PROBE_ECHO = 10,
+    PROBE_TIMESTAMP = 11,
+    PROBE_MASK = 12,
+    /* A protocol of IP other than TCP, UDP and ICMP; its number stands for the port. */
+    PROBE_PROTOCOL = 13,
+    ANSWER_OPEN = 14,
+    ANSWER_REFUSED = 15,
+    /* Somebody answered this host's SYN-ACK by its number, which only who received it knows. */
+    ANSWER_HANDSHAKE = 16,
+};
+
+/* The first of its kind from an address to a port. */
+struct probe_key {
+    u8 source[16];
+    u8 local[16];
+    u16 port;
+    u8 kind;
+    u8 protocol;
+};
+
+/* `seen` are the probes of this source so far, told or not; `open` says that the port took connections lately. */
+struct probe_record {
+    u64 time;
+    struct probe_key key;
+    u32 sequence;
+    u32 seen;
+    u16 source_port;
+    u16 window;
+    u16 ip_id;
+    u8 ttl;
+    u8 header_words;
+    u8 first_option;
+    u8 dont_fragment;
+    u8 open;
+    u8 proven;
+};
+
+/* What the watching program counts. */
+enum probe_count {
+    /* Sources that only visit what is open are sampled. */
+    COUNT_SAMPLED = 0,
+    COUNT_THROTTLED = 1,
+    COUNT_FULL = 2,
+    PROBE_COUNTS = 3,
+};
+
 #endif

@@ -20,6 +20,7 @@ mod incident;
 mod memory;
 mod mount;
 mod port;
+mod port_scan;
 mod prefix;
 mod process;
 mod sample;
@@ -49,6 +50,7 @@ pub use incident::{Incident, IncidentId, IncidentState, TimelineEntry, TreeNode}
 pub use memory::{GpuUse, MemoryShape};
 pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};
 pub use port::{NotAPortRange, PortRange};
+pub use port_scan::{PacketShape, PortNews, PortProbeKind, PortSight, ProbeKinds, ScanSource};
 pub use prefix::{NotAPrefix, Prefix};
 pub use process::{Credentials, ExecImage, Exit, ImageKind, Namespaces, ProcessInfo, ProcessKey};
 pub use sample::{SampleBatch, ThreadSample};

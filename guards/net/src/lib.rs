@@ -5,5 +5,6 @@
 pub mod inbound;
 pub mod map;
 mod place;
+pub mod scans;
 
 pub use place::place_of;

@@ -1,0 +1,235 @@
+//! Scanners are found, after few probes, and nobody else is named.
+
+use davy_model::{PacketShape, Place, PortProbeKind, PortRange, Severity};
+
+use super::{Answer, CLIENT, NMAP, Scene, ip};
+use crate::scans::{PortScan, Scanner, Settings, Tool};
+
+fn only(scene: &Scene) -> &PortScan {
+    let new = scene.new_scans();
+    assert_eq!(new.len(), 1, "{new:#?}");
+    new[0]
+}
+
+/// Scan type, and after how many probes at most it is known.
+#[test]
+fn each_kind_is_known_after_few_probes() {
+    use PortProbeKind::{Ack, Fin, Fragment, Maimon, Null, Protocol, Syn, Udp, Xmas};
+    for (kind, refused, at_most) in [
+        (Syn, true, 7),
+        (Syn, false, 7),
+        (Ack, true, 7),
+        (Maimon, true, 7),
+        (Udp, true, 7),
+        (Udp, false, 14),
+        (Fin, true, 2),
+        (Null, false, 2),
+        (Xmas, true, 2),
+        (Fragment, false, 2),
+        (Protocol, false, 4),
+    ] {
+        let mut scene = Scene::new();
+        let source = ip("198.51.100.7");
+        for port in 140..200 {
+            scene.probe(source, port, kind, NMAP);
+            let protocol = if kind == Udp { 17 } else { 6 };
+            if refused {
+                scene.see(source, port, protocol, davy_model::PortNews::Refused);
+            }
+            scene.pass(1.0);
+        }
+        let scan = only(&scene);
+        let needed = scan.visits_needed;
+        assert!(needed <= at_most + if refused { 0 } else { 3 }, "{kind:?}, {refused}: after {needed}");
+        assert_eq!(scan.scanner, Scanner::Address(source));
+        assert!(!scan.proven, "{kind:?}");
+        assert!(scan.kinds.has(kind) && scan.severity() >= Severity::Low);
+    }
+}
+
+#[test]
+fn a_slow_scan_is_known_over_days() {
+    let mut scene = Scene::new();
+    let source = ip("198.51.100.7");
+    // Between others, who come and go.
+    for step in 0..12u16 {
+        for other in 0..20u8 {
+            let visitor = ip(&format!("192.0.2.{}", other + 1));
+            scene.visit(visitor, 443, Answer::Takes, CLIENT);
+        }
+        scene.visit(source, 8000 + step, Answer::Silent, CLIENT);
+        scene.pass(600.0);
+    }
+    let scan = only(&scene);
+    assert_eq!(scan.scanner, Scanner::Address(source));
+    assert!(scan.visits_needed <= 8, "{}", scan.visits_needed);
+    // One in twelve hours.
+    let mut scene = Scene::new();
+    for step in 0..12u16 {
+        scene.visit(source, 8000 + step, Answer::Refuses, CLIENT);
+        scene.pass(43_200.0);
+    }
+    assert!(only(&scene).visits_needed <= 12);
+}
+
+#[test]
+fn a_connect_scan_that_finds_something_is_proven_and_a_forged_one_is_not() {
+    let source = ip("198.51.100.7");
+    let scan = |answer: Answer, shape: PacketShape| {
+        let mut scene = Scene::new();
+        for port in 20..40 {
+            let answer = if port == 22 || port == 25 { answer } else { Answer::Refuses };
+            scene.visit(source, port, answer, shape);
+        }
+        scene.pass(5.0);
+        only(&scene).clone()
+    };
+    let connect = scan(Answer::Takes, CLIENT);
+    assert!(connect.proven && connect.summary().contains("its own"), "{}", connect.summary());
+    assert_eq!((connect.open.as_slice(), connect.tool), ([22, 25].as_slice(), None));
+    let half_open = scan(Answer::HalfOpen, NMAP);
+    assert!(!half_open.proven && half_open.summary().contains("nothing proves"));
+    assert_eq!((half_open.open.as_slice(), half_open.tool), ([22, 25].as_slice(), Some(Tool::Nmap)));
+}
+
+#[test]
+fn who_forges_a_visitors_address_does_not_make_it_the_visitors_scan() {
+    let mut scene = Scene::new();
+    let visitor = ip("198.51.100.7");
+    scene.visit(visitor, 443, Answer::Takes, CLIENT);
+    scene.pass(1.0);
+    // Somebody sends raw packets in its name, while it is here.
+    for port in 20..40 {
+        scene.visit(visitor, port, Answer::Refuses, NMAP);
+        if port == 30 {
+            scene.visit(visitor, 80, Answer::Takes, CLIENT);
+        }
+    }
+    scene.pass(5.0);
+    assert!(!only(&scene).proven);
+    // With packets like its own, but from another distance.
+    let mut scene = Scene::new();
+    scene.visit(visitor, 443, Answer::Takes, CLIENT);
+    for port in 20..40 {
+        scene.visit(visitor, port, Answer::Refuses, PacketShape { ttl: 50, ..CLIENT });
+    }
+    scene.pass(5.0);
+    assert!(!only(&scene).proven);
+}
+
+#[test]
+fn decoys_of_nmap_are_one_scan_and_none_of_them_is_named() {
+    let mut scene = Scene::new();
+    let all = ["198.51.100.7", "192.0.2.1", "192.0.2.77", "203.0.113.9"].map(ip);
+    for port in 20..60 {
+        for source in all {
+            scene.visit(source, port, Answer::Refuses, PacketShape { ttl: 40 + port as u8 % 9, ..NMAP });
+        }
+        scene.pass(0.01);
+    }
+    scene.pass(5.0);
+    let scan = only(&scene);
+    let Scanner::OneOf { addresses, real: None } = &scan.scanner else { panic!("{:?}", scan.scanner) };
+    assert_eq!(addresses.len(), 4);
+    assert!(!scan.proven && scan.summary().starts_with("one of 4 addresses"), "{}", scan.summary());
+}
+
+#[test]
+fn two_scanners_at_different_times_are_two_scans() {
+    let mut scene = Scene::new();
+    for source in ["198.51.100.7", "192.0.2.1"].map(ip) {
+        for port in 20..60 {
+            scene.visit(source, port, Answer::Refuses, NMAP);
+        }
+        scene.pass(10.0);
+    }
+    assert_eq!(scene.new_scans().len(), 2);
+}
+
+#[test]
+fn addresses_of_one_network_that_take_turns_are_one_scan() {
+    for (base, network) in [("198.51.100.", "198.51.100.0/24"), ("2001:db8:7:1::", "2001:db8:7::/56")] {
+        let mut scene = Scene::new();
+        for step in 0..30u16 {
+            let source = ip(&format!("{base}{}", 10 + step % 15));
+            scene.visit(source, 2000 + step, Answer::Silent, CLIENT);
+            scene.pass(20.0);
+        }
+        let scan = only(&scene);
+        let Scanner::Network { network: told, sources } = &scan.scanner else { panic!("{:?}", scan.scanner) };
+        assert_eq!(told.to_string(), network);
+        assert!(*sources >= 3 && scan.return_path() == "addresses can be forged");
+    }
+}
+
+#[test]
+fn a_crowd_from_everywhere_is_one_scan_without_a_name_and_ends() {
+    let mut scene = Scene::new();
+    for step in 0..400u16 {
+        let source = ip(&format!("{}.{}.7.9", 20 + step % 100, step % 250));
+        scene.visit(source, 1000 + step, Answer::Refuses, NMAP);
+        scene.pass(0.5);
+    }
+    let scan = only(&scene);
+    let Scanner::Many { sources, .. } = scan.scanner else { panic!("{:?}", scan.scanner) };
+    assert!(sources >= 20 && scan.running && scan.alike.unwrap() > 0.99);
+    scene.pass(1500.0);
+    let last = scene.told.last().unwrap();
+    assert!(!last.running && last.renewed && last.title().ends_with("over"));
+}
+
+#[test]
+fn a_decoy_port_needs_one_touch() {
+    let decoys = vec!["23".parse::<PortRange>().unwrap(), "2000-2010".parse().unwrap()];
+    let mut scene = Scene::with(Settings { decoys, ..Settings::default() });
+    scene.visit(ip("198.51.100.7"), 22, Answer::Refuses, CLIENT);
+    scene.pass(10.0);
+    assert!(scene.told.is_empty());
+    scene.visit(ip("198.51.100.7"), 2003, Answer::Silent, CLIENT);
+    scene.pass(10.0);
+    let scan = only(&scene);
+    assert_eq!((scan.decoys.as_slice(), scan.severity()), ([2003].as_slice(), Severity::Medium));
+    assert!(scan.reasons()[0].text.contains("port 2003"), "{:?}", scan.reasons());
+}
+
+#[test]
+fn a_scan_grows_ends_and_goes_on_under_one_number() {
+    let mut scene = Scene::new();
+    let source = ip("10.1.2.3");
+    for port in 20..30 {
+        scene.visit(source, port, Answer::Refuses, CLIENT);
+    }
+    scene.pass(5.0);
+    let first = only(&scene).clone();
+    assert_eq!((first.place, first.severity(), first.running), (Place::Inside, Severity::Medium, true));
+    for port in 100..150 {
+        scene.visit(source, port, Answer::Refuses, CLIENT);
+    }
+    scene.pass(5.0);
+    assert!(scene.told.iter().any(|scan| scan.renewed && scan.ports == 60), "{:#?}", scene.told);
+    scene.pass(300.0);
+    assert!(!scene.told.last().unwrap().running);
+    scene.visit(source, 9999, Answer::Refuses, CLIENT);
+    scene.pass(2.0);
+    let again = scene.told.last().unwrap();
+    assert!(again.running && again.number == first.number && again.severity() == Severity::High);
+    assert_eq!(scene.new_scans().len(), 1);
+}
+
+#[test]
+fn other_packets_of_nmap_are_told_too() {
+    // What -O sends: the same ports with other flags, and echo requests with a code.
+    use PortProbeKind::{Echo, Mask, Null, Odd, Timestamp, Xmas};
+    let mut scene = Scene::new();
+    let source = ip("198.51.100.7");
+    for kind in [Echo, Timestamp, Mask] {
+        scene.probe(source, 0, kind, NMAP);
+    }
+    scene.pass(5.0);
+    assert!(scene.told.is_empty(), "pings are no scan of ports");
+    for kind in [Odd, Null, Xmas] {
+        scene.probe(source, 22, kind, PacketShape { header_words: 10, window: 3, ..NMAP });
+    }
+    scene.pass(5.0);
+    assert_eq!(only(&scene).forbidden, 3);
+}
