@@ -39,3 +39,4 @@ struct judged_record described_judged_record;
 struct ended described_ended;
 struct probe_key described_probe_key;
 struct probe_record described_probe_record;
+struct talk_key described_talk_key;

@@ -52,14 +52,7 @@ struct {
     __type(value, u64);
 } firsts SEC(".maps");
 
-struct talk_key {
-    u8 remote[16];
-    u16 port;
-    u8 protocol;
-    u8 reserved;
-};
-
-/* With whom this host talks at which of its ports, whoever began it. */
+/* Whoever began it. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 32768);
@@ -157,56 +150,63 @@ static __always_inline bool pay_from(u32 budget, u64 now, u64 rate, u64 burst)
     return arrival && pay(arrival, now, rate, burst);
 }
 
-/* Whether there is room to tell of it; counts it when there is not. */
-static __always_inline bool may_tell(struct source_state *state, struct probe_record *record)
+/* Whether there is room to tell of a source that was not told of before; counts it when there is not. */
+static __always_inline bool may_tell_fresh(struct probe_record *record)
 {
-    if (!pay(&state->arrival, record->time, SOURCE_RATE, SOURCE_BURST)) {
-        count(COUNT_THROTTLED);
-        return false;
-    }
-    if (record->proven)
+    u64 now = record->time;
+
+    bool room = record->open ? pay_from(BUDGET_VISIT, now, VISIT_RATE, VISIT_BURST)
+                             : pay_from(BUDGET_FRESH, now, FRESH_RATE, FRESH_BURST);
+
+    record->proven = bpf_map_lookup_elem(&proven, record->key.source) != 0;
+    if (room || record->proven)
         return true;
-    if (state->seen > 1) {
-        if (pay_from(BUDGET_AGAIN, record->time, AGAIN_RATE, AGAIN_BURST))
-            return true;
-    } else if (record->open) {
-        if (pay_from(BUDGET_VISIT, record->time, VISIT_RATE, VISIT_BURST))
-            return true;
-        count(COUNT_SAMPLED);
-        return false;
-    } else if (pay_from(BUDGET_FRESH, record->time, FRESH_RATE, FRESH_BURST)) {
+    count(record->open ? COUNT_SAMPLED : COUNT_THROTTLED);
+    return false;
+}
+
+/* The same of one that comes again. */
+static __always_inline bool may_tell_again(struct source_state *state, struct probe_record *record)
+{
+    u64 now = record->time;
+
+    record->proven = bpf_map_lookup_elem(&proven, record->key.source) != 0;
+    if (pay(&state->arrival, now, SOURCE_RATE, SOURCE_BURST) &&
+        (record->proven || pay_from(BUDGET_AGAIN, now, AGAIN_RATE, AGAIN_BURST)))
         return true;
-    }
     count(COUNT_THROTTLED);
     return false;
 }
 
-/* Tells of it, unless the same was seen before. */
+/*
+ * Tells of it, unless the same was told before. What there is no room for leaves no trace, so that a flood costs little and
+ * pushes nobody out, and who comes again may be told then.
+ */
 static __always_inline void tell(struct probe_record *record)
 {
     struct probe_key *key = &record->key;
-
-    if (bpf_map_lookup_elem(&firsts, key))
-        return;
-    record->time = bpf_ktime_get_boot_ns();
-    bpf_map_update_elem(&firsts, key, &record->time, BPF_ANY);
     struct source_state *state = bpf_map_lookup_elem(&sources, key->source);
-    if (!state) {
-        struct source_state fresh = {};
+    bool probe = key->kind < ANSWER_OPEN;
 
-        bpf_map_update_elem(&sources, key->source, &fresh, BPF_NOEXIST);
-        state = bpf_map_lookup_elem(&sources, key->source);
-        if (!state) {
-            count(COUNT_THROTTLED);
-            return;
-        }
-    }
-    if (key->kind < ANSWER_OPEN)
-        __sync_fetch_and_add(&state->seen, 1);
-    record->seen = state->seen;
-    record->proven = bpf_map_lookup_elem(&proven, key->source) != 0;
-    if (!may_tell(state, record))
+    if (state && bpf_map_lookup_elem(&firsts, key))
         return;
+    if (!record->time)
+        record->time = bpf_ktime_get_boot_ns();
+    record->seen = probe;
+    if (state) {
+        if (probe)
+            __sync_fetch_and_add(&state->seen, 1);
+        record->seen = state->seen;
+        if (!may_tell_again(state, record))
+            return;
+    } else {
+        struct source_state fresh = {.seen = probe};
+
+        if (!may_tell_fresh(record))
+            return;
+        bpf_map_update_elem(&sources, key->source, &fresh, BPF_NOEXIST);
+    }
+    bpf_map_update_elem(&firsts, key, &record->time, BPF_ANY);
     if (bpf_ringbuf_output(&told, record, sizeof(*record), 0))
         count(COUNT_FULL);
 }
@@ -369,7 +369,8 @@ static __always_inline void take_tcp(struct __sk_buff *skb, struct datagram *dat
         u32 port = record.key.port;
         u64 *last = bpf_map_lookup_elem(&opened, &port);
 
-        record.open = last && *last && bpf_ktime_get_boot_ns() - *last < OPEN_FOR;
+        record.time = bpf_ktime_get_boot_ns();
+        record.open = last && *last && record.time - *last < OPEN_FOR;
     }
     tell(&record);
 }

@@ -522,6 +522,14 @@ struct probe_record {
     u8 proven;
 };
 
+/* With whom this host talks at which of its ports. */
+struct talk_key {
+    u8 remote[16];
+    u16 port;
+    u8 protocol;
+    u8 reserved;
+};
+
 /* What the watching program counts. */
 enum probe_count {
     /* Sources that only visit what is open are sampled. */

@@ -7,8 +7,10 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 /// Programs of which each becomes one object; the order has no meaning.
-const OBJECTS: [&str; 10] =
-    ["abi", "process", "network", "devices", "sample", "syscalls", "block", "protect", "trust", "nameless"];
+const OBJECTS: [&str; 11] = [
+    "abi", "process", "network", "devices", "sample", "syscalls", "block", "protect", "trust", "nameless",
+    "scans",
+];
 
 fn main() {
     let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));

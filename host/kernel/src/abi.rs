@@ -122,6 +122,15 @@ records! {
     struct EndedProgram as "ended" {
         time: u64, file: FileKey, pid: u32, failed: u32,
     }
+    /// An address, a port, and what was seen between them.
+    struct ProbeKey as "probe_key" { source: [u8; 16], local: [u8; 16], port: u16, kind: u8, protocol: u8, }
+    /// The first of its kind from an address to a port.
+    struct PortProbe as "probe_record" {
+        time: u64, key: ProbeKey, sequence: u32, seen: u32, source_port: u16, window: u16, ip_id: u16, ttl: u8,
+        header_words: u8, first_option: u8, dont_fragment: u8, open: u8, proven: u8,
+    }
+    /// With whom this host talks at which of its ports.
+    struct TalkKey as "talk_key" { remote: [u8; 16], port: u16, protocol: u8, reserved: u8, }
 }
 
 /// The kinds of record, as `enum record_kind`.
@@ -161,6 +170,23 @@ pub(crate) mod kind {
         "denied",
         "code_judged",
     ];
+}
+
+/// What was seen between an address and a port, as `enum probe_kind`; probes come first, in the order of the model's kinds.
+pub(crate) mod probe {
+    pub(crate) const KINDS: [davy_model::PortProbeKind; 13] = {
+        use davy_model::PortProbeKind::{
+            Ack, Echo, Fin, Fragment, Maimon, Mask, Null, Odd, Protocol, Syn, Timestamp, Udp, Xmas,
+        };
+        [Syn, Fin, Null, Xmas, Ack, Maimon, Odd, Fragment, Udp, Echo, Timestamp, Mask, Protocol]
+    };
+    pub(crate) const ANSWER_OPEN: u8 = 14;
+    pub(crate) const ANSWER_REFUSED: u8 = 15;
+    pub(crate) const ANSWER_HANDSHAKE: u8 = 16;
+    /// Counters, as `enum probe_count`.
+    pub(crate) const SAMPLED: u32 = 0;
+    pub(crate) const THROTTLED: u32 = 1;
+    pub(crate) const FULL: u32 = 2;
 }
 
 /// What self-protection refused, as `enum denied_act`.

@@ -49,6 +49,8 @@ objects! {
     TRUST = "trust";
     /// Programs without a file.
     NAMELESS = "nameless";
+    /// Who looks for open ports.
+    SCANS = "scans";
 }
 
 /// One compiled object.

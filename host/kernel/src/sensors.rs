@@ -18,6 +18,7 @@ use crate::decode::Decoder;
 use crate::error::{During, Error, Result};
 use crate::guard::{Hooks, ObjectIds, Refused, SelfGuard};
 use crate::nameless::Nameless;
+use crate::port_watch::PortWatchStarter;
 use crate::program_loads::{OwnPrograms, ProgramLoads, map_ids, program_ids};
 use crate::reader::{Reader, Shared};
 use crate::sample::Sampler;
@@ -201,6 +202,12 @@ impl Sensors {
     /// When the kernel refuses the program.
     pub fn nameless(&self) -> Result<Nameless> {
         Nameless::start(self.boot, &self.own)
+    }
+
+    /// Starts watches over who looks for open ports, now or later.
+    #[must_use]
+    pub fn port_watches(&self) -> PortWatchStarter {
+        PortWatchStarter::new(self.own.clone())
     }
 
     /// Protects the agent from everyone outside its cgroup. Called again, it replaces what is protected.

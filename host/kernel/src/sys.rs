@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Makes a child that ends at once with `code`, and waits for it. The child runs nothing but `_exit`, so it is
@@ -136,6 +138,74 @@ pub(crate) fn sleep_with_mxcsr(value: u32, time: Duration) {
         libc::nanosleep(&raw const request, std::ptr::null_mut());
         std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const before, options(nostack, readonly));
     }
+}
+
+/// A packet socket on every interface of this network namespace whose filter is the BPF program of this descriptor. The filter is
+/// there before the first packet is. Needs CAP_NET_RAW.
+pub(crate) fn filtered_packets(program: i32) -> io::Result<OwnedFd> {
+    /// Every protocol, in network order.
+    const ALL: u16 = (libc::ETH_P_ALL as u16).to_be();
+    // SAFETY: the call takes no pointers. Of protocol zero, the socket gets no packet before it is bound.
+    let made = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made, and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(made) };
+    // SAFETY: all zeroes is a valid value of this plain structure.
+    let mut place: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    place.sll_family = libc::AF_PACKET as libc::c_ushort;
+    place.sll_protocol = ALL;
+    // SAFETY: each pointer is to a valid place of the length that is told, for the call's duration.
+    let done = unsafe {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        let attached = libc::setsockopt(
+            made,
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_BPF,
+            (&raw const program).cast(),
+            length,
+        );
+        let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        if attached == 0 { libc::bind(made, (&raw const place).cast(), length) } else { attached }
+    };
+    if done == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The addresses of this network namespace's interfaces.
+pub(crate) fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: `list` is a valid place for the call's duration.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut addresses = Vec::new();
+    let mut at = list;
+    while !at.is_null() {
+        // SAFETY: getifaddrs gave a list whose entries are valid until it is freed below. An address is of the type that its
+        // family says, and is copied.
+        unsafe {
+            let entry = &*at;
+            at = entry.ifa_next;
+            if entry.ifa_addr.is_null() {
+                continue;
+            }
+            match i32::from((*entry.ifa_addr).sa_family) {
+                libc::AF_INET => {
+                    let address = entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                    addresses.push(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()));
+                }
+                libc::AF_INET6 => {
+                    let address = entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned();
+                    addresses.push(IpAddr::from(address.sin6_addr.s6_addr));
+                }
+                _ => {}
+            }
+        }
+    }
+    // SAFETY: the list came from getifaddrs, and nothing refers to it any more.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(addresses)
 }
 
 /// The id of the BPF program after `id`; `None` after the last. Needs CAP_SYS_ADMIN.

@@ -230,8 +230,7 @@ impl Scans {
             detected: verdict.time,
             visits_needed: verdict.visits,
             probes,
-            // Where more came than was told, the sensor's count is nearer to how many ports it were.
-            ports: lead.ports.max(if kinds.iter().count() == 1 { lead.seen } else { 0 }),
+            ports: lead.ports,
             failed: lead.failed,
             open: all(|track| &track.open),
             decoys: all(|track| &track.decoys),

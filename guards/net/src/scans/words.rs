@@ -65,8 +65,10 @@ impl PortScan {
     pub fn summary(&self) -> String {
         let verb = if matches!(self.scanner, Scanner::Many { .. }) { "look" } else { "looks" };
         let mut text = format!(
-            "{} {verb} for open ports: {} in {} by {}",
+            "{} {verb} for open ports: {}{} in {} by {}",
             self.who(),
+            // Of a very fast scan not every port is told.
+            if self.probes / 2 > self.ports { "at least " } else { "" },
             counted(self.ports, "port", "ports"),
             span(self.last.secs_since(self.first)),
             self.kinds.words()

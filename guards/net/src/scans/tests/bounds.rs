@@ -49,7 +49,8 @@ fn no_more_scans_are_told_in_an_hour_than_people_can_read() {
     }
     scene.pass(1.0);
     assert_eq!(scene.new_scans().len(), 100);
-    assert!(scene.scans.lost().1 >= 190, "{:?}", scene.scans.lost());
+    // Those that still go on wait; those that are over by now are told no more.
+    assert!((30..60).contains(&scene.scans.lost().1), "{:?}", scene.scans.lost());
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
