@@ -23,6 +23,7 @@ use crate::control::{Answer, Client, Hangup, error};
 use crate::engine::Live;
 use crate::inspection;
 use crate::ports::{MAX_TRIAL, MIN_TRIAL, PortsDesk};
+use crate::port_scans::PortScanDesk;
 use crate::protections::{self, Notes};
 use crate::reload::reload;
 use crate::scan::ScanDesk;
@@ -63,6 +64,8 @@ pub(crate) struct Desk {
     pub(crate) ports: Arc<PortsDesk>,
     /// What was scanned.
     pub(crate) scan: Arc<ScanDesk>,
+    /// Who looks for open ports.
+    pub(crate) port_scans: Arc<PortScanDesk>,
     /// Why the state lies in memory, where it does.
     pub(crate) temporary: Option<String>,
 }
@@ -130,6 +133,12 @@ impl Answer for Desk {
             Query::Ports => {
                 let view = tokio::task::block_in_place(|| self.ports.view());
                 client.send(&Reply::Ports(view)).await
+            }
+            Query::Scans { limit } => {
+                for source in self.port_scans.watched(limit as usize) {
+                    client.send(&Reply::ScanSource(source)).await?;
+                }
+                Ok(())
             }
             Query::TrustRuling { sha256, path, nameless } => {
                 let question = Question { digest: Some(sha256), path: &path, nameless, failsafe: None };
@@ -338,6 +347,7 @@ impl Desk {
         if let Some(scan) = protections.iter_mut().find(|p| scans && p.name == "scan") {
             scan.note = format!("{}; {}", scan.note, self.scan.words());
         }
+        self.port_scans.complete(&mut protections);
         let counters = &self.shared.counters;
         let mut drops: Vec<DropCount> = lock(&self.shared.sensor_drops)
             .iter()
@@ -350,7 +360,7 @@ impl Desk {
         ];
         let own = own.map(|(kind, counter)| (kind, counter.load(Ordering::Relaxed)));
         let counted = own.into_iter().chain(self.trust.unjudged()).filter(|(_, count)| *count > 0);
-        let counted = counted.chain(self.scan.lost());
+        let counted = counted.chain(self.scan.lost()).chain(self.port_scans.lost());
         drops.extend(counted.map(|(kind, count)| DropCount { kind: kind.to_owned(), count }));
         let (resident, cpu_ns) = own_use();
         let running_incidents = lock(&self.shared.running).clone();

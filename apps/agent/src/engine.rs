@@ -12,6 +12,7 @@ use davy_model::{
     Proposal,
 };
 use davy_net::map::Filter;
+use davy_net::scans::PortScan;
 use davy_store::Store;
 use davy_wire::{BusyTree, ConnectionEntry, Proof, Reply, TopView, TreeFlow};
 use tokio::sync::broadcast;
@@ -24,6 +25,7 @@ use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
 use crate::ports::PortsDesk;
+use crate::port_scans::PortScanTeller;
 use crate::scan::ScanSights;
 use crate::services::{Look, ServiceWatch};
 use crate::shared::{Ask, Input, Shared, lock};
@@ -103,6 +105,8 @@ pub(crate) struct Engine {
     pub(crate) connections: Connections,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
+    /// What is told of scans of ports.
+    pub(crate) port_scans: PortScanTeller,
 }
 
 /// When the engine does what.
@@ -204,6 +208,7 @@ impl Engine {
             Input::Acted(record) => self.detector.record_action(&record),
             Input::Proven(proof) => self.hear(&proof),
             Input::Forget(before) => self.connections.forget_before(before),
+            Input::PortScan(scan) => self.scanned(&scan),
             Input::Stop => return false,
         }
         true
@@ -393,6 +398,17 @@ impl Engine {
         for finding in findings {
             self.publish_finding(finding, Vec::new());
         }
+    }
+
+    /// Makes a finding of a scan of ports, and an incident where it is one.
+    fn scanned(&mut self, scan: &PortScan) {
+        let store = &self.store;
+        let (finding, incident) =
+            self.port_scans.tell(scan, clock::now(), || store.new_finding_id(), || store.new_incident_id());
+        if let Some(incident) = incident {
+            self.publish_incident(incident);
+        }
+        self.publish_finding(finding, Vec::new());
     }
 
     fn measure_rate(&mut self) {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
 use davy_kernel::{
-    Blocker, CaptureSink, Nameless, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig, TrustGate,
+    Blocker, CaptureSink, Nameless, PortWatchStarter, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig,
+    TrustGate,
 };
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
 use davy_proc::{Concealed, Hardware, PollOptions, Poller, ProcFs, Sampler, Sweep};
@@ -220,6 +221,11 @@ impl Eyes {
     pub(crate) fn nameless(&self) -> Result<Nameless, String> {
         let sensors = self.sensors.as_ref().ok_or("the kernel sensors did not start")?;
         sensors.nameless().map_err(|error| error.to_string())
+    }
+
+    /// Starts what watches for port scans, where the kernel's sensors run.
+    pub(crate) fn port_watches(&self) -> Option<PortWatchStarter> {
+        self.sensors.as_ref().map(Sensors::port_watches)
     }
 
     /// Protects Davy's own from everyone outside its cgroup.

@@ -23,6 +23,7 @@ mod opening;
 mod own;
 mod paths;
 mod ports;
+mod port_scans;
 mod probing;
 mod protections;
 mod recent;

@@ -91,6 +91,15 @@ const PROTECTIONS: &[Protection] = &[
         ],
     },
     Protection {
+        name: "scans",
+        kind: FindingKind::Scan,
+        tiers: &[(
+            Tier::Signal,
+            &[Tracing, Root],
+            "the first packets from each address to each port of this host, by a filter in the kernel that keeps none",
+        )],
+    },
+    Protection {
         name: "masquerade",
         kind: FindingKind::Masquerade,
         tiers: &[

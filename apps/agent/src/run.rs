@@ -30,6 +30,7 @@ use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
 use crate::ports::{PortsDesk, PortsThread};
+use crate::port_scans::{PortScanTeller, PortScanThread};
 use crate::probing::{file_systems, probe, prove, works};
 use crate::recent::Recent;
 use crate::remains::{Remains, pins};
@@ -40,7 +41,7 @@ use crate::shared::{Counters, Input, Intake, QUEUE, Shared, lock};
 use crate::state::{self, State};
 use crate::stops::Stops;
 use crate::trust::{self, TrustThread};
-use crate::{Paths, inspection, left, own, protections, scan, service};
+use crate::{Paths, inspection, left, own, port_scans, protections, scan, service};
 
 /// How many orders may wait for the arbiter.
 const ORDERS: usize = 1024;
@@ -165,6 +166,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         trust::open(paths, &eyes, &intake, &services, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
     let scan = scan::start(paths, &intake)?;
+    let port_scans = port_scans::start(eyes.port_watches(), &intake)?;
     let mut notes = eyes.notes.clone();
     for (protection, note) in &notes {
         tracing::warn!("{protection}: {note}");
@@ -215,6 +217,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         connections: Connections::new(
             store.connections(limits.max_connections).await.context("cannot read who talked to whom")?,
         ),
+        port_scans: PortScanTeller::default(),
         alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };
     let mut arbiter = Arbiter::new(
@@ -242,6 +245,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         trust: trust.thread,
         scan: scan.thread,
         ports: PortsThread::start(Arc::clone(&ports), intake.clone(), orders.clone())?,
+        port_scans: port_scans.thread,
         prover: Prover::start(Arc::clone(&shared), orders.clone(), intake.clone())?,
         intake: intake.clone(),
         orders: orders.clone(),
@@ -266,6 +270,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         services,
         scan: scan.desk,
         ports: Arc::clone(&ports),
+        port_scans: port_scans.desk,
     });
     service::ready();
     if options.foreground_banner {
@@ -323,6 +328,7 @@ struct Threads {
     trust: TrustThread,
     scan: ScanThread,
     ports: PortsThread,
+    port_scans: PortScanThread,
     prover: Prover,
     intake: Intake,
     orders: SyncSender<Order>,
@@ -335,6 +341,7 @@ impl Threads {
         self.trust.stop();
         self.scan.stop();
         self.ports.stop();
+        self.port_scans.stop();
         let _ = self.orders.send(Order::Stop);
         // The arbiter may be telling the engine what it did, so the engine runs until the arbiter is gone.
         if self.arbiter.join().is_err() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use davy_model::{ActionRecord, Event, Probe, ProcessInfo, Timestamp};
 use davy_net::map::Filter;
 use davy_wire::{ConnectionEntry, Proof, TopView};
+use davy_net::scans::PortScan;
 use tokio::sync::oneshot;
 
 use crate::recent::Recent;
@@ -30,6 +31,8 @@ pub(crate) enum Input {
     Proven(Proof),
     /// What was last seen before this is forgotten.
     Forget(Timestamp),
+    /// Somebody looks for open ports.
+    PortScan(Box<PortScan>),
     /// Time to go.
     Stop,
 }

@@ -62,6 +62,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Untrusted => "untrusted code",
         FindingKind::Service => "service breach",
         FindingKind::Malware => "malware",
+        FindingKind::Scan => "port scan",
     }
 }
 
@@ -86,6 +87,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::Trust => "trust",
         Signal::Service => "service profile",
         Signal::Scan => "scan",
+        Signal::PortScan => "port scan",
     }
 }
 

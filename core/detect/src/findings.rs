@@ -310,6 +310,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Untrusted => signal == Signal::Trust,
         FindingKind::Service => signal == Signal::Service,
         FindingKind::Malware => signal == Signal::Scan,
+        FindingKind::Scan => signal == Signal::PortScan,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

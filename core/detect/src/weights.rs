@@ -58,8 +58,12 @@ impl Class {
             Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust | Signal::Service => {
                 Class::Disguise
             }
-            // The agent's own; it says nothing of any process, so the detector never weighs it.
-            Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => Class::Campaign,
+            // The agent's own canary and scans of ports say nothing of any process, so the detector never weighs them.
+            Signal::Campaign
+            | Signal::Persistence
+            | Signal::Preparation
+            | Signal::Canary
+            | Signal::PortScan => Class::Campaign,
             // What is in its file says no more than its own words: it may never do it.
             Signal::CommandLine | Signal::Scan => Class::Words,
         }
@@ -82,7 +86,11 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         | Signal::Trust
         | Signal::Service
         | Signal::Scan => (86_400.0, 3600.0),
-        Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary => (3600.0, 3600.0),
+        Signal::Campaign
+        | Signal::Persistence
+        | Signal::Preparation
+        | Signal::Canary
+        | Signal::PortScan => (3600.0, 3600.0),
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Signal {
     Service,
     /// A scan found in a file what is known to be bad.
     Scan,
+    /// Somebody looks for open ports.
+    PortScan,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -98,6 +100,8 @@ pub enum FindingKind {
     Service,
     /// A file holds what is known to be bad.
     Malware,
+    /// Somebody looks for open ports of this host.
+    Scan,
 }
 
 /// How bad a finding is.

@@ -5,6 +5,8 @@
 pub(crate) enum Kind {
     /// `off`, `observe` or `enforce`; with `false`, the last is not in this version.
     Mode { enforce: bool },
+    /// `off` or `observe`, and what to write instead of `enforce`.
+    Observed { instead: &'static str },
     /// `true` or `false`.
     Flag,
     /// A whole number.
@@ -124,6 +126,7 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "untrusted",
     "service",
     "malware",
+    "scan",
 ]);
 
 const SERVICE: Kind = Kind::OneOf(&crate::SERVICES);
@@ -365,6 +368,34 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "tcp when left out; of a service without `port`, both.",
             ),
             required("from", NAMES, "Networks, names of groups, or \"anyone\"."),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+        ],
+    ),
+    table(
+        "scans",
+        "Who looks for open ports of this host. It is told, and nobody is shut out for it: an address can be forged.",
+        &[
+            key(
+                "mode",
+                Kind::Observed {
+                    instead: "write `observe`: scans are told in this version, and nobody is shut out.\n\
+                              what strangers may reach is closed by `[inbound]`, whether they scan or not",
+                },
+                "off (look at no packets) or observe.",
+            ),
+            key(
+                "decoy_ports",
+                Kind::Ports,
+                "Ports that nobody should touch, and where nothing listens: one probe there is a scan.",
+            ),
+        ],
+    ),
+    tables(
+        "scans.ignore",
+        "Who may look for ports: a vulnerability scanner of one's own, say.",
+        &[
+            required("network", Kind::Network, "The address or network."),
             required("reason", Kind::Text, "Why, for whoever reads this later."),
             key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
         ],

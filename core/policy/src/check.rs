@@ -21,6 +21,10 @@ const MAX_FAULTS: usize = 100;
 /// The most ports and ranges in one value.
 const MAX_PORTS: usize = 64;
 
+/// What to write instead of `enforce` where that is not in this version.
+const OBSERVED: &str =
+    "write `observe`: it is recognised, recorded and told; only `mining`, `trust` and `fileless` can enforce";
+
 /// The longest text value, in characters.
 const MAX_VALUE: usize = 4096;
 
@@ -207,7 +211,9 @@ impl<'t> Checker<'t> {
     fn value(&mut self, key: &Key, kind: &Kind, value: &Spanned<DeValue<'_>>) -> Option<Value> {
         let span = &value.span();
         match (kind, value.get_ref()) {
-            (Kind::Mode { enforce }, DeValue::String(word)) => self.mode(word, *enforce, span),
+            (Kind::Mode { enforce: true }, DeValue::String(word)) => self.mode(word, None, span),
+            (Kind::Mode { enforce: false }, DeValue::String(word)) => self.mode(word, Some(OBSERVED), span),
+            (Kind::Observed { instead }, DeValue::String(word)) => self.mode(word, Some(instead), span),
             (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
             (Kind::Integer { min, max }, DeValue::Integer(digits)) => {
                 let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();
@@ -339,26 +345,27 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn mode(&mut self, word: &str, enforce: bool, span: &Range<usize>) -> Option<Value> {
-        match (word, enforce) {
+    /// `instead` is what to write where enforcing is not in this version.
+    fn mode(&mut self, word: &str, instead: Option<&str>, span: &Range<usize>) -> Option<Value> {
+        match (word, instead) {
             ("off", _) => Some(Value::Mode(Mode::Off)),
             ("observe", _) => Some(Value::Mode(Mode::Observe)),
-            ("enforce", true) => Some(Value::Mode(Mode::Enforce)),
-            ("enforce", false) => {
+            ("enforce", None) => Some(Value::Mode(Mode::Enforce)),
+            ("enforce", Some(instead)) => {
                 self.fault(
                     Code::CannotEnforce,
                     span,
                     "this protection cannot enforce in this version",
                     "expected `off` or `observe`",
-                    "write `observe`: it is recognised, recorded and told; only `mining`, `trust` and `fileless` can enforce",
+                    instead,
                 );
                 None
             }
-            (_, true) => {
+            (_, None) => {
                 self.not_one_of(span, word, &["off", "observe", "enforce"]);
                 None
             }
-            (_, false) => {
+            (_, Some(_)) => {
                 self.not_one_of(span, word, &["off", "observe"]);
                 None
             }

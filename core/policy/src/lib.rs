@@ -14,6 +14,7 @@ mod policy_test;
 mod quantity;
 mod read;
 mod scan;
+mod scans;
 mod schema;
 mod services;
 mod trust;
@@ -31,6 +32,7 @@ pub use policy::{
 pub use policy_test::{Expectation, Given, PolicyTest, TestOutcome, run_tests};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 pub use scan::{Scan, ScanAllow, ScanTrigger};
+pub use scans::{Scans, ScansIgnore};
 pub use schema::json_schema;
 pub use services::{SERVICES, ServiceAllow, ServiceMode, ServiceProfile, Services};
 pub use trust::{BlockedBy, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy};

@@ -10,6 +10,7 @@ use crate::check::{Checker, Node, Value};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::inbound::inbound;
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
+use crate::scans::scans;
 use crate::wording::shown;
 use crate::{
     ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin,
@@ -90,6 +91,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         services: services(checker, &mut root),
         scan: scan(&mut root, defaults.scan),
         inbound: inbound(checker, &mut root),
+        scans: scans(&mut root),
         persistence: protection(&mut root, "persistence"),
         fileless: Fileless {
             mode: fileless.mode("mode", defaults.fileless.mode),

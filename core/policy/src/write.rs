@@ -8,8 +8,8 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, Policy, PolicyTest, ScanAllow, ServiceAllow,
-    ServiceProfile, TrustAllow, TrustBlock, TrustKey, TrustedBy, format_duration, format_size,
+    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, Policy, PolicyTest, ScanAllow, ScansIgnore,
+    ServiceAllow, ServiceProfile, TrustAllow, TrustBlock, TrustKey, TrustedBy, format_duration, format_size,
 };
 
 impl Policy {
@@ -32,6 +32,7 @@ impl Policy {
                 }
                 "inbound.group" => entries(&mut out, section, self.inbound.groups.iter().map(group_fields)),
                 "inbound.allow" => entries(&mut out, section, self.inbound.allow.iter().map(inbound_fields)),
+                "scans.ignore" => entries(&mut out, section, self.scans.ignore.iter().map(scans_fields)),
                 "scan.allow" => entries(&mut out, section, self.scan.allow.iter().map(scan_allow_fields)),
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
@@ -90,6 +91,10 @@ impl Policy {
             ("scan", "rules") => texts(&self.scan.rules),
             ("scan", "hashes") => texts(&self.scan.hashes),
             ("inbound", "mode") => mode_name(self.inbound.mode).into(),
+            ("scans", "mode") => mode_name(self.scans.mode).into(),
+            ("scans", "decoy_ports") => {
+                self.scans.decoy_ports.iter().map(|p| Value::from(p.to_string())).collect::<Vec<_>>().into()
+            }
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("fileless", "written_memory") => self.fileless.written_memory.into(),
@@ -202,6 +207,12 @@ fn inbound_fields(allow: &InboundAllow) -> Fields {
     fields.push(("reason", allow.reason.as_str().into()));
     fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
     fields
+}
+
+fn scans_fields(ignore: &ScansIgnore) -> Fields {
+    let until = ignore.until.and_then(moment).map(|date| ("until", date));
+    let fields = [("network", ignore.network.to_string().into()), ("reason", ignore.reason.as_str().into())];
+    fields.into_iter().chain(until).collect()
 }
 
 fn scan_allow_fields(allow: &ScanAllow) -> Fields {

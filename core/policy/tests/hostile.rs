@@ -48,6 +48,10 @@ proptest! {
 }
 
 const LINES: &[&str] = &[
+    "[scans]",
+    "decoy_ports = [23, \"2000-2010\"]",
+    "[[scans.ignore]]",
+    "network = \"10.0.0.0/8\"",
     "[scope]",
     "[mining]",
     "[mining.pools]",

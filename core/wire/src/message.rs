@@ -1,6 +1,6 @@
 use davy_model::{
     ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, Pending, PendingId,
-    ProcessInfo, Ruling, ServiceStart, Sha256, Timestamp,
+    ProcessInfo, Ruling, ScanSource, ServiceStart, Sha256, Timestamp,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -114,6 +114,11 @@ pub enum Query {
     },
     /// What services started that their profiles do not have, the odd first.
     ServiceStarts {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Who looks for open ports, those against whom most speaks first.
+    Scans {
         /// At most so many.
         limit: u32,
     },
@@ -295,6 +300,8 @@ pub enum Reply {
     ServiceStart(ServiceStart),
     /// Answer to [`Query::Ports`].
     Ports(PortsView),
+    /// One source that looks for open ports, or may.
+    ScanSource(ScanSource),
     /// Answer to [`Query::TrustRuling`].
     Ruling(Ruling),
     /// A command was carried out; a sentence for people.
