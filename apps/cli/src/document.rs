@@ -4,7 +4,7 @@
 
 use std::io;
 
-use davy_model::{ActionRecord, Event, Finding, Incident, Timestamp};
+use davy_model::{ActionRecord, Event, Finding, Incident, ScanSource, Timestamp};
 use davy_wire::{AgentStatus, ConnectionEntry, PortsView, Quarantined, TopView};
 use serde::Serialize;
 use serde_json::Value;
@@ -132,6 +132,14 @@ pub(crate) fn action(action: &ActionRecord) -> Value {
 pub(crate) fn connection(entry: &ConnectionEntry) -> Value {
     let mut value = raw(entry);
     dated(&mut value, &["first", "last"]);
+    value
+}
+
+/// Who looks for open ports.
+pub(crate) fn scan_source(source: &ScanSource) -> Value {
+    let mut value = raw(source);
+    dated(&mut value, &["first", "last"]);
+    short(&mut value, &["bits", "needed"]);
     value
 }
 

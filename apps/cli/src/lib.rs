@@ -25,6 +25,7 @@ mod ports;
 mod proof;
 mod quarantine;
 mod scan;
+mod scans;
 mod shell;
 mod status;
 mod story;
@@ -91,6 +92,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
         Verb::Isolate(asked) => change::isolate(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
+        Verb::Scans(asked) => scans::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,
         Verb::Ports(asked) => ports::run(&client, answering, asked)?,
         Verb::Trust(verb) => return trust::run(verb, &client, answering),

@@ -165,6 +165,9 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  sudo davy scan /                   all local file systems\n  davy scan --pid 4711 --json        the memory of a process\n  sudo davy scan /srv --rules my.yar --cpu 25 --quarantine"
     )]
     Scan(Scan),
+    /// Who looks for open ports of this host, or may
+    #[command(after_help = "Examples:\n  davy scans\n  davy scans --limit 500 --json")]
+    Scans(Scans),
     /// Files that were taken away: list, give back, delete, export for analysis
     #[command(
         subcommand,
@@ -253,6 +256,14 @@ pub(crate) struct Findings {
     pub(crate) since: Option<Timestamp>,
     /// At most so many of the newest
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+}
+
+/// Options of `davy scans`.
+#[derive(Debug, Args)]
+pub(crate) struct Scans {
+    /// At most so many of those against whom most speaks
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(crate) limit: u32,
 }
 

@@ -68,6 +68,7 @@ pub(super) struct Track {
     visits: u32,
     pending: u8,
     visitor: bool,
+    proven: bool,
     learned: u8,
 }
 
@@ -92,6 +93,7 @@ impl Track {
             visits: 0,
             pending: 0,
             visitor: false,
+            proven: false,
             learned: 0,
         }
     }
@@ -234,7 +236,12 @@ impl Track {
 
     /// Whether the address is the sender's own: at the time of the failures it completed a handshake, by packets like those
     /// that failed and as far away.
-    pub(super) fn is_proven(&self) -> bool {
+    pub(super) const fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// The same, from the visits that are kept.
+    fn proves_itself(&self) -> bool {
         let failures = || self.contacts.iter().filter(|c| c.outcome.failed() && c.look.is_known());
         let Some(from) = failures().map(|c| c.time).min() else { return false };
         let to = failures().map(|c| c.time).max().unwrap_or(from);
@@ -276,6 +283,10 @@ impl Track {
             self.open.insert(contact.port);
         } else if outcome == Outcome::Refused {
             self.open.remove(&contact.port);
+        }
+        // It stays proven when the handshake is long behind other visits.
+        if !self.proven && (outcome == Outcome::Success || (self.visitor && outcome.failed())) {
+            self.proven = self.proves_itself();
         }
         self.learn(at, rate);
     }

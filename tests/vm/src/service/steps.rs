@@ -32,10 +32,10 @@ actions = [\"cut\", \"kill\"]
 const PINS: &str = "/sys/fs/bpf/davy";
 
 /// The worst exposure that systemd may see in the unit; from 10, all open, down to 0.
-const EXPOSURE: f64 = 5.0;
+const EXPOSURE: f64 = 5.2;
 
-/// Capabilities that the agent has no use for, by number: raw packets, modules, raw I/O, reboot, clock.
-const NOT_NEEDED: [u32; 5] = [13, 16, 17, 22, 25];
+/// Capabilities that the agent has no use for, by number: modules, raw I/O, reboot, clock.
+const NOT_NEEDED: [u32; 4] = [16, 17, 22, 25];
 
 /// What one step leaves for the next.
 #[derive(Default)]

@@ -77,7 +77,7 @@ fn a_connect_scan_that_finds_something_is_proven_and_a_forged_one_is_not() {
     let source = ip("198.51.100.7");
     let scan = |answer: Answer, shape: PacketShape| {
         let mut scene = Scene::new();
-        for port in 20..40 {
+        for port in 20..140 {
             let answer = if port == 22 || port == 25 { answer } else { Answer::Refuses };
             scene.visit(source, port, answer, shape);
         }
