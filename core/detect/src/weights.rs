@@ -86,11 +86,9 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         | Signal::Trust
         | Signal::Service
         | Signal::Scan => (86_400.0, 3600.0),
-        Signal::Campaign
-        | Signal::Persistence
-        | Signal::Preparation
-        | Signal::Canary
-        | Signal::PortScan => (3600.0, 3600.0),
+        Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary | Signal::PortScan => {
+            (3600.0, 3600.0)
+        }
     }
 }
 

@@ -178,7 +178,7 @@ fn settings(policy: &Policy) -> Settings {
 /// With whom this host talks already: what of that is under way is no probe.
 fn talks() -> impl Iterator<Item = (IpAddr, u16, u8)> {
     let own = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino());
-    let sockets = davy_proc::sockets::list_unowned(&ProcFs::host());
+    let sockets = davy_proc::sockets::list_unowned(ProcFs::host());
     sockets.into_iter().filter(move |socket| !socket.listening && socket.namespace == own).map(|socket| {
         let protocol = match socket.transport {
             Transport::Tcp => 6,
