@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use davy_model::{ActionRecord, Event, Probe, ProcessInfo, Timestamp};
 use davy_net::map::Filter;
-use davy_wire::{ConnectionEntry, Proof, TopView};
 use davy_net::scans::PortScan;
+use davy_wire::{ConnectionEntry, Proof, TopView};
 use tokio::sync::oneshot;
 
 use crate::recent::Recent;

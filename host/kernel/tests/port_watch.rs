@@ -90,9 +90,8 @@ fn tools(tools: &[&str]) -> bool {
     })
 }
 
-fn start() -> Option<(Live, fn(&Live) -> PortWatch)> {
-    let live = Live::start(&[Capability::Tracing])?;
-    Some((live, |live| live.sensors.port_watches().start().unwrap()))
+fn open(live: &Live) -> PortWatch {
+    live.sensors.port_watches().start().unwrap()
 }
 
 /// Everything told until nothing more is for a while.
@@ -121,7 +120,7 @@ fn every_kind_of_probe_is_told_once_with_what_became_of_it() {
     if !tools(&["nmap", "ip"]) {
         return;
     }
-    let Some((live, open)) = start() else { return };
+    let Some(live) = Live::start(&[Capability::Tracing]) else { return };
     let pair = Pair::make(1);
     let listener = TcpListener::bind((pair.here(), 25)).unwrap();
     let mut watch = open(&live);
@@ -162,7 +161,7 @@ fn connections_prove_themselves_and_what_belongs_to_them_is_no_probe() {
     if !tools(&["nmap", "ip", "python3"]) {
         return;
     }
-    let Some((live, open)) = start() else { return };
+    let Some(live) = Live::start(&[Capability::Tracing]) else { return };
     let pair = Pair::make(2);
     let listener = TcpListener::bind((pair.here(), 8080)).unwrap();
     let echo = UdpSocket::bind((pair.here(), 5353)).unwrap();
@@ -211,7 +210,7 @@ fn both_families_are_seen_and_loopback_is_not() {
     if !tools(&["nmap", "ip"]) {
         return;
     }
-    let Some((live, open)) = start() else { return };
+    let Some(live) = Live::start(&[Capability::Tracing]) else { return };
     let pair = Pair::make(3);
     let mut watch = open(&live);
     let status =
@@ -249,7 +248,7 @@ fn a_flood_is_bounded_and_pushes_out_no_proven_visitor() {
     if !tools(&["masscan", "ip"]) {
         return;
     }
-    let Some((live, open)) = start() else { return };
+    let Some(live) = Live::start(&[Capability::Tracing]) else { return };
     let pair = Pair::make(4);
     // Forged sources answer nobody: their answers go nowhere.
     run("ip", &["-n", &pair.names[0], "route", "add", "blackhole", "10.78.0.0/16"]);

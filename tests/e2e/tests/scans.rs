@@ -269,11 +269,9 @@ fn every_kind_of_scan_is_told_after_as_few_probes_as_published() {
     let sources: Vec<serde_json::Value> = serde_json::from_str(&verb(&["scans", "--json"])).unwrap();
     assert_eq!(sources.iter().filter(|source| source["told"] == true).count(), SCANS.len());
     assert!(verb(&["scans"]).contains("10.80.1.2"));
-    let explained = verb(&["explain", &format!("f{}", told[0].id.0)]);
-    assert!(
-        explained.split_whitespace().collect::<Vec<_>>().join(" ").contains("visits to this host succeed"),
-        "{explained}"
-    );
+    let about = format!("f{}", told[0].id.0);
+    assert!(verb(&["explain", &about, "--json"]).contains("visits to this host succeed"));
+    assert!(verb(&["explain", &about]).contains("port scan"));
     assert!(verb(&["findings"]).contains("port scan"));
 }
 
@@ -434,4 +432,20 @@ fn the_policy_says_whether_where_and_of_whom() {
     assert_eq!(scans(&agent).len(), 1, "{:#?}", scans(&agent));
     let incident = agent.incidents().unwrap().into_iter().find(|i| i.title.starts_with("port scan")).unwrap();
     assert_eq!((incident.state, incident.severity), (IncidentState::Running, Severity::High));
+    // Off again: the incident is not watched to its end, and a scan after the next beginning is another.
+    let off = "[scans]\nmode = \"off\"\n";
+    std::fs::write(folder.path().join("etc/davy.toml"), off).unwrap();
+    agent.ask(RequestBody::Command(Order::Reload)).unwrap();
+    let over = |agent: &Agent| {
+        let incidents = agent.incidents()?;
+        Ok(incidents.into_iter().find(|i| i.id == incident.id && i.state == IncidentState::Ended))
+    };
+    let over = agent.wait_for("the incident ends", PATIENCE, over).unwrap();
+    assert!(over.title.ends_with("not watched to its end"), "{}", over.title);
+    std::fs::write(folder.path().join("etc/davy.toml"), "[scans]\nmode = \"observe\"\n").unwrap();
+    agent.ask(RequestBody::Command(Order::Reload)).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    nmap(0, "20-119");
+    scan_of(&agent, "10.80.0.2");
+    assert_eq!(scans(&agent).len(), 2, "{:#?}", scans(&agent));
 }

@@ -98,6 +98,7 @@ fn go_on(mut incident: Incident, scan: &PortScan, finding: &Finding) -> Incident
     let (time, relation) = match (before, now) {
         (IncidentState::Running, IncidentState::Running) => (scan.last, "which grew"),
         (_, IncidentState::Running) => (scan.last, "went on"),
+        _ if scan.cut_short => (finding.time, "last seen"),
         _ => (finding.time, "and ended"),
     };
     // Of a scan that grows and grows the newest size is told, and not each.
@@ -141,6 +142,7 @@ mod tests {
             number,
             renewed: false,
             running,
+            cut_short: false,
             scanner: Scanner::Address("198.51.100.7".parse().unwrap()),
             place,
             proven: false,

@@ -68,6 +68,8 @@ struct Watching {
     intake: Intake,
     watch: Option<PortWatch>,
     settings: Settings,
+    /// The number of the first scan that the next watch tells.
+    first: u64,
     conclude: Every,
     look: Every,
     retry: Every,
@@ -81,6 +83,7 @@ impl Watching {
             intake,
             watch: None,
             settings: Settings::default(),
+            first: 1,
             conclude: Every::new(CONCLUDE),
             look: Every::new(LOOK_AROUND),
             retry: Every::new(AGAIN),
@@ -108,7 +111,13 @@ impl Watching {
     fn follow(&mut self, policy: &Policy) {
         if policy.scans.mode == Mode::Off {
             self.watch = None;
-            *lock(&self.desk.scans) = None;
+            let ended = lock(&self.desk.scans).take();
+            if let Some(scans) = ended {
+                self.first = scans.next_number();
+                for scan in scans.cut_short() {
+                    self.intake.must(Input::PortScan(Box::new(scan)));
+                }
+            }
             *lock(&self.desk.fault) = None;
             self.retry = Every::new(AGAIN);
             return;
@@ -125,7 +134,7 @@ impl Watching {
                 watch.adopt(talks());
                 self.watch = Some(watch);
                 self.settings = settings(policy);
-                *lock(&self.desk.scans) = Some(Scans::new(self.settings.clone(), clock::now()));
+                *lock(&self.desk.scans) = Some(Scans::new(self.settings.clone(), self.first, clock::now()));
                 *lock(&self.desk.fault) = None;
             }
             Err(fault) => {

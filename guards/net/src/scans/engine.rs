@@ -53,9 +53,10 @@ pub struct Scans {
 }
 
 impl Scans {
-    /// Nothing was seen yet.
+    /// Nothing was seen yet. `first` is the number of the first scan that is told, so that no two have the same when a watch
+    /// follows on another.
     #[must_use]
-    pub fn new(settings: Settings, now: Timestamp) -> Self {
+    pub fn new(settings: Settings, first: u64, now: Timestamp) -> Self {
         Self {
             settings,
             tracks: HashMap::new(),
@@ -63,7 +64,7 @@ impl Scans {
             crowd: Crowd::new(now),
             rate: BaseRate::default(),
             told: BTreeMap::new(),
-            next: 1,
+            next: first,
             hour: (now, 0),
             withheld: 0,
             locals: Vec::new(),
@@ -76,6 +77,12 @@ impl Scans {
         self.settings = settings;
         let ignore = &self.settings.ignore;
         self.tracks.retain(|address, _| !ignore.iter().any(|network| network.contains(*address)));
+    }
+
+    /// The number of the next scan that is told.
+    #[must_use]
+    pub const fn next_number(&self) -> u64 {
+        self.next
     }
 
     /// How often a first visit to this host succeeds, as learned.

@@ -13,7 +13,7 @@
 //! use davy_model::Timestamp;
 //! use davy_net::scans::{Scans, Settings};
 //!
-//! let mut scans = Scans::new(Settings::default(), Timestamp::from_secs(0));
+//! let mut scans = Scans::new(Settings::default(), 1, Timestamp::from_secs(0));
 //! // for each thing seen: scans.observe(&sight); about once a second:
 //! assert!(scans.conclude(Timestamp::from_secs(1)).is_empty());
 //! ```

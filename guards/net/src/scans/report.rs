@@ -50,6 +50,8 @@ pub struct PortScan {
     pub renewed: bool,
     /// Whether it goes on.
     pub running: bool,
+    /// Whether it went on when nobody watched any more; then it is not running either, as far as anybody knows.
+    pub cut_short: bool,
     /// Who.
     pub scanner: Scanner,
     /// Where the scanner is.

@@ -66,6 +66,13 @@ impl Scans {
         scans
     }
 
+    /// The scans that go on, as they are told when nobody watches any more.
+    #[must_use]
+    pub fn cut_short(self) -> Vec<PortScan> {
+        let scans = self.told.into_values().map(|told| told.scan).filter(|scan| scan.running);
+        scans.map(|scan| PortScan { running: false, cut_short: true, renewed: true, ..scan }).collect()
+    }
+
     fn tell_sources(&mut self, now: Timestamp, scans: &mut Vec<PortScan>) {
         // One that waited for its turn until it was over is not told any more.
         let ripe = |track: &Track| {
@@ -221,6 +228,7 @@ impl Scans {
         Some(PortScan {
             number,
             renewed: false,
+            cut_short: false,
             running: is_running(first, last, lead.seen.max(lead.ports), now),
             place: place_of(*members.first()?, None),
             proven: proven.len() == 1,
@@ -249,6 +257,7 @@ impl Scans {
         Some(PortScan {
             number,
             renewed: false,
+            cut_short: false,
             running: is_running(network.first, network.last, network.ports(), now),
             scanner: Scanner::Network {
                 network: prefix,
@@ -279,6 +288,7 @@ impl Scans {
         PortScan {
             number,
             renewed: false,
+            cut_short: false,
             running: true,
             scanner: Scanner::Many { sources: count(crowd.sources), some: crowd.some.clone() },
             place: crowd.some.first().map_or(Place::Outside, |one| place_of(*one, None)),

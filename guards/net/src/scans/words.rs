@@ -32,7 +32,12 @@ impl PortScan {
             Scanner::Network { .. } => "port scan from a network",
             Scanner::Many { .. } => "port scan from many addresses",
         };
-        format!("{what}, {}", if self.running { "running" } else { "over" })
+        let state = match (self.running, self.cut_short) {
+            (true, _) => "running",
+            (false, true) => "not watched to its end",
+            (false, false) => "over",
+        };
+        format!("{what}, {state}")
     }
 
     /// Who, for people.

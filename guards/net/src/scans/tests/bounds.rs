@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn nothing_panics_and_all_of_it_can_be_told(sights in sights(true), step in 1usize..50) {
-        let mut scans = Scans::new(Settings { decoys: vec!["7".parse().unwrap()], ..Settings::default() }, START);
+        let mut scans = Scans::new(Settings { decoys: vec!["7".parse().unwrap()], ..Settings::default() }, 1, START);
         let mut now = START;
         for chunk in sights.chunks(step) {
             chunk.iter().for_each(|sight| scans.observe(sight));
@@ -126,7 +126,7 @@ proptest! {
 
     #[test]
     fn without_a_handshake_nobody_is_proven(sights in sights(false)) {
-        let mut scans = Scans::new(Settings::default(), START);
+        let mut scans = Scans::new(Settings::default(), 1, START);
         sights.iter().for_each(|sight| scans.observe(sight));
         for second in 1..10 {
             for scan in scans.conclude(START.plus_secs(f64::from(second) * 2.0)) {

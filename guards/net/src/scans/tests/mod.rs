@@ -62,7 +62,7 @@ impl Scene {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        Self { scans: Scans::new(settings, START), now: START, told: Vec::new() }
+        Self { scans: Scans::new(settings, 1, START), now: START, told: Vec::new() }
     }
 
     /// Time goes by, and the engine concludes every half second of it, but at most a thousand times.

@@ -214,6 +214,11 @@ fn a_scan_grows_ends_and_goes_on_under_one_number() {
     let again = scene.told.last().unwrap();
     assert!(again.running && again.number == first.number && again.severity() == Severity::High);
     assert_eq!(scene.new_scans().len(), 1);
+    // When nobody watches any more, nobody knows whether it goes on.
+    assert_eq!(scene.scans.next_number(), first.number + 1);
+    let left = scene.scans.cut_short();
+    assert_eq!(left.len(), 1);
+    assert!(!left[0].running && left[0].renewed && left[0].title().ends_with("not watched to its end"));
 }
 
 #[test]
