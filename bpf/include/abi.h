@@ -23,6 +23,11 @@
 #define NAMELESS_SCOPES_MAX 1024
 #define NAMELESS_RUNTIMES_MAX 64
 #define NAMELESS_ENDED_MAX 1024
+#define OUTBOUND_RULES_MAX 512
+#define OUTBOUND_SUBJECTS_MAX 4096
+#define OUTBOUND_ATTEMPTS_MAX 4096
+#define OUTBOUND_NAMED_MAX 16384
+#define OUTBOUND_ANSWERED_MAX 4096
 
 enum record_kind {
     RECORD_FORK = 1,
@@ -537,6 +542,105 @@ enum probe_count {
     COUNT_THROTTLED = 1,
     COUNT_FULL = 2,
     PROBE_COUNTS = 3,
+};
+
+/* Rules of the outbound allow-list, one bit each. */
+struct rule_set {
+    u64 words[OUTBOUND_RULES_MAX / 64];
+};
+
+enum outbound_mode {
+    OUTBOUND_OFF = 0,
+    OUTBOUND_OBSERVE = 1,
+    OUTBOUND_ENFORCE = 2,
+};
+
+enum outbound_protocol {
+    OUTBOUND_TCP = 0,
+    OUTBOUND_UDP = 1,
+    OUTBOUND_RAW = 2,
+    OUTBOUND_PROTOCOLS = 3,
+};
+
+/* Names and paths are filled up with zeros. */
+struct unit_key {
+    char name[128];
+};
+
+struct container_key {
+    char id[12];
+    u32 reserved;
+};
+
+struct place_key {
+    char path[256];
+};
+
+struct port_key {
+    u16 port;
+    u8 protocol;
+    u8 reserved;
+};
+
+struct destination_key {
+    u32 bits;
+    u8 address[16];
+};
+
+/* A name as it stands in a DNS message without the root, lower case, from its last byte to its first. */
+struct name_key {
+    u32 bits;
+    u8 reversed[256];
+};
+
+/* `strictest` is the highest mode that holds anywhere; `epoch` changes with what holds where. */
+struct outbound_state {
+    struct rule_set any_unit;
+    struct rule_set any_container;
+    struct rule_set any_user;
+    struct rule_set any_port[OUTBOUND_PROTOCOLS];
+    u32 epoch;
+    u32 everywhere;
+    u32 strictest;
+    u32 reserved;
+};
+
+/* An address in a network namespace, by the kernel's cookie of that. */
+struct named_key {
+    u64 net;
+    u8 address[16];
+};
+
+/* `until` in nanoseconds of the boot-time clock. */
+struct named {
+    struct rule_set rules;
+    u64 until;
+};
+
+struct answered_key {
+    u64 net;
+    u8 address[16];
+    u8 reversed[256];
+};
+
+/* Connections without a rule. The address is unspecified for sockets that are neither TCP nor UDP. */
+struct attempt_key {
+    u8 address[16];
+    u64 cgroup;
+    u32 uid;
+    u16 port;
+    u8 protocol;
+    u8 refused;
+};
+
+/* Times in nanoseconds of the boot-time clock; the process is the one that tried last. */
+struct attempt {
+    u64 last;
+    u64 count;
+    u64 start;
+    u32 pid;
+    u32 reserved;
+    char comm[16];
 };
 
 #endif

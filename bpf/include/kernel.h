@@ -59,6 +59,7 @@ struct mnt_namespace {
 
 struct net {
     struct ns_common ns;
+    u64 net_cookie;
 };
 
 struct nsproxy {
@@ -197,9 +198,15 @@ struct signal_struct {
 
 struct kernfs_node {
     u64 id;
+    const char *name;
+};
+
+struct cgroup_subsys_state {
+    struct cgroup_subsys_state *parent;
 };
 
 struct cgroup {
+    struct cgroup_subsys_state self;
     struct kernfs_node *kn;
 };
 

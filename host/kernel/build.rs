@@ -7,9 +7,9 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 /// Programs of which each becomes one object; the order has no meaning.
-const OBJECTS: [&str; 11] = [
+const OBJECTS: [&str; 12] = [
     "abi", "process", "network", "devices", "sample", "syscalls", "block", "protect", "trust", "nameless",
-    "scans",
+    "scans", "outbound",
 ];
 
 fn main() {

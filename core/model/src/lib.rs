@@ -19,6 +19,7 @@ mod inbound;
 mod incident;
 mod memory;
 mod mount;
+mod outbound;
 mod port;
 mod port_scan;
 mod prefix;
@@ -49,6 +50,10 @@ pub use inbound::InboundRefusal;
 pub use incident::{Incident, IncidentId, IncidentState, TimelineEntry, TreeNode};
 pub use memory::{GpuUse, MemoryShape};
 pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};
+pub use outbound::{
+    CGROUP_PATH_MAX, OUTBOUND_RULES, OutboundAttempt, OutboundMode, OutboundModes, OutboundProtocol,
+    OutboundTables, RuleSet, UNIT_NAME_MAX, name_of_reversed, reversed_name,
+};
 pub use port::{NotAPortRange, PortRange};
 pub use port_scan::{PacketShape, PortNews, PortProbeKind, PortSight, ProbeKinds, ScanSource};
 pub use prefix::{NotAPrefix, Prefix};

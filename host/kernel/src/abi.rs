@@ -118,6 +118,37 @@ records! {
     struct NetworkKey as "network_key" { prefix: u32, address: [u8; 16], }
     /// A file.
     struct FileKey as "file_key" { ino: u64, dev: u64, }
+    /// Rules of the outbound allow-list.
+    struct Rules as "rule_set" { words: [u64; 8], }
+    /// A unit's name.
+    struct UnitKey as "unit_key" { name: [u8; 128], }
+    /// A container's id.
+    struct ContainerKey as "container_key" { id: [u8; 12], reserved: u32, }
+    /// A cgroup's path.
+    struct PlaceKey as "place_key" { path: [u8; 256], }
+    /// A port.
+    struct PortKey as "port_key" { port: u16, protocol: u8, reserved: u8, }
+    /// A prefix of addresses.
+    struct DestinationKey as "destination_key" { bits: u32, address: [u8; 16], }
+    /// The beginning of a reversed name.
+    struct NameKey as "name_key" { bits: u32, reversed: [u8; 256], }
+    /// What holds where no table has an entry.
+    struct OutboundState as "outbound_state" {
+        any_unit: Rules, any_container: Rules, any_user: Rules, any_port: [Rules; 3], epoch: u32, everywhere: u32,
+        strictest: u32, reserved: u32,
+    }
+    /// An address in a network namespace.
+    struct NamedKey as "named_key" { net: u64, address: [u8; 16], }
+    /// The rules of names that led to an address.
+    struct Named as "named" { rules: Rules, until: u64, }
+    /// An answer of a name server.
+    struct AnsweredKey as "answered_key" { net: u64, address: [u8; 16], reversed: [u8; 256], }
+    /// A destination without a rule, and who wanted to go there.
+    struct AttemptKey as "attempt_key" {
+        address: [u8; 16], cgroup: u64, uid: u32, port: u16, protocol: u8, refused: u8,
+    }
+    /// How often, and who did last.
+    struct Attempt as "attempt" { last: u64, count: u64, start: u64, pid: u32, reserved: u32, comm: [u8; 16], }
     /// A program that was ended.
     struct EndedProgram as "ended" {
         time: u64, file: FileKey, pid: u32, failed: u32,

@@ -206,7 +206,7 @@ impl Inner {
             (Some(_), Some(folder)) => crate::pin::files(folder),
             _ => Vec::new(),
         };
-        hooks.lock().unwrap_or_else(PoisonError::into_inner).guard_enforcing(ids, pins)
+        hooks.lock().unwrap_or_else(PoisonError::into_inner).guard_enforcing("blocking", ids, pins)
     }
 
     fn expire(&mut self) -> Result<()> {

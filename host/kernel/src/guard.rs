@@ -1,5 +1,6 @@
 //! Protection of the agent by security hooks, where the kernel takes them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use davy_model::{FileId, ProcessKey, Timestamp};
@@ -105,8 +106,8 @@ pub(crate) struct Hooks {
     pins: Option<Link>,
     /// What is guarded now.
     guard: Option<SelfGuard>,
-    /// The enforcing programs, and the files that pin them.
-    enforcing: (ObjectIds, Vec<FileId>),
+    /// The enforcing programs, and the files that pin them, by what they are for.
+    enforcing: BTreeMap<&'static str, (ObjectIds, Vec<FileId>)>,
     /// Everything else of Davy's.
     sensing: ObjectIds,
     cgroup2: PathBuf,
@@ -128,7 +129,7 @@ impl Hooks {
             guards: Vec::new(),
             pins: None,
             guard: None,
-            enforcing: Default::default(),
+            enforcing: BTreeMap::new(),
             sensing: ObjectIds::default(),
             cgroup2: PathBuf::new(),
         })
@@ -159,9 +160,14 @@ impl Hooks {
         self.fill()
     }
 
-    /// Guards these enforcing programs instead of those before, and the files that pin them.
-    pub(crate) fn guard_enforcing(&mut self, ids: ObjectIds, pins: Vec<FileId>) -> Result<()> {
-        self.enforcing = (ids, pins);
+    /// Guards these enforcing programs instead of those that were for the same before, and the files that pin them.
+    pub(crate) fn guard_enforcing(
+        &mut self,
+        what: &'static str,
+        ids: ObjectIds,
+        pins: Vec<FileId>,
+    ) -> Result<()> {
+        self.enforcing.insert(what, (ids, pins));
         self.fill()
     }
 
@@ -169,7 +175,8 @@ impl Hooks {
         let Some(guard) = self.guard.clone() else { return Ok(()) };
         self.put("guarded_processes", guard.processes.iter().map(|pid| (pid.to_ne_bytes().to_vec(), 1)))?;
         let files = guard.files.iter().copied().chain(control_files(&guard.cgroup, &self.cgroup2)?);
-        let files = files.chain(self.enforcing.1.iter().copied()).map(|file| (file, ITSELF));
+        let pins: Vec<FileId> = self.enforcing.values().flat_map(|(_, pins)| pins).copied().collect();
+        let files = files.chain(pins.iter().copied()).map(|file| (file, ITSELF));
         let folders = guard.folders.iter().map(|folder| (*folder, CONTENTS));
         let entry = |(file, guard): (FileId, u32)| (file_key(file).as_bytes().to_vec(), guard);
         self.put("guarded_files", files.chain(folders).map(entry))?;
@@ -178,13 +185,13 @@ impl Hooks {
                 !SENSORS.contains(&name) && name != CANARY && name != PINS
             })?;
         }
-        if self.enforcing.1.is_empty() {
+        if pins.is_empty() {
             self.pins = None;
         } else if self.pins.is_none() {
             self.pins = objects::attach_named(&self.object, |name| name == PINS)?.pop();
         }
         let mut ids = self.sensing.clone();
-        ids.extend(self.enforcing.0.clone());
+        self.enforcing.values().for_each(|(enforcing, _)| ids.extend(enforcing.clone()));
         ids.extend(self.ids());
         self.put("guarded_objects", ids.keys().map(|key| (key.to_ne_bytes().to_vec(), 1)))?;
         let cgroup = crate::cgroup_id(&guard.cgroup)?;

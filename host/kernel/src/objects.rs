@@ -51,6 +51,8 @@ objects! {
     NAMELESS = "nameless";
     /// Who looks for open ports.
     SCANS = "scans";
+    /// Who may connect to what.
+    OUTBOUND = "outbound";
 }
 
 /// One compiled object.

@@ -23,8 +23,16 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// The tables; pinned under their own names.
 const TABLES: [&str; 5] = ["blocked", "blocked_in_scope", "isolated", "kept_sessions", "kept_networks"];
 
+/// A table of another protection that is kept in a folder of its own.
+const ANSWERED: &str = "names_answered";
+
 /// How the names of pinned links begin.
 const LINK: &str = "link_";
+
+/// The name under which a program's link is pinned.
+pub(crate) fn link_name(program: &str) -> String {
+    format!("{LINK}{program}")
+}
 
 /// Loaded and attached enforcement.
 pub(crate) struct Enforcement {
@@ -97,7 +105,7 @@ fn attach_pinned(object: &Object, root: &Path, folder: &Path) -> Result<Vec<Link
     let mut links = Vec::new();
     for program in object.progs() {
         let name = program.name().to_string_lossy().into_owned();
-        let path = folder.join(format!("{LINK}{name}"));
+        let path = folder.join(link_name(&name));
         let adopted = Link::open(&path).ok().and_then(|mut link| {
             let replaced = link.update_prog(&program);
             replaced
@@ -125,7 +133,7 @@ fn attach_pinned(object: &Object, root: &Path, folder: &Path) -> Result<Vec<Link
 
 /// Takes every right from the pins. Whoever opens one has to override that, root too, which is what the agent's guard can
 /// refuse; the agents that come later override it.
-fn close_pins(folder: &Path) -> Result<()> {
+pub(crate) fn close_pins(folder: &Path) -> Result<()> {
     for path in pins(folder) {
         std::fs::set_permissions(&path, Permissions::from_mode(0o000))
             .during(|| format!("closing {}", path.display()))?;
@@ -138,7 +146,7 @@ fn pins(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        TABLES.contains(&name.as_str()) || name.starts_with(LINK)
+        TABLES.contains(&name.as_str()) || name == ANSWERED || name.starts_with(LINK)
     };
     entries.map(|entry| entry.path()).filter(ours).collect()
 }

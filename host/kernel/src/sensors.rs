@@ -19,6 +19,7 @@ use crate::error::{During, Error, Result};
 use crate::guard::{Hooks, ObjectIds, Refused, SelfGuard};
 use crate::nameless::Nameless;
 use crate::port_watch::PortWatchStarter;
+use crate::outbound::OutboundGate;
 use crate::program_loads::{OwnPrograms, ProgramLoads, map_ids, program_ids};
 use crate::reader::{Reader, Shared};
 use crate::sample::Sampler;
@@ -63,6 +64,7 @@ pub struct Sensors {
     sampler: Option<Mutex<Sampler>>,
     hooks: Option<Arc<Mutex<Hooks>>>,
     blocker: Option<Blocker>,
+    outbound: Option<OutboundGate>,
     cgroup2: Option<PathBuf>,
     faults: Vec<String>,
     attached: Attached,
@@ -133,6 +135,10 @@ impl Sensors {
         let blocker = root.map(|root| Blocker::new(Some(root.to_owned()), config.pin.clone(), own.clone()));
         let blocker = blocker.and_then(|made| made.map_err(|error| keep("blocking", error)).ok());
 
+        let outbound_pin = config.pin.as_ref().map(|folder| folder.join("outbound"));
+        let outbound =
+            root.map(|root| OutboundGate::new(root.to_owned(), outbound_pin, config.boot, own.clone()));
+
         let aggregates = attached.objects.iter().find_map(|object| objects::map(object, "aggregates").ok());
         let shared = Arc::new(Shared::default());
         let (windows, asked) = channel();
@@ -159,6 +165,7 @@ impl Sensors {
             sampler: sampler.map(Mutex::new),
             hooks,
             blocker,
+            outbound,
             cgroup2,
             faults,
             attached,
@@ -196,6 +203,12 @@ impl Sensors {
         self.blocker.clone()
     }
 
+    /// Decides who may connect to what; `None` where cgroup programs do not work. Nothing is loaded before it is told.
+    #[must_use]
+    pub fn outbound(&self) -> Option<OutboundGate> {
+        self.outbound.clone()
+    }
+
     /// Ends programs without a file in the cgroups that it is told then; detached when it is dropped.
     ///
     /// # Errors
@@ -231,7 +244,8 @@ impl Sensors {
         };
         sensing.extend(self.gates.lock().unwrap_or_else(PoisonError::into_inner).clone());
         hooks.lock().unwrap_or_else(PoisonError::into_inner).guard(guard, sensing, cgroup2)?;
-        self.blocker.as_ref().map_or(Ok(()), |blocker| blocker.guard_with(Arc::clone(hooks)))
+        self.blocker.as_ref().map_or(Ok(()), |blocker| blocker.guard_with(Arc::clone(hooks)))?;
+        self.outbound.as_ref().map_or(Ok(()), |outbound| outbound.guard_with(Arc::clone(hooks)))
     }
 
     /// The lanes, for another object to write to, and the programs that are known as Davy's.
@@ -289,6 +303,9 @@ impl Drop for Sensors {
         }
         if let Some(blocker) = &self.blocker {
             blocker.end();
+        }
+        if let Some(outbound) = &self.outbound {
+            outbound.end();
         }
     }
 }
