@@ -22,6 +22,7 @@ use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
 use crate::engine::Live;
 use crate::inspection;
+use crate::outbound::OutboundDesk;
 use crate::port_scans::PortScanDesk;
 use crate::ports::{MAX_TRIAL, MIN_TRIAL, PortsDesk};
 use crate::protections::{self, Notes};
@@ -60,6 +61,8 @@ pub(crate) struct Desk {
     pub(crate) trust: Arc<TrustDesk>,
     /// What services start.
     pub(crate) services: Arc<ServiceDesk>,
+    /// Who may connect to what.
+    pub(crate) outbound: Arc<OutboundDesk>,
     /// Who may reach which port.
     pub(crate) ports: Arc<PortsDesk>,
     /// What was scanned.
@@ -118,6 +121,7 @@ impl Answer for Desk {
             Query::Quarantine => self.quarantine(client).await,
             Query::QuarantineContent { number } => self.content(number, client).await,
             Query::Trust => client.send(&Reply::Trust(self.trust.summary(clock::now()))).await,
+            Query::Outbound => client.send(&Reply::Outbound(self.outbound.summary())).await,
             Query::TrustPending { limit } => {
                 for pending in self.trust.pending(limit as usize) {
                     client.send(&Reply::Pending(pending)).await?;

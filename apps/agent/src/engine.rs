@@ -103,6 +103,8 @@ pub(crate) struct Engine {
     pub(crate) scans: ScanSights,
     /// Who talks to whom.
     pub(crate) connections: Connections,
+    /// What is told of connections that no rule allows.
+    pub(crate) outbound: davy_net::outbound::Cases,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
     /// What is told of scans of ports.
@@ -239,6 +241,9 @@ impl Engine {
     fn observe(&mut self, event: Event) {
         self.detector.observe(&event);
         self.sights.see(&event, &self.detector);
+        if let EventKind::Outbound(attempt) = &event.kind {
+            self.outbound.see(event.time, event.process, attempt, || self.store.new_finding_id());
+        }
         self.scans.see(&event);
         self.connections.see(&event, &self.detector);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
@@ -334,6 +339,9 @@ impl Engine {
         }
         if let Some(changes) = self.connections.tend(clock::now(), &self.detector) {
             self.keeper.connections(changes);
+        }
+        for finding in self.outbound.due(clock::now()) {
+            self.publish_finding(finding, Vec::new());
         }
         let counters = &self.shared.counters;
         counters.turns.fetch_add(1, Ordering::Relaxed);

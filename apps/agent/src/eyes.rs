@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
 use davy_kernel::{
-    Blocker, CaptureSink, Nameless, PortWatchStarter, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig,
+    Blocker, CaptureSink, Nameless, OutboundGate, PortWatchStarter, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig,
     TrustGate,
 };
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
@@ -245,6 +245,11 @@ impl Eyes {
         drops.extend(self.files.as_ref().map(Watcher::drops).unwrap_or_default());
         drops.retain(|(_, count)| *count > 0);
         drops
+    }
+
+    /// What decides who may connect to what, where the kernel lets it.
+    pub(crate) fn outbound(&self) -> Option<OutboundGate> {
+        self.sensors.as_ref().and_then(Sensors::outbound)
     }
 
     /// What cuts flows, where the kernel lets it.

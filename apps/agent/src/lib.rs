@@ -20,6 +20,7 @@ mod keeper;
 mod left;
 mod lists;
 mod opening;
+mod outbound;
 mod own;
 mod paths;
 mod port_scans;

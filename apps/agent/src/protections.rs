@@ -75,6 +75,15 @@ const PROTECTIONS: &[Protection] = &[
         ],
     },
     Protection {
+        name: "outbound",
+        kind: FindingKind::Outbound,
+        tiers: &[(
+            Tier::Permission,
+            &[Tracing, CgroupBpf],
+            "every connection, datagram and raw socket, decided in the kernel by cgroup programs; not frames of one's own making",
+        )],
+    },
+    Protection {
         name: "scan",
         kind: FindingKind::Malware,
         tiers: &[

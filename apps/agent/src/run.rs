@@ -29,6 +29,7 @@ use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
+use crate::outbound::{OutboundDesk, OutboundThread};
 use crate::port_scans::{PortScanTeller, PortScanThread};
 use crate::ports::{PortsDesk, PortsThread};
 use crate::probing::{file_systems, probe, prove, works};
@@ -165,6 +166,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
     let trust =
         trust::open(paths, &eyes, &intake, &services, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
+    let outbound = Arc::new(OutboundDesk::new(eyes.outbound(), Arc::clone(&shared)));
     let scan = scan::start(paths, &intake)?;
     let port_scans = port_scans::start(eyes.port_watches(), &intake)?;
     let mut notes = eyes.notes.clone();
@@ -214,6 +216,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         services: ServiceWatch::new(Arc::clone(&services), Bind::new(trust.gate.clone())),
         ports: Arc::clone(&ports),
         scans: scan.sights,
+        outbound: davy_net::outbound::Cases::default(),
         connections: Connections::new(
             store.connections(limits.max_connections).await.context("cannot read who talked to whom")?,
         ),
@@ -244,6 +247,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         inspector,
         trust: trust.thread,
         scan: scan.thread,
+        outbound: OutboundThread::start(Arc::clone(&outbound), intake.clone())?,
         ports: PortsThread::start(Arc::clone(&ports), intake.clone(), orders.clone())?,
         port_scans: port_scans.thread,
         prover: Prover::start(Arc::clone(&shared), orders.clone(), intake.clone())?,
@@ -268,6 +272,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         temporary: temporary.clone(),
         trust: trust.desk,
         services,
+        outbound: Arc::clone(&outbound),
         scan: scan.desk,
         ports: Arc::clone(&ports),
         port_scans: port_scans.desk,
@@ -305,6 +310,9 @@ async fn live(options: &AgentOptions) -> Result<End> {
     {
         tracing::error!("what was blocked could not be opened again: {e}");
     }
+    if ending == Ending::Ordered {
+        outbound.release();
+    }
     if let (Ending::Ordered, Some(gate)) = (ending, trust.gate)
         && let Err(e) = gate.unpin()
     {
@@ -327,6 +335,7 @@ struct Threads {
     inspector: Option<JoinHandle<()>>,
     trust: TrustThread,
     scan: ScanThread,
+    outbound: OutboundThread,
     ports: PortsThread,
     port_scans: PortScanThread,
     prover: Prover,
@@ -340,6 +349,7 @@ impl Threads {
         self.prover.stop();
         self.trust.stop();
         self.scan.stop();
+        self.outbound.stop();
         self.ports.stop();
         self.port_scans.stop();
         let _ = self.orders.send(Order::Stop);

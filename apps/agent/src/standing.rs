@@ -161,6 +161,12 @@ impl Standing {
         true
     }
 
+    /// The cgroups that are rehearsed in.
+    pub(crate) fn rehearsed(&mut self, now: Timestamp) -> Vec<String> {
+        self.expire(now);
+        self.rehearsals.iter().map(|(scope, _)| scope.clone()).collect()
+    }
+
     /// Until when break-glass holds.
     pub(crate) fn disarmed_until(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.expire(now);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use davy_model::{
     CodeAct, CodeJudgement, CodeKind, CodeOutcome, CodeReason, Event, EventKind, Exit as ProcessExit,
     FileAct, FileChange, FlowAggregate, FlowOpen, FlowReading, FlowVolume, ImageKind, InboundRefusal,
-    ProcessInfo, ProcessKey, ScanHit, ScanOccasion, Transport,
+    OutboundAttempt, OutboundProtocol, ProcessInfo, ProcessKey, ScanHit, ScanOccasion, Transport,
 };
 use davy_wire::{Query, Reply};
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 21] = [
+pub(crate) const KINDS: [&str; 22] = [
     "found",
     "fork",
     "exec",
@@ -37,6 +37,7 @@ pub(crate) const KINDS: [&str; 21] = [
     "code",
     "code_judged",
     "service_breach",
+    "outbound",
     "scanned",
     "memory",
     "gpu",
@@ -188,6 +189,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             let what = format!("{} {started} {}: {}", breach.service, breach.class.words(), breach.command);
             (Role::Warning, "service", what)
         }
+        EventKind::Outbound(attempt) => (Role::Warning, "outbound", outbound(attempt)),
         EventKind::Scanned(hit) => (Role::Alarm, "scanned", scanned(hit)),
         EventKind::Memory(m) => (
             plain,
@@ -218,6 +220,17 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             ),
         ),
     }
+}
+
+fn outbound(attempt: &OutboundAttempt) -> String {
+    let did = if attempt.refused { "refused" } else { "let go" };
+    let to = match attempt.protocol {
+        OutboundProtocol::Raw => "a socket that is neither TCP nor UDP".to_owned(),
+        protocol => format!("{protocol} to {}", SocketAddr::new(attempt.address, attempt.port)),
+    };
+    let names =
+        if attempt.names.is_empty() { String::new() } else { format!(" ({})", attempt.names.join(", ")) };
+    format!("{did}, {}: {to}{names}: {}", amount::of(attempt.count, "time", "times"), attempt.why)
 }
 
 fn scanned(hit: &ScanHit) -> String {

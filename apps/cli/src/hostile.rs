@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::answer::Answering;
 use crate::clock::Clock;
 use crate::escape::is_treacherous;
-use crate::{canned, connections, document, events, explain, ports, status, story, top};
+use crate::{canned, connections, document, events, explain, outbound, ports, status, story, top};
 
 /// Canned answers, and the places in them where any text may stand.
 static ANSWERS: LazyLock<Vec<(Value, Vec<String>)>> = LazyLock::new(|| {
@@ -20,6 +20,7 @@ static ANSWERS: LazyLock<Vec<(Value, Vec<String>)>> = LazyLock::new(|| {
         Reply::Top(canned::top()),
         Reply::Incident(canned::incident()),
         Reply::Finding(canned::finding()),
+        Reply::Outbound(canned::outbound()),
         Reply::Ports(canned::ports()),
     ];
     answers.extend(canned::events().into_iter().map(Reply::Event));
@@ -70,6 +71,10 @@ fn shown(reply: &Reply, answering: &Answering) -> Vec<String> {
         Reply::Finding(f) => {
             vec![page(explain::finding_page(f, answering)), document::pretty(&document::finding(f))]
         }
+        Reply::Outbound(summary) => vec![
+            page(outbound::overview(summary, answering)),
+            document::pretty(&outbound::outbound_document(summary)),
+        ],
         Reply::Ports(view) => {
             vec![page(ports::page(view, answering)), document::pretty(&document::ports(view))]
         }

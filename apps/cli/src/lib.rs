@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod findings;
 mod incidents;
+mod outbound;
 mod page;
 mod policy;
 mod ports;
@@ -95,6 +96,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Scans(asked) => scans::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,
         Verb::Ports(asked) => ports::run(&client, answering, asked)?,
+        Verb::Outbound(verb) => outbound::run(verb, &client, answering)?,
         Verb::Trust(verb) => return trust::run(verb, &client, answering),
         Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
         Verb::Completions(asked) => shell::completions(asked)?,

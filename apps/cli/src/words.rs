@@ -63,6 +63,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Service => "service breach",
         FindingKind::Malware => "malware",
         FindingKind::Scan => "port scan",
+        FindingKind::Outbound => "outbound",
     }
 }
 
@@ -88,6 +89,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::Service => "service profile",
         Signal::Scan => "scan",
         Signal::PortScan => "port scan",
+        Signal::Outbound => "outbound rules",
     }
 }
 

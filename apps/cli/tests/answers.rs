@@ -25,6 +25,7 @@ fn host() -> FakeAgent {
                 vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
             }
             Query::Ports => vec![Reply::Ports(canned::ports())],
+            Query::Outbound => vec![Reply::Outbound(canned::outbound())],
             Query::Quarantine => canned::quarantined().into_iter().map(Reply::Quarantined).collect(),
             Query::Connections { .. } => {
                 canned::connections::all().into_iter().map(Reply::Connection).collect()
@@ -139,6 +140,14 @@ fn connections_are_asked_for_by_where_they_go() {
 #[test]
 fn ports() {
     answers("ports", &["ports"]);
+}
+
+#[test]
+fn who_may_connect_to_what() {
+    answers("outbound", &["outbound", "status", "--quiet"]);
+    answers("outbound_learn", &["outbound", "learn", "--quiet"]);
+    let hint = host().davy(&["outbound", "learn"]).err;
+    assert!(hint.contains("proposed"), "{hint}");
 }
 
 #[test]

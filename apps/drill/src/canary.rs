@@ -119,6 +119,20 @@ impl Canary {
             .context("the canary did not say what came of its connection")
     }
 
+    /// What comes of giving a socket of its own this destination, which sends nothing: `refused` where that is forbidden.
+    ///
+    /// # Errors
+    /// When it has ended, or does not say.
+    pub fn point(&mut self, to: SocketAddr) -> anyhow::Result<String> {
+        self.ask(&format!("point {to}"), PATIENCE)?.context("the canary did not say what came of its socket")
+    }
+
+    /// Whether this is the cgroup of a canary, which root alone can make.
+    #[must_use]
+    pub fn is_home(cgroup: &str) -> bool {
+        cgroup.strip_prefix('/').is_some_and(|name| name.starts_with(NAME))
+    }
+
     /// Whether it ends in time.
     pub fn ends(&mut self) -> bool {
         let until = Instant::now() + PATIENCE;

@@ -131,6 +131,8 @@ impl Detector {
             EventKind::Scanned(hit) => self.scanned(time, event.process, hit),
             // The first flows of each such lot were told singly, so their ends are known.
             EventKind::Listen(_) | EventKind::Flows(_) | EventKind::Inbound(_) => {}
+            // Told where the rules are.
+            EventKind::Outbound(_) => {}
             EventKind::ServiceBreach(breach) => {
                 if let Some(key) = event.process {
                     let (topic, found) = service::look(time, key, breach);

@@ -311,6 +311,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Service => signal == Signal::Service,
         FindingKind::Malware => signal == Signal::Scan,
         FindingKind::Scan => signal == Signal::PortScan,
+        FindingKind::Outbound => signal == Signal::Outbound,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

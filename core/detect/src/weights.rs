@@ -58,12 +58,14 @@ impl Class {
             Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust | Signal::Service => {
                 Class::Disguise
             }
-            // The agent's own canary and scans of ports say nothing of any process, so the detector never weighs them.
+            // The agent's own canary, scans of ports and the rules of the network say nothing of how a process computes, so the
+            // detector never weighs them.
             Signal::Campaign
             | Signal::Persistence
             | Signal::Preparation
             | Signal::Canary
-            | Signal::PortScan => Class::Campaign,
+            | Signal::PortScan
+            | Signal::Outbound => Class::Campaign,
             // What is in its file says no more than its own words: it may never do it.
             Signal::CommandLine | Signal::Scan => Class::Words,
         }
@@ -86,7 +88,12 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         | Signal::Trust
         | Signal::Service
         | Signal::Scan => (86_400.0, 3600.0),
-        Signal::Campaign | Signal::Persistence | Signal::Preparation | Signal::Canary | Signal::PortScan => {
+        Signal::Campaign
+        | Signal::Persistence
+        | Signal::Preparation
+        | Signal::Canary
+        | Signal::PortScan
+        | Signal::Outbound => {
             (3600.0, 3600.0)
         }
     }

@@ -2,7 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
-    InboundRefusal, MemoryShape, NameAnswer, ProcessInfo, ProcessKey, ScanHit, ServiceBreach, Timestamp,
+    InboundRefusal, MemoryShape, NameAnswer, OutboundAttempt, ProcessInfo, ProcessKey, ScanHit,
+    ServiceBreach, Timestamp,
 };
 
 /// Something that happened on the host.
@@ -64,6 +65,8 @@ pub enum EventKind {
     CodeJudged(Box<CodeJudgement>),
     /// What came from a service started what its profile does not have.
     ServiceBreach(Box<ServiceBreach>),
+    /// Connections that no rule allows; `process` tried last.
+    Outbound(Box<OutboundAttempt>),
     /// A scan found something in a file; `process` runs it or wrote it, where that is known.
     Scanned(Box<ScanHit>),
     /// The memory shape of a process, asked for by the detector.
@@ -101,6 +104,7 @@ impl EventKind {
             Self::Code(_) => "code",
             Self::CodeJudged(_) => "code_judged",
             Self::ServiceBreach(_) => "service_breach",
+            Self::Outbound(_) => "outbound",
             Self::Scanned(_) => "scanned",
             Self::Memory(_) => "memory",
             Self::Gpu(_) => "gpu",

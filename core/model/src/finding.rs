@@ -51,6 +51,8 @@ pub enum Signal {
     Scan,
     /// Somebody looks for open ports.
     PortScan,
+    /// No rule allows the connection.
+    Outbound,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -102,6 +104,8 @@ pub enum FindingKind {
     Malware,
     /// Somebody looks for open ports of this host.
     Scan,
+    /// A process connected, or was kept from connecting, to what no rule allows.
+    Outbound,
 }
 
 /// How bad a finding is.

@@ -1,5 +1,7 @@
 //! Everything that can be written in a policy: sections, keys, what their values may be, and a line for people.
 
+use crate::diagnostic::Code;
+
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -36,7 +38,7 @@ pub(crate) enum Kind {
     /// A TOML date, or date with time and offset.
     Date,
     /// Not a value at all: a key that people reach for, and why there is none.
-    Refused { why: &'static str, help: &'static str },
+    Refused { code: Code, why: &'static str, help: &'static str },
     /// Several, none twice.
     List(&'static Kind),
 }
@@ -127,6 +129,7 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "service",
     "malware",
     "scan",
+    "outbound",
 ]);
 
 const SERVICE: Kind = Kind::OneOf(&crate::SERVICES);
@@ -135,24 +138,41 @@ const CLASS: Kind =
     Kind::OneOf(&["shell", "interpreter", "downloader", "compiler", "network_tool", "persistence_tool"]);
 
 const PATH_REFUSED: Kind = Kind::Refused {
+    code: Code::AllowedByPath,
     why: "a program cannot be allowed by its path",
     help: "whoever can write the path could put a miner there: identity is content or inode, never the path.\n\
            allow the content with `sha256 = \"…\"` (`sha256sum FILE` prints it), or the service with `unit` and `user`",
 };
 
 const PATH_REFUSED_TRUST: Kind = Kind::Refused {
+    code: Code::AllowedByPath,
     why: "code cannot be allowed by its path",
     help: "whoever can write the path could put anything there: identity is content, never the path.\n\
            allow the content with `sha256 = \"…\"` (`sha256sum FILE` prints it), or, if you must, a whole `directory`",
 };
 
 const PATH_REFUSED_SCAN: Kind = Kind::Refused {
+    code: Code::AllowedByPath,
     why: "a file cannot be passed over by its path",
     help: "whoever can write the path could put malware there: identity is content, never the path.\n\
            allow the content with `sha256 = \"…\"`; the finding names it, and `sha256sum FILE` prints it",
 };
 
 const NETWORKS: Kind = Kind::List(&Kind::Network);
+
+const PATH_REFUSED_OUTBOUND: Kind = Kind::Refused {
+    code: Code::AllowedByPath,
+    why: "a program cannot be allowed by its path",
+    help: "whoever can write the path could put anything there.\n\
+           name the unit, the container or the user that it runs as: `service`, `container`, `user`",
+};
+
+const PROGRAM_REFUSED: Kind = Kind::Refused {
+    code: Code::Undecidable,
+    why: "a program cannot be named here in this version",
+    help: "the kernel decides by the unit, the container and the user of whoever connects.\n\
+           give a program a unit or a user of its own, and name that with `service` or `user`",
+};
 
 /// Every section, in the order they are written.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -398,6 +418,64 @@ pub(crate) const SECTIONS: &[Section] = &[
             required("network", Kind::Network, "The address or network."),
             required("reason", Kind::Text, "Why, for whoever reads this later."),
             key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+        ],
+    ),
+    table(
+        "outbound",
+        "Who may connect to what. Where it is enforced, what is not allowed below is refused.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe (tell what would have been refused) or enforce.",
+            ),
+            key("inside", NETWORKS, "The networks that are `inside`; all others are `outside`."),
+            key(
+                "resolvers",
+                NETWORKS,
+                "Name servers whose answers are believed, besides those in resolv.conf(5); to all of them everyone may talk on port 53.",
+            ),
+        ],
+    ),
+    tables(
+        "outbound.group",
+        "Destinations under a name, for `to` below.",
+        &[
+            required("name", Kind::Text, "Its name."),
+            required("to", NAMES, "Networks and names, such as \"10.0.3.0/24\" and \"*.debian.org\"."),
+        ],
+    ),
+    tables(
+        "outbound.allow",
+        "Connections that are allowed; everything that an entry gives must hold. `davy outbound learn` proposes entries.",
+        &[
+            key("service", Kind::Text, "The systemd unit or slice that it comes from."),
+            key(
+                "container",
+                Kind::Text,
+                "The id of the container that it comes from, from its first 12 digits on.",
+            ),
+            key("user", Kind::Text, "The user, by name or number."),
+            required(
+                "to",
+                NAMES,
+                "Networks, names (\"*.debian.org\" for all below), groups, \"inside\", \"outside\" or \"any\".",
+            ),
+            key(
+                "ports",
+                Kind::Ports,
+                "A port, a range such as \"8000-8100\", or a list of both; all when left out.",
+            ),
+            key(
+                "protocol",
+                Kind::OneOf(&["tcp", "udp", "raw"]),
+                "tcp and udp when left out; raw is everything else that a socket can be.",
+            ),
+            required("reason", Kind::Text, "Why, for whoever reads this later."),
+            key("until", Kind::Date, "The last day (UTC), or the moment, it holds."),
+            key("path", PATH_REFUSED_OUTBOUND, ""),
+            key("program", PROGRAM_REFUSED, ""),
+            key("sha256", PROGRAM_REFUSED, ""),
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),

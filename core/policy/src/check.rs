@@ -23,7 +23,7 @@ const MAX_PORTS: usize = 64;
 
 /// What to write instead of `enforce` where that is not in this version.
 const OBSERVED: &str =
-    "write `observe`: it is recognised, recorded and told; only `mining`, `trust` and `fileless` can enforce";
+    "write `observe`: it is recognised, recorded and told; `davy policy show` names those that can enforce";
 
 /// The longest text value, in characters.
 const MAX_VALUE: usize = 4096;
@@ -134,8 +134,8 @@ impl<'t> Checker<'t> {
                 node.children.insert(child.name(), nodes);
             } else if let Some(key) = section.keys.iter().find(|k| k.name == written) {
                 node.written.push(key.name);
-                if let Kind::Refused { why, help } = key.kind {
-                    self.fault(Code::AllowedByPath, &name.span(), why, "not an identity", help);
+                if let Kind::Refused { code, why, help } = key.kind {
+                    self.fault(code, &name.span(), why, "not an identity", help);
                 } else if let Some(value) = self.value(key, &key.kind, value) {
                     node.values.insert(key.name, (value, name.span()));
                 }

@@ -173,6 +173,10 @@ impl Policy {
             FindingKind::Untrusted | FindingKind::Fileless => {
                 (alert, "code is refused where it begins; a finding about it only alerts".to_owned())
             }
+            // So is a connection.
+            FindingKind::Outbound => {
+                (alert, "connections are refused where they begin; a finding about it only alerts".to_owned())
+            }
             _ => (alert, "this protection only alerts in this version".to_owned()),
         }
     }

@@ -68,11 +68,17 @@ pub enum Code {
     /// An address, a network, or the name of a group is not one.
     #[serde(rename = "P0020")]
     Source,
+    /// A destination of a connection is not one.
+    #[serde(rename = "P0021")]
+    Destination,
+    /// An entry asks for what cannot be decided where it would have to be.
+    #[serde(rename = "P0022")]
+    Undecidable,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Syntax,
         Self::UnknownKey,
         Self::WrongType,
@@ -93,6 +99,8 @@ impl Code {
         Self::Folder,
         Self::Port,
         Self::Source,
+        Self::Destination,
+        Self::Undecidable,
     ];
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod decide;
 mod diagnostic;
 mod inbound;
+mod outbound;
 mod policy;
 mod policy_test;
 mod quantity;
@@ -25,6 +26,7 @@ pub use davy_model::Sha256 as Digest;
 pub use decide::{Circumstances, Decision, Subject};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use inbound::{Inbound, InboundAllow, InboundFrom, InboundGroup, InboundProtocol, MAX_INBOUND};
+pub use outbound::{Outbound, OutboundAllow, OutboundGroup, OutboundTo};
 pub use policy::{
     ActionKind, Allow, AllowedBy, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin, Policy, Pools,
     Protection, Scope, Sensors, StoreLimits,

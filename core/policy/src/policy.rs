@@ -5,7 +5,7 @@ use std::time::Duration;
 use davy_model::{FindingKind, Mode, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Inbound, PolicyTest, Scan, Scans, Services, Trust};
+use crate::{Digest, Inbound, Outbound, PolicyTest, Scan, Scans, Services, Trust};
 
 /// The longest policy text that is read, in bytes; a longer one is a fault.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -25,6 +25,8 @@ pub struct Policy {
     pub scan: Scan,
     /// Who may reach which port.
     pub inbound: Inbound,
+    /// Who may connect to what.
+    pub outbound: Outbound,
     /// Who looks for open ports.
     pub scans: Scans,
     /// Things arranged to run again, or to let someone in.
@@ -298,6 +300,7 @@ impl Policy {
             FindingKind::Untrusted => "trust",
             FindingKind::Service => "services",
             FindingKind::Malware => "scan",
+            FindingKind::Outbound => "outbound",
             FindingKind::Scan => "scans",
             FindingKind::Masquerade => "masquerade",
             FindingKind::Fileless => "fileless",
@@ -315,6 +318,7 @@ impl Policy {
             FindingKind::Untrusted => self.trust.mode,
             FindingKind::Service => self.services.mode.plain(),
             FindingKind::Malware => self.scan.mode,
+            FindingKind::Outbound => self.outbound.mode,
             FindingKind::Scan => self.scans.mode,
             FindingKind::Masquerade => self.masquerade.mode,
             FindingKind::Fileless => self.fileless.mode,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use davy_model::{Mode, Severity, Timestamp};
+use davy_model::{Mode, Prefix, Severity, Timestamp};
 use toml::de::DeTable;
 
 use crate::catalogue::{SECTIONS, section};
 use crate::check::{Checker, Node, Value};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::inbound::inbound;
+use crate::outbound::outbound;
 use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::scans::scans;
 use crate::wording::shown;
@@ -92,6 +93,7 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         scan: scan(&mut root, defaults.scan),
         inbound: inbound(checker, &mut root),
         scans: scans(&mut root),
+        outbound: outbound(checker, &mut root),
         persistence: protection(&mut root, "persistence"),
         fileless: Fileless {
             mode: fileless.mode("mode", defaults.fileless.mode),
@@ -447,6 +449,13 @@ impl Fields {
 
     pub(crate) fn until(&self, name: &str) -> Option<Timestamp> {
         if let Some(Value::Until(time)) = self.get(name) { Some(*time) } else { None }
+    }
+
+    /// Networks of a list; `None` where it was not written.
+    pub(crate) fn networks(&self, name: &str) -> Option<Vec<Prefix>> {
+        let Value::List(list) = self.get(name)? else { return None };
+        let network = |v: &Value| if let Value::Network(network) = v { Some(*network) } else { None };
+        Some(list.iter().filter_map(network).collect())
     }
 
     pub(crate) fn texts(&self, name: &str) -> Vec<String> {

@@ -8,8 +8,9 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, Policy, PolicyTest, ScanAllow, ScansIgnore,
-    ServiceAllow, ServiceProfile, TrustAllow, TrustBlock, TrustKey, TrustedBy, format_duration, format_size,
+    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, OutboundAllow, OutboundGroup, Policy, PolicyTest,
+    ScanAllow, ScansIgnore, ServiceAllow, ServiceProfile, TrustAllow, TrustBlock, TrustKey, TrustedBy,
+    format_duration, format_size,
 };
 
 impl Policy {
@@ -33,6 +34,12 @@ impl Policy {
                 "inbound.group" => entries(&mut out, section, self.inbound.groups.iter().map(group_fields)),
                 "inbound.allow" => entries(&mut out, section, self.inbound.allow.iter().map(inbound_fields)),
                 "scans.ignore" => entries(&mut out, section, self.scans.ignore.iter().map(scans_fields)),
+                "outbound.group" => {
+                    entries(&mut out, section, self.outbound.groups.iter().map(destination_fields))
+                }
+                "outbound.allow" => {
+                    entries(&mut out, section, self.outbound.allow.iter().map(outbound_fields))
+                }
                 "scan.allow" => entries(&mut out, section, self.scan.allow.iter().map(scan_allow_fields)),
                 "test" => entries(&mut out, section, self.tests.iter().map(test_fields)),
                 _ => self.section(&mut out, section, &default),
@@ -95,6 +102,9 @@ impl Policy {
             ("scans", "decoy_ports") => {
                 self.scans.decoy_ports.iter().map(|p| Value::from(p.to_string())).collect::<Vec<_>>().into()
             }
+            ("outbound", "mode") => mode_name(self.outbound.mode).into(),
+            ("outbound", "inside") => shown(&self.outbound.inside),
+            ("outbound", "resolvers") => shown(&self.outbound.resolvers),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("fileless", "written_memory") => self.fileless.written_memory.into(),
@@ -215,6 +225,24 @@ fn scans_fields(ignore: &ScansIgnore) -> Fields {
     fields.into_iter().chain(until).collect()
 }
 
+fn destination_fields(group: &OutboundGroup) -> Fields {
+    vec![("name", group.name.as_str().into()), ("to", shown(&group.to))]
+}
+
+fn outbound_fields(allow: &OutboundAllow) -> Fields {
+    let mut fields = Fields::new();
+    let who = [("service", &allow.service), ("container", &allow.container), ("user", &allow.user)];
+    fields.extend(who.into_iter().filter_map(|(name, who)| Some((name, who.as_deref()?.into()))));
+    fields.push(("to", shown(&allow.to)));
+    if !allow.ports.is_empty() {
+        fields.push(("ports", shown(&allow.ports)));
+    }
+    fields.extend(allow.protocol.map(|protocol| ("protocol", protocol.name().into())));
+    fields.push(("reason", allow.reason.as_str().into()));
+    fields.extend(allow.until.and_then(moment).map(|date| ("until", date)));
+    fields
+}
+
 fn scan_allow_fields(allow: &ScanAllow) -> Fields {
     let until = allow.until.and_then(moment).map(|date| ("until", date));
     let fields = [("sha256", allow.sha256.to_string().into()), ("reason", allow.reason.as_str().into())];
@@ -251,6 +279,10 @@ fn test_fields(test: &PolicyTest) -> Fields {
         ("given", Value::Table(table)),
         ("expect", test.expect.name().into()),
     ]
+}
+
+fn shown<T: ToString>(list: &[T]) -> Value {
+    list.iter().map(|one| Value::from(one.to_string())).collect::<Vec<_>>().into()
 }
 
 fn texts(list: &[String]) -> Value {

@@ -6,6 +6,7 @@
 
 mod connection;
 mod message;
+mod outbound;
 mod ports;
 mod sealed;
 mod status;
@@ -14,6 +15,7 @@ pub mod worker;
 
 pub use connection::ConnectionEntry;
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
+pub use outbound::{OutboundName, OutboundSummary};
 pub use ports::{ListeningPort, OpenTo, PortSource, PortsState, PortsView};
 pub use sealed::Quarantined;
 pub use status::{

@@ -5,7 +5,9 @@ use davy_model::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentStatus, ConnectionEntry, PortsView, Quarantined, Tally, TopView, TrustSummary};
+use crate::{
+    AgentStatus, ConnectionEntry, OutboundSummary, PortsView, Quarantined, Tally, TopView, TrustSummary,
+};
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
 pub const VERSION: u32 = 1;
@@ -122,6 +124,8 @@ pub enum Query {
         /// At most so many.
         limit: u32,
     },
+    /// Who may connect to what, in numbers.
+    Outbound,
     /// What is decided about a content now.
     TrustRuling {
         /// The content.
@@ -302,6 +306,8 @@ pub enum Reply {
     Ports(PortsView),
     /// One source that looks for open ports, or may.
     ScanSource(ScanSource),
+    /// Answer to [`Query::Outbound`].
+    Outbound(OutboundSummary),
     /// Answer to [`Query::TrustRuling`].
     Ruling(Ruling),
     /// A command was carried out; a sentence for people.

@@ -4,6 +4,7 @@
 
 pub mod inbound;
 pub mod map;
+pub mod outbound;
 mod place;
 pub mod scans;
 

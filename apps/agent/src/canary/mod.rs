@@ -4,6 +4,7 @@
 //! It goes the way of every action: by the arbiter, past the failsafes, through the journal. Only the policy is not
 //! asked, for nobody is harmed.
 
+mod outbound;
 mod play;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use davy_drill::Canary;
-use davy_model::{Action, ActionRecord, ActionState, Capability};
+use davy_model::{Action, ActionRecord, ActionState, Capability, Mode};
 use davy_wire::{Proof, Tally};
 use tokio::sync::oneshot;
 
@@ -136,6 +137,12 @@ impl Proving {
         let outcome = self.start().and_then(|mut canary| {
             let scope = canary.cgroup().filter(|_| self.can_cut()).map(ToOwned::to_owned);
             let key = davy_proc::key(canary.pid()).context("it cannot be seen in /proc")?;
+            let policy = lock(&self.shared.rulebook).policy();
+            if let (Some(scope), Mode::Enforce) = (&scope, policy.outbound.mode)
+                && !lock(&self.shared.standing).holds_back("outbound", clock::now())
+            {
+                outbound::prove(&mut canary, scope, &self.shared, &mut tally);
+            }
             play(&mut canary, key, scope.as_deref(), &self.arbiter, &mut tally)
         });
         if self.arbiter.is_stopping() {

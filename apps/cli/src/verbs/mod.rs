@@ -2,6 +2,7 @@
 
 mod connections;
 mod isolate;
+mod outbound;
 mod ports;
 mod quarantine;
 mod trust;
@@ -14,6 +15,7 @@ use davy_model::Timestamp;
 
 pub(crate) use connections::Connections;
 pub(crate) use isolate::Isolate;
+pub(crate) use outbound::Outbound;
 pub(crate) use ports::{Ports, PortsVerb};
 pub(crate) use quarantine::{Quarantine, QuarantineExport};
 pub(crate) use trust::{Trust, TrustSign};
@@ -185,6 +187,12 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  davy ports\n  davy ports --json | jq '.ports[] | select(.reach == \"outside\")'\n  sudo davy ports apply --confirm-within 60s\n  sudo davy ports confirm\n  sudo davy ports open"
     )]
     Ports(Ports),
+    /// Who may connect to what: what is allowed, and where names lead to
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  davy outbound status\n  davy outbound learn                what was seen, as entries for the policy"
+    )]
+    Outbound(Outbound),
     /// Harmless attacks against the live agent, to see it hold
     #[command(
         after_help = "Examples:\n  davy drill --list\n  sudo davy drill\n  sudo davy drill detect respond/cut     a whole room, and one drill"

@@ -135,6 +135,24 @@ pub fn ports() -> PortsView {
     }
 }
 
+pub fn outbound() -> OutboundSummary {
+    let name = |name: &str, shared_with: &[&str]| OutboundName {
+        name: name.to_owned(),
+        address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
+        until: BEGAN.plus_secs(60.0),
+        shared_with: shared_with.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    OutboundSummary {
+        mode: Mode::Enforce,
+        rules: 3,
+        resolvers: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53))],
+        names: vec![name("deb.debian.org", &["cdn.example"]), name("security.debian.org", &[])],
+        refused: 12,
+        would: 1234,
+        faults: vec!["there is no user backup (davy.toml:12)".to_owned()],
+    }
+}
+
 pub fn finding() -> Finding {
     Finding {
         id: FindingId(12),
@@ -397,6 +415,20 @@ pub fn events() -> Vec<Event> {
             from: remote.ip(),
             refused: false,
         }),
+        EventKind::Outbound(Box::new(OutboundAttempt {
+            refused: true,
+            protocol: OutboundProtocol::Tcp,
+            address: remote.ip(),
+            port: 3333,
+            names: vec!["pool.example".to_owned()],
+            unit: "apache2.service".to_owned(),
+            cgroup: "/system.slice/apache2.service".to_owned(),
+            container: None,
+            uid: 33,
+            comm: "sh".to_owned(),
+            count: 3,
+            why: "no rule of davy.toml:4 allows it".to_owned(),
+        })),
         EventKind::Name(NameAnswer { name: "pool.example".to_owned(), address: remote.ip(), ttl_secs: 60 }),
         EventKind::File(changed("/etc/cron.d/x", FileAct::Written, Some(PersistencePlace::Cron))),
         EventKind::File(changed("/tmp/b", FileAct::Renamed { from: Some("/tmp/a".to_owned()) }, None)),

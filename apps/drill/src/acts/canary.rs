@@ -1,13 +1,16 @@
 //! A process that does nothing but answer, for the agent to freeze, cut off and end.
 
 use std::io::BufRead;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
 use super::{address, stratum};
+
+/// The number of the error for what is not permitted.
+const EPERM: i32 = 1;
 
 /// Enters the cgroup (`-` for none) and leaves a process behind that is nobody's child: the agent spares its own children.
 pub(super) fn leave(cgroup: &str) -> anyhow::Result<()> {
@@ -32,6 +35,10 @@ pub(super) fn sit() -> anyhow::Result<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line.context("listen to the agent")?;
         let (number, question) = line.split_once(' ').unwrap_or((&line, ""));
+        if let Some(to) = question.strip_prefix("point ") {
+            println!("{number} {}", pointed(&address(to)?));
+            continue;
+        }
         match question.strip_prefix("connect ") {
             Some(pool) => match TcpStream::connect_timeout(&address(pool)?, stratum::PATIENCE) {
                 Ok(_) => println!("{number} connected"),
@@ -41,4 +48,14 @@ pub(super) fn sit() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What comes of giving a UDP socket a destination, which sends nothing.
+fn pointed(to: &SocketAddr) -> String {
+    let outcome = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect(to));
+    match outcome {
+        Err(why) if why.raw_os_error() == Some(EPERM) => "refused".to_owned(),
+        Err(why) => format!("not refused, but {why}"),
+        Ok(()) => "not refused".to_owned(),
+    }
 }

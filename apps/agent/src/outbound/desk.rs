@@ -1,0 +1,231 @@
+//! What is told to the kernel, and what is known of it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use davy_drill::Canary;
+use davy_kernel::{Attempted, OutboundGate};
+use davy_model::{
+    Event, EventKind, Mode, OutboundAttempt, OutboundModes, OutboundTables, Timestamp, container_of,
+};
+use davy_net::outbound::{Compiled, Host, allows_name, compile, unit_of};
+use davy_policy::Policy;
+use davy_proc::Users;
+use davy_wire::{OutboundName, OutboundSummary};
+
+use super::modes::modes;
+use super::{PROTECTION, resolvers};
+use crate::shared::{Shared, lock};
+use crate::standing::Limit;
+
+/// What the kernel refused is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// How often the host's users and name servers are looked at anew.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Names of an address that are told.
+const MAX_NAMES: usize = 4;
+
+/// What is known of connections. Shared by its thread and the sockets that ask.
+pub(crate) struct OutboundDesk {
+    gate: Option<OutboundGate>,
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    policy: Option<Arc<Policy>>,
+    compiled: Compiled,
+    /// What the kernel holds, if anything.
+    held: Option<(OutboundTables, OutboundModes)>,
+    /// What went wrong, in words, and when.
+    fault: Option<(String, Instant)>,
+    looked: Option<Instant>,
+    refused: u64,
+    would: u64,
+}
+
+impl OutboundDesk {
+    /// With the kernel's gate, where there is one.
+    pub(crate) fn new(gate: Option<OutboundGate>, shared: Arc<Shared>) -> Self {
+        Self { gate, shared, state: Mutex::default() }
+    }
+
+    /// Brings the kernel in line with the policy, the host and what overrules it.
+    pub(super) fn follow(&self, users: &mut Users, now: Timestamp) {
+        let Some(gate) = &self.gate else { return };
+        let policy = lock(&self.shared.rulebook).policy();
+        let wanted = modes(&policy, &mut lock(&self.shared.standing), now);
+        let mut state = lock(&self.state);
+        if state.fault.as_ref().is_some_and(|(_, since)| since.elapsed() < AGAIN) && state.is_of(&policy) {
+            return;
+        }
+        let outcome = if policy.outbound.mode == Mode::Off {
+            state.policy = Some(policy);
+            state.compiled = Compiled::default();
+            state.rest(gate)
+        } else {
+            state.compile(policy, users, now);
+            state.tell(gate, wanted)
+        };
+        match outcome {
+            Ok(()) => state.fault = None,
+            Err(error) => {
+                tracing::error!("who may connect to what is not as the policy says: {error}");
+                state.fault = Some((error.to_string(), Instant::now()));
+            }
+        }
+    }
+
+    /// What no entry allowed since the last call, as events.
+    pub(super) fn attempts(&self) -> Vec<Event> {
+        let attempts = self.gate.as_ref().map(OutboundGate::attempts).unwrap_or_default();
+        if attempts.is_empty() {
+            return Vec::new();
+        }
+        let answered = self.gate.as_ref().map(OutboundGate::answered).unwrap_or_default();
+        let line = lock(&self.shared.rulebook).policy().origin.of("outbound.mode");
+        let names = |address: IpAddr| {
+            let of_it = answered.iter().filter(|answer| answer.address == address);
+            let names: BTreeSet<&str> = of_it.map(|answer| answer.name.as_str()).collect();
+            names.into_iter().take(MAX_NAMES).map(str::to_owned).collect()
+        };
+        // The agent's own canary tries what it is told to.
+        let others = attempts.into_iter().filter(|attempted| !Canary::is_home(&attempted.cgroup));
+        others.map(|attempted| self.told(attempted, &names, &line)).collect()
+    }
+
+    fn told(&self, attempted: Attempted, names: &impl Fn(IpAddr) -> Vec<String>, line: &str) -> Event {
+        let mut state = lock(&self.state);
+        let counted = if attempted.refused { &mut state.refused } else { &mut state.would };
+        *counted = counted.saturating_add(attempted.count);
+        drop(state);
+        if attempted.refused {
+            self.count_refusals(&attempted);
+        }
+        let attempt = OutboundAttempt {
+            refused: attempted.refused,
+            protocol: attempted.protocol,
+            address: attempted.address,
+            port: attempted.port,
+            names: names(attempted.address),
+            unit: unit_of(&attempted.cgroup).unwrap_or_default().to_owned(),
+            container: container_of(&attempted.cgroup),
+            cgroup: attempted.cgroup,
+            uid: attempted.uid,
+            comm: attempted.comm,
+            count: attempted.count,
+            why: format!("no rule of {line} allows it"),
+        };
+        let kind = EventKind::Outbound(Box::new(attempt));
+        Event { time: attempted.time, process: Some(attempted.process), kind }
+    }
+
+    /// A spike of refusals is more likely a gap in the policy than an attack: in that service, login or container, or everywhere
+    /// when several of them have a part in it, it is then only observed, loudly.
+    fn count_refusals(&self, attempted: &Attempted) {
+        let failsafe = lock(&self.shared.rulebook).policy().failsafe.clone();
+        let limit =
+            Limit { per_minute: failsafe.denials_per_minute, grace_secs: failsafe.grace.as_secs_f64() };
+        let mut standing = lock(&self.shared.standing);
+        if standing.circumstances(PROTECTION, &attempted.cgroup, attempted.time).rehearsal.is_some() {
+            return;
+        }
+        for _ in 0..attempted.count.min(u64::from(limit.per_minute) + 1) {
+            if let Some(why) = standing.acted(PROTECTION, &attempted.cgroup, limit, attempted.time) {
+                tracing::error!("a spike of refusals: {why}");
+            }
+        }
+    }
+
+    /// For `davy outbound status`.
+    pub(crate) fn summary(&self) -> OutboundSummary {
+        let policy = lock(&self.shared.rulebook).policy();
+        let answered = self.gate.as_ref().map(OutboundGate::answered).unwrap_or_default();
+        let state = lock(&self.state);
+        let tables = &state.compiled.tables;
+        let mut faults = state.compiled.notes.clone();
+        faults.extend(state.fault.as_ref().map(|(words, _)| words.clone()));
+        if self.gate.is_none() && policy.outbound.mode != Mode::Off {
+            faults.push(
+                "the kernel lets Davy load no cgroup socket programs, so nothing is looked at".to_owned(),
+            );
+        }
+        let names = answered.iter().filter(|answer| allows_name(tables, &answer.name)).map(|answer| {
+            let others =
+                answered.iter().filter(|other| other.address == answer.address && other.name != answer.name);
+            let others: BTreeSet<String> = others.map(|other| other.name.clone()).collect();
+            OutboundName {
+                name: answer.name.clone(),
+                address: answer.address,
+                until: answer.until,
+                shared_with: others.into_iter().collect(),
+            }
+        });
+        OutboundSummary {
+            mode: policy.outbound.mode,
+            rules: policy.outbound.allow.len() as u64,
+            resolvers: tables.resolvers.clone(),
+            names: names.collect(),
+            refused: state.refused,
+            would: state.would,
+            faults,
+        }
+    }
+
+    /// Takes everything away that the kernel holds.
+    pub(crate) fn release(&self) {
+        if let Some(gate) = &self.gate
+            && let Err(e) = gate.release()
+        {
+            tracing::error!("the kernel goes on deciding who may connect to what: {e}");
+        }
+    }
+}
+
+impl State {
+    fn is_of(&self, policy: &Arc<Policy>) -> bool {
+        self.policy.as_ref().is_some_and(|known| Arc::ptr_eq(known, policy))
+    }
+
+    fn compile(&mut self, policy: Arc<Policy>, users: &mut Users, now: Timestamp) {
+        let ended = self.compiled.next.is_some_and(|next| next <= now);
+        let looked = self.looked.is_some_and(|looked| looked.elapsed() < LOOK);
+        if self.is_of(&policy) && !ended && looked {
+            return;
+        }
+        let users = std::cell::RefCell::new(users);
+        let user = |name: &str| name.parse().ok().or_else(|| users.borrow_mut().uid(name));
+        self.compiled = compile(&policy, &Host { user: &user, resolvers: &resolvers() }, now);
+        for note in self.compiled.notes.iter().filter(|_| !self.is_of(&policy)) {
+            tracing::warn!("{note}");
+        }
+        self.policy = Some(policy);
+        self.looked = Some(Instant::now());
+    }
+
+    fn tell(&mut self, gate: &OutboundGate, modes: OutboundModes) -> davy_kernel::Result<()> {
+        let tables = &self.compiled.tables;
+        match &self.held {
+            Some((held, before)) if held == tables && *before == modes => return Ok(()),
+            Some((held, _)) if held == tables => gate.set_modes(tables, &modes)?,
+            _ => gate.apply(tables, &modes)?,
+        }
+        self.held = Some((tables.clone(), modes));
+        Ok(())
+    }
+
+    /// Has the kernel decide nothing; what an agent before this one left goes too.
+    fn rest(&mut self, gate: &OutboundGate) -> davy_kernel::Result<()> {
+        if self.held.is_some() || self.looked.is_none() {
+            gate.release()?;
+            self.held = None;
+            self.looked = Some(Instant::now());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! From the policy's entries to the tables that the kernel looks them up in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use davy_model::{OutboundProtocol, OutboundTables, Prefix, RuleSet, Timestamp, reversed_name};
+use davy_policy::{Outbound, OutboundAllow, OutboundTo, Policy};
+
+/// What is known of the host beside its policy.
+pub struct Host<'a> {
+    /// The number of a user of this name, or of one that is written as a number.
+    pub user: &'a dyn Fn(&str) -> Option<u32>,
+    /// The name servers of its configuration.
+    pub resolvers: &'a [IpAddr],
+}
+
+/// Entries as they hold at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// The tables; a rule's number is its place in the policy.
+    pub tables: OutboundTables,
+    /// What of the policy holds for nobody, in words.
+    pub notes: Vec<String>,
+    /// When the next entry ends.
+    pub next: Option<Timestamp>,
+}
+
+/// Makes the tables for a moment.
+#[must_use]
+pub fn compile(policy: &Policy, host: &Host<'_>, now: Timestamp) -> Compiled {
+    let outbound = &policy.outbound;
+    let holds = |allow: &OutboundAllow| allow.until.is_none_or(|until| now < until);
+    let rules: Vec<(usize, &OutboundAllow)> =
+        outbound.allow.iter().enumerate().filter(|(_, allow)| holds(allow)).collect();
+    let mut notes = Vec::new();
+    let mut user = |name: &str, setting: &str| {
+        let uid = (host.user)(name);
+        if uid.is_none() {
+            notes.push(format!("there is no user {name} ({})", policy.origin.of(setting)));
+        }
+        uid
+    };
+    let users: BTreeMap<usize, Option<u32>> = rules
+        .iter()
+        .filter_map(|(rule, allow)| {
+            Some((*rule, user(allow.user.as_deref()?, &format!("outbound.allow[{rule}]"))))
+        })
+        .collect();
+    let protected = &policy.failsafe.protect_users;
+    let spared = protected.iter().filter_map(|name| user(name, "failsafe.protect_users")).collect();
+    let (units, any_unit) = by(&rules, |_, allow| allow.service.clone());
+    let id = |allow: &OutboundAllow| allow.container.as_deref()?.as_bytes().try_into().ok();
+    let (containers, any_container) = by(&rules, |_, allow| id(allow));
+    // Who is not known has no rule: it must not become a rule for everyone.
+    let (known, any_user) = by(&rules, |rule, _| users.get(&rule).copied());
+    let users = known.into_iter().filter_map(|(uid, set)| Some((uid?, set.or(&any_user)))).collect();
+    let (ports, any_port) = ports(&rules);
+    let resolvers: BTreeSet<IpAddr> =
+        host.resolvers.iter().copied().chain(outbound.resolver_addresses()).collect();
+    let tables = OutboundTables {
+        units: units.into_iter().collect(),
+        any_unit,
+        containers: containers.into_iter().collect(),
+        any_container,
+        users,
+        any_user,
+        ports,
+        any_port,
+        destinations: destinations(outbound, &rules),
+        names: names(outbound, &rules),
+        resolvers: resolvers.into_iter().collect(),
+        spared,
+    };
+    Compiled { tables, notes, next: rules.iter().filter_map(|(_, allow)| allow.until).min() }
+}
+
+/// Rules by one of their conditions, and those that do not have it.
+fn by<K: Ord>(
+    rules: &[(usize, &OutboundAllow)],
+    condition: impl Fn(usize, &OutboundAllow) -> Option<K>,
+) -> (BTreeMap<K, RuleSet>, RuleSet) {
+    let (mut with, mut without) = (BTreeMap::<K, RuleSet>::new(), RuleSet::default());
+    for (rule, allow) in rules {
+        match condition(*rule, allow) {
+            Some(key) => with.entry(key).or_default().insert(*rule),
+            None => without.insert(*rule),
+        }
+    }
+    (with, without)
+}
+
+type Ports = Vec<((OutboundProtocol, u16), RuleSet)>;
+
+fn ports(rules: &[(usize, &OutboundAllow)]) -> (Ports, [RuleSet; 3]) {
+    let mut all = Ports::new();
+    let mut any_port = [RuleSet::default(); 3];
+    for (number, protocol) in OutboundProtocol::ALL.into_iter().enumerate() {
+        let mine = |allow: &OutboundAllow| match allow.protocol {
+            Some(asked) => asked == protocol,
+            None => protocol != OutboundProtocol::Raw,
+        };
+        let every = |allow: &OutboundAllow| {
+            allow.ports.is_empty() || allow.ports.iter().any(|p| p.first() == 1 && p.last() == u16::MAX)
+        };
+        let mine = || rules.iter().filter(|(_, allow)| mine(allow));
+        any_port[number] = mine().filter(|(_, allow)| every(allow)).map(|(rule, _)| *rule).collect();
+        let mut some = BTreeMap::<u16, RuleSet>::new();
+        for (rule, allow) in mine().filter(|(_, allow)| !every(allow)) {
+            for port in allow.ports.iter().flat_map(|range| range.first()..=range.last()) {
+                some.entry(port).or_insert(any_port[number]).insert(*rule);
+            }
+        }
+        all.extend(some.into_iter().map(|(port, set)| ((protocol, port), set)));
+    }
+    (all, any_port)
+}
+
+fn destinations(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<([u8; 16], u8, RuleSet)> {
+    let network = |to: &OutboundTo| if let OutboundTo::Network(network) = to { Some(*network) } else { None };
+    let written = rules.iter().flat_map(|(_, allow)| outbound.destinations(allow)).filter_map(network);
+    // Both families have an entry for everything, so that none is found under the other's.
+    let mut prefixes: BTreeSet<Prefix> = written.chain(outbound.inside.iter().copied()).collect();
+    let everything = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    prefixes.extend(everything.map(|address| Prefix::of(address, 0)));
+    let lies_in =
+        |prefix: &Prefix, in_: &Prefix| in_.length() <= prefix.length() && in_.contains(prefix.address());
+    let entry = |prefix: &Prefix| {
+        let inside = outbound.inside.iter().any(|network| lies_in(prefix, network));
+        let leads = |to: &OutboundTo| match to {
+            OutboundTo::Any => true,
+            OutboundTo::Inside => inside,
+            OutboundTo::Outside => !inside,
+            OutboundTo::Network(network) => lies_in(prefix, network),
+            OutboundTo::Name(_) | OutboundTo::Below(_) | OutboundTo::Group(_) => false,
+        };
+        let set = rules.iter().filter(|(_, allow)| outbound.destinations(allow).any(leads));
+        let set: RuleSet = set.map(|(rule, _)| *rule).collect();
+        match prefix.address() {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), prefix.length() + 96, set),
+            IpAddr::V6(v6) => (v6.octets(), prefix.length(), set),
+        }
+    };
+    prefixes.iter().map(entry).collect()
+}
+
+/// What a name's entry ends with that stands for that name alone: nothing follows it.
+const ALONE: u8 = 0;
+
+fn names(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<(Vec<u8>, RuleSet)> {
+    let alone = |name: &str| reversed_name(name).map(|reversed| [reversed, vec![ALONE]].concat());
+    let mut entries = BTreeSet::new();
+    for to in rules.iter().flat_map(|(_, allow)| outbound.destinations(allow)) {
+        match to {
+            OutboundTo::Name(name) => entries.extend(alone(name)),
+            // All names below a domain begin as it does; the domain itself does so too, and is not meant.
+            OutboundTo::Below(domain) => {
+                entries.extend(reversed_name(domain).into_iter().chain(alone(domain)))
+            }
+            _ => {}
+        }
+    }
+    let entry = |begin: Vec<u8>| {
+        let leads = |to: &OutboundTo| match to {
+            OutboundTo::Name(name) => alone(name).is_some_and(|name| name == begin),
+            OutboundTo::Below(domain) => {
+                reversed_name(domain).is_some_and(|domain| begin.starts_with(&domain))
+                    && alone(domain).is_some_and(|domain| domain != begin)
+            }
+            _ => false,
+        };
+        let set = rules.iter().filter(|(_, allow)| outbound.destinations(allow).any(leads));
+        let set = set.map(|(rule, _)| *rule).collect();
+        (begin, set)
+    };
+    entries.into_iter().map(entry).collect()
+}
+
+/// The systemd unit that a cgroup path leads into, as the kernel's programs find it: the one that lies nearest to the root, since
+/// what lies below it is the unit's own to name.
+#[must_use]
+pub fn unit_of(cgroup: &str) -> Option<&str> {
+    cgroup.split('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))
+}
+
+/// Whether any entry is about this name.
+#[must_use]
+pub fn allows_name(tables: &OutboundTables, name: &str) -> bool {
+    let Some(mut key) = reversed_name(name) else { return false };
+    key.push(ALONE);
+    let longest = tables.names.iter().filter(|(begin, _)| key.starts_with(begin));
+    longest.max_by_key(|(begin, _)| begin.len()).is_some_and(|(_, set)| set.first().is_some())
+}
+
+/// Whether an entry lets someone of this real user id, in no unit and no container, connect to an address that no name led to.
+#[must_use]
+pub fn allows_unnamed(
+    tables: &OutboundTables,
+    uid: u32,
+    protocol: OutboundProtocol,
+    address: IpAddr,
+    port: u16,
+) -> bool {
+    let user =
+        tables.users.iter().find(|(listed, _)| *listed == uid).map_or(&tables.any_user, |(_, set)| set);
+    let listed = tables.ports.iter().find(|(listed, _)| *listed == (protocol, port));
+    let number = OutboundProtocol::ALL.iter().position(|one| *one == protocol).unwrap_or_default();
+    let ports = listed.map_or(&tables.any_port[number], |(_, set)| set);
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let begins = |(prefix, bits, _): &&([u8; 16], u8, RuleSet)| {
+        let differ = u128::from_be_bytes(*prefix) ^ u128::from_be_bytes(octets);
+        differ.leading_zeros() >= u32::from(*bits)
+    };
+    let to = tables.destinations.iter().filter(begins).max_by_key(|(_, bits, _)| *bits);
+    let to = to.map(|(_, _, set)| *set).unwrap_or_default();
+    tables.any_unit.and(&tables.any_container).and(user).and(ports).and(&to).first().is_some()
+}
