@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use davy_files::{WatchConfig, Watcher, Way};
 use davy_kernel::{
-    Blocker, CaptureSink, Nameless, OutboundGate, PortWatchStarter, Refused, SelfGuard, SensorConfig, Sensors, TrustConfig,
-    TrustGate,
+    Blocker, CaptureSink, Nameless, OutboundGate, PortWatchStarter, Refused, SelfGuard, SensorConfig,
+    Sensors, TrustConfig, TrustGate,
 };
 use davy_model::{Capability, CodeAct, Event, EventKind, Probe, ProbeRequest, ProcessKey, SampleBatch};
 use davy_proc::{Concealed, Hardware, PollOptions, Poller, ProcFs, Sampler, Sweep};

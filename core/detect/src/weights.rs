@@ -93,9 +93,7 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         | Signal::Preparation
         | Signal::Canary
         | Signal::PortScan
-        | Signal::Outbound => {
-            (3600.0, 3600.0)
-        }
+        | Signal::Outbound => (3600.0, 3600.0),
     }
 }
 

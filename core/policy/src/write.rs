@@ -8,9 +8,9 @@ use toml::Value;
 use crate::catalogue::{SECTIONS, Section};
 use crate::policy_test::{mode_name, name_of};
 use crate::{
-    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, OutboundAllow, OutboundGroup, Policy, PolicyTest,
-    ScanAllow, ScansIgnore, ServiceAllow, ServiceProfile, TrustAllow, TrustBlock, TrustKey, TrustedBy,
-    format_duration, format_size,
+    Allow, AllowedBy, BlockedBy, InboundAllow, InboundGroup, OutboundAllow, OutboundGroup, Policy,
+    PolicyTest, ScanAllow, ScansIgnore, ServiceAllow, ServiceProfile, TrustAllow, TrustBlock, TrustKey,
+    TrustedBy, format_duration, format_size,
 };
 
 impl Policy {
