@@ -312,16 +312,16 @@ static __always_inline void answer_icmp(struct __sk_buff *skb, struct datagram *
     tell(&record);
 }
 
+/* What is left of the packets that the entry below lets by. */
 SEC("socket")
-int watch(struct __sk_buff *skb)
+int look(struct __sk_buff *skb)
 {
     struct datagram datagram = {};
-    u32 way = skb->pkt_type;
 
-    if (skb->ifindex == LOOPBACK || (way != TO_THIS_HOST && way != OUTGOING) || !read_datagram(skb, &datagram))
+    if (!read_datagram(skb, &datagram))
         return KEEP_NOTHING;
     u8 protocol = datagram.protocol;
-    bool outgoing = way == OUTGOING;
+    bool outgoing = skb->pkt_type == OUTGOING;
 
     if (protocol == PROTOCOL_TCP) {
         if (outgoing)
@@ -346,5 +346,28 @@ int watch(struct __sk_buff *skb)
         begin(&record, &datagram, PROBE_PROTOCOL, protocol);
         tell(&record);
     }
+    return KEEP_NOTHING;
+}
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(u32));
+    __array(values, int(void *));
+} looks SEC(".maps") = {
+    .values = {[0] = (void *)&look},
+};
+
+/*
+ * The program of the socket. Its size counts against net.core.optmem_max (20 KiB before Linux 6.7), which all of it
+ * together does not fit in, so it calls the rest.
+ */
+SEC("socket")
+int watch(struct __sk_buff *skb)
+{
+    u32 way = skb->pkt_type;
+
+    if (skb->ifindex != LOOPBACK && (way == TO_THIS_HOST || way == OUTGOING))
+        bpf_tail_call(skb, &looks, 0);
     return KEEP_NOTHING;
 }

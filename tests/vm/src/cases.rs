@@ -19,6 +19,8 @@ pub const NAMES: &[&str] = &[
     "destination_is_closed_for_one_cgroup",
     "pinned_block_outlives_the_agent",
     "isolated_host_reaches_nobody",
+    "port_watch_begins",
+    "outbound_rules_hold_in_their_scope",
     "agent_finds_a_randomx_shape",
     "drills_of_campaign_and_tampering_hold",
     "unknown_programs_are_refused_in_their_scope",

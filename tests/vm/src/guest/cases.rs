@@ -4,6 +4,7 @@ mod agent;
 mod blocking;
 mod guarding;
 mod kernel;
+mod network;
 mod rounding;
 mod sensing;
 mod trust;
@@ -48,6 +49,8 @@ fn find(name: &str) -> Option<fn() -> Result<()>> {
         "guarded_attributes_are_not_changed" => guarding::guarded_attributes_are_not_changed,
         "guarded_pins_are_not_taken" => guarding::guarded_pins_are_not_taken,
         "guard_ends_with_the_sensors" => guarding::guard_ends_with_the_sensors,
+        "port_watch_begins" => network::port_watch_begins,
+        "outbound_rules_hold_in_their_scope" => network::outbound_rules_hold_in_their_scope,
         "isolated_host_reaches_nobody" => blocking::isolated_host_reaches_nobody,
         "destination_is_closed_for_one_cgroup" => blocking::destination_is_closed_for_one_cgroup,
         "pinned_block_outlives_the_agent" => blocking::pinned_block_outlives_the_agent,

@@ -21,6 +21,14 @@ pub(super) fn reaches(from: &Cell, to: SocketAddr, should: bool) -> Result<()> {
     Ok(())
 }
 
+/// There is no way to a documentation address: whoever gets past the programs hears of that instead.
+pub(super) fn unreachable(from: &Cell, to: SocketAddr) -> Result<()> {
+    let output = connect(from, to)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(!output.status.success() && !said.contains("not permitted"), "connecting to {to}: {said}");
+    Ok(())
+}
+
 pub(super) fn blocker(watch: &Watch) -> Result<Blocker> {
     watch.sensors.blocker().context("no blocker here")
 }
@@ -72,27 +80,20 @@ pub(super) fn isolated_host_reaches_nobody() -> Result<()> {
     let anybody = Cell::make("anybody")?;
     let service = TcpListener::bind("127.0.0.1:0")?;
     let own = service.local_addr()?;
-    // Documentation addresses: there is no way to them, so that whoever gets past the program hears of that instead.
     let (outside, kept): (SocketAddr, SocketAddr) = ("192.0.2.1:443".parse()?, "198.51.100.1:443".parse()?);
-    let unreachable = |to: SocketAddr| -> Result<()> {
-        let output = connect(&anybody, to)?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(!output.status.success() && !said.contains("not permitted"), "connecting to {to}: {said}");
-        Ok(())
-    };
     let watch = Watch::start()?;
     let blocker = blocker(&watch)?;
-    unreachable(outside)?;
+    unreachable(&anybody, outside)?;
     let stays = Kept { sessions: Vec::new(), networks: vec![("198.51.100.0".parse()?, 24)] };
     blocker.isolate(BlockScope::Host, boot_now() + 20_000_000_000, &stays)?;
     reaches(&anybody, outside, false)?;
-    unreachable(kept)?;
+    unreachable(&anybody, kept)?;
     reaches(&anybody, own, true)?;
     ensure!(blocker.isolated().iter().map(|i| i.scope).eq([BlockScope::Host]), "{:?}", blocker.isolated());
     ensure!(blocker.rejoin(BlockScope::Host)?, "it was not isolated");
-    unreachable(outside)?;
+    unreachable(&anybody, outside)?;
     blocker.isolate(BlockScope::Host, boot_now() + 3_000_000_000, &stays)?;
     reaches(&anybody, outside, false)?;
     std::thread::sleep(std::time::Duration::from_secs(4));
-    unreachable(outside)
+    unreachable(&anybody, outside)
 }
