@@ -26,10 +26,10 @@ pub(super) fn outbound_rules_hold_in_their_scope() -> Result<()> {
     let one: RuleSet = [0].into_iter().collect();
     let network = std::net::Ipv4Addr::new(198, 51, 100, 0).to_ipv6_mapped().octets();
     let tables = OutboundTables {
-        units: vec![("held.service".to_owned(), one.clone())],
+        units: vec![("held.service".to_owned(), one)],
         any_container: RuleSet::ALL,
         any_user: RuleSet::ALL,
-        ports: vec![((OutboundProtocol::Tcp, 8080), one.clone())],
+        ports: vec![((OutboundProtocol::Tcp, 8080), one)],
         destinations: vec![(network, 24 + 96, one)],
         ..OutboundTables::default()
     };
