@@ -160,6 +160,7 @@ impl Arbiter {
                 self.timed.push(record);
             }
         }
+        self.tell_isolated();
     }
 
     /// Judges until told to stop.

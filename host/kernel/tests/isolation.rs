@@ -138,6 +138,12 @@ fn sessions_and_networks_that_stay_stay() {
     assert_eq!(inside.ask("connect [fd97::2]:8080"), "ok");
     assert_eq!(inside.ask("datagram [fd97::2]:53"), "ok");
 
+    // What stays is what the latest order names, and not what an earlier one did.
+    let kept = Kept { sessions: vec![(address, 2222)], networks: Vec::new() };
+    blocker.isolate(cgroup.scope(), in_a_minute(), &kept).unwrap();
+    assert_eq!(inside.ask("connect [fd97::2]:8080"), "1");
+    assert_eq!(again.ask("connect 10.97.1.1:2222"), "ok");
+
     // What stayed for one isolation does not stay for the next.
     assert!(blocker.rejoin(cgroup.scope()).unwrap());
     blocker.isolate(cgroup.scope(), in_a_minute(), &Kept::default()).unwrap();
@@ -165,11 +171,11 @@ fn a_full_table_isolates_nobody_and_says_so() {
     let Some(live) = Live::start(&NEEDED) else { return };
     let cgroup = OwnCgroup::make("full-kept");
     let blocker = live.sensors.blocker().unwrap();
-    let sessions = (0..300_u32).map(|n| (std::net::Ipv4Addr::from(0x0a00_0000 + n).into(), 22)).collect();
+    let sessions = (0..4200_u32).map(|n| (std::net::Ipv4Addr::from(0x0a00_0000 + n).into(), 22)).collect();
     let full = blocker.isolate(cgroup.scope(), in_a_minute(), &Kept { sessions, networks: Vec::new() });
-    assert!(matches!(full, Err(davy_kernel::Error::Full { bound: 256, .. })), "{full:?}");
+    assert!(matches!(full, Err(davy_kernel::Error::Full { bound: 4096, .. })), "{full:?}");
     assert_eq!(blocker.isolated(), []);
-    let networks = (0..256_u32).map(|n| (std::net::Ipv4Addr::from(0x0a00_0000 + n).into(), 32)).collect();
+    let networks = (0..4096_u32).map(|n| (std::net::Ipv4Addr::from(0x0a00_0000 + n).into(), 32)).collect();
     let kept = Kept { sessions: Vec::new(), networks };
     blocker.isolate(cgroup.scope(), in_a_minute(), &kept).unwrap();
 }

@@ -45,7 +45,7 @@ fn is_member(uid: u32, accounts: &str, groups: &str) -> bool {
     })
 }
 
-/// The addresses from which somebody is logged in now, by the `SSH_CONNECTION` that sshd gave their sessions.
+/// The addresses from which administrators are logged in now, by the `SSH_CONNECTION` that sshd gave their sessions.
 #[must_use]
 pub fn administrators() -> Vec<IpAddr> {
     let mut found = addresses(&crate::process::snapshot());
@@ -54,15 +54,17 @@ pub fn administrators() -> Vec<IpAddr> {
     found
 }
 
-/// The addresses that living login sessions come from.
+/// The addresses that administrators' living login sessions come from.
 pub(crate) fn addresses(all: &HashMap<u32, Stat>) -> Vec<IpAddr> {
     sessions(all).into_iter().map(|(address, _)| address).collect()
 }
 
-/// The living login sessions over the network, by the `SSH_CONNECTION` that sshd gave them: where each comes from, and at
-/// which port of this host.
+/// Administrators' living login sessions over the network, by the `SSH_CONNECTION` that sshd gave them: where each comes
+/// from, and at which port of this host. Nobody else's count: whoever was let in can write another address there.
 pub(crate) fn sessions(all: &HashMap<u32, Stat>) -> Vec<(IpAddr, u16)> {
-    let sessions = all.values().filter(|stat| came_through_a_door(stat, all));
+    let sessions = all.values().filter(|stat| {
+        came_through_a_door(stat, all) && effective_uid(stat.pid).is_some_and(is_administrator)
+    });
     let mut found: Vec<_> = sessions
         .filter_map(|stat| connection(&fs::read(format!("/proc/{}/environ", stat.pid)).ok()?))
         .collect();

@@ -53,4 +53,6 @@ pub struct Isolation {
     pub networks: Vec<IpNet>,
     /// For how many seconds.
     pub seconds: u32,
+    /// Whether a cgroup that is not there is isolated when it appears, as one is whose service starts later than the agent.
+    pub later: bool,
 }

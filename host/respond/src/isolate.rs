@@ -36,6 +36,7 @@ impl Responder {
             sessions: sessions.clone(),
             networks: keep.to_vec(),
             seconds,
+            later: false,
         };
         if let Err(reason) = self.isolated_by_block(&isolation) {
             return Outcome::failed(format!("{} is not isolated: {reason}", name_of(cgroup)));
@@ -60,7 +61,8 @@ impl Responder {
         sessions.extend(self.sessions());
         sessions.sort_unstable();
         sessions.dedup();
-        let isolation = Isolation { cgroup: cgroup.clone(), sessions, networks: keep.clone(), seconds };
+        let isolation =
+            Isolation { cgroup: cgroup.clone(), sessions, networks: keep.clone(), seconds, later: true };
         self.isolated_by_block(&isolation)
     }
 

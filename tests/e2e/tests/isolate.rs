@@ -116,6 +116,36 @@ fn an_isolation_ends_by_itself_and_survives_a_restart_until_then() {
 }
 
 #[test]
+fn a_service_that_starts_after_the_agent_is_isolated_then() {
+    if !root_or_skip() {
+        return;
+    }
+    let scope = Scope::make("isolate-later").unwrap();
+    let folder = tempfile::Builder::new().prefix("davy-e2e-").tempdir().unwrap();
+    let start = || Agent::start_in(folder.path(), "", Command::new(davy()), &[]).unwrap();
+    let mut agent = start();
+    assert!(order(&agent, &["isolate", "--for", "5m", "--in", scope.name()]).status.success());
+    agent.signal(Signal::KILL);
+    agent.wait_end(Duration::from_secs(10)).unwrap();
+    drop(scope);
+
+    let agent = start();
+    agent
+        .wait_for("it is told", Duration::from_secs(10), |agent| {
+            Ok((agent.status()?.isolated.len() == 1).then_some(()))
+        })
+        .unwrap();
+    let scope = Scope::make("isolate-later").unwrap();
+    agent
+        .wait_for("it is isolated when it is there", Duration::from_secs(20), |_| {
+            Ok(is_isolated(&scope).then_some(()))
+        })
+        .unwrap();
+    assert!(order(&agent, &["isolate", "--end"]).status.success());
+    assert!(!is_isolated(&scope));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     if !root_or_skip() {
         return;

@@ -36,11 +36,17 @@ impl Arbiter {
             IsolationOrder::End(reply) => {
                 let isolations = self.timed.iter().filter(|r| matches!(r.action, Action::Isolate { .. }));
                 let isolations: Vec<_> = isolations.cloned().collect();
-                let outcome = match isolations.is_empty() {
-                    true => Ok("nothing is isolated".to_owned()),
-                    false => self.undo(isolations),
-                };
-                let _ = reply.send(outcome);
+                let undone = (!isolations.is_empty()).then(|| self.undo(isolations));
+                let rest = self.block.end_isolations();
+                let _ = reply.send(match (undone, rest) {
+                    (Some(undone), Ok(_)) => undone,
+                    (None, Ok(0)) => Ok("nothing is isolated".to_owned()),
+                    (None, Ok(_)) => {
+                        Ok("what the kernel still held isolated is on the network again".to_owned())
+                    }
+                    (_, Err(why)) => Err(format!("something is still isolated: {why}")),
+                });
+                self.tell_isolated();
             }
         }
     }
@@ -92,9 +98,10 @@ impl Arbiter {
     }
 }
 
-/// Whether nobody could reach the host over the network any more.
-const fn locks_out(cgroup: Option<&str>, keep: &[IpNet], sessions: &[(IpAddr, u16)]) -> bool {
-    cgroup.is_none() && keep.is_empty() && sessions.is_empty()
+/// Whether nobody could reach the host over the network any more. A session that comes by loopback is carried by something
+/// else, a tunnel, which is cut.
+fn locks_out(cgroup: Option<&str>, keep: &[IpNet], sessions: &[(IpAddr, u16)]) -> bool {
+    cgroup.is_none() && keep.is_empty() && sessions.iter().all(|(address, _)| address.is_loopback())
 }
 
 fn same_scope(a: &Action, b: &Action) -> bool {
@@ -112,6 +119,7 @@ mod tests {
         let network = "10.0.0.0/8".parse().unwrap();
         assert!(locks_out(None, &[], &[]));
         assert!(!locks_out(None, &[], &[session]), "a session stays");
+        assert!(locks_out(None, &[], &[("127.0.0.1".parse().unwrap(), 22)]), "a tunnel does not");
         assert!(!locks_out(None, &[network], &[]), "a network stays");
         assert!(!locks_out(Some("/system.slice/nginx.service"), &[], &[]), "the rest of the host goes on");
     }

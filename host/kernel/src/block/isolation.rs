@@ -13,7 +13,7 @@ use crate::pin::Enforcement;
 
 /// Most cgroups that are isolated at once, and most sessions and most networks that stay.
 const ISOLATED: u32 = 64;
-const KEEPS: u32 = 256;
+const KEEPS: u32 = 4096;
 
 /// The key under which the kernel's table has the latest end of all; no cgroup has it.
 const LATEST: u64 = 0;
@@ -39,7 +39,8 @@ pub struct Isolated {
 impl Blocker {
     /// Isolates a scope until a moment of the boot-time clock ([`crate::boot_now`]): its packets are dropped in both
     /// directions, and what it asks for is refused with EPERM, but for what stays. What stays holds for all that is
-    /// isolated, and is added to what stayed before. The same scope again changes the moment.
+    /// isolated: it is added to what stays for others, and replaces what an earlier order of the same scope named if nothing else
+    /// is isolated. The same scope again changes the moment.
     ///
     /// # Errors
     /// [`Error::Full`] when a table has no place; [`Error::Unsupported`] without a cgroup v2 mount. Then the scope is not
@@ -56,6 +57,10 @@ impl Blocker {
         }
         written?;
         inner.isolated.insert(cgroup, until);
+        // What stayed for an earlier order of the same stays no longer.
+        if inner.isolated.len() == 1 {
+            inner.keep_only(kept);
+        }
         inner.tell_latest()
     }
 
@@ -94,8 +99,8 @@ impl Inner {
     fn write_isolation(&self, cgroup: u64, until: u64, kept: &Kept) -> Result<()> {
         let active = self.active.as_ref().ok_or(Error::Stopped)?;
         // What stays is there before anything is cut off.
-        for (address, local_port) in &kept.sessions {
-            let key = SessionKey { address: octets(*address), local_port: *local_port, reserved: [0; 3] };
+        for kept in &kept.sessions {
+            let key = session(kept);
             put(&active.sessions, key.as_bytes(), 1, "the table of sessions that stay", KEEPS)?;
         }
         for (address, prefix) in &kept.networks {
@@ -103,6 +108,19 @@ impl Inner {
             put(&active.networks, key.as_bytes(), 1, "the table of networks that stay", KEEPS)?;
         }
         put(&active.isolated, cgroup.as_bytes(), until, "the table of isolated cgroups", ISOLATED)
+    }
+
+    fn keep_only(&self, kept: &Kept) {
+        let Some(active) = &self.active else { return };
+        let sessions: Vec<Vec<u8>> = kept.sessions.iter().map(|s| session(s).as_bytes().to_vec()).collect();
+        let networks: Vec<Vec<u8>> =
+            kept.networks.iter().map(|(a, p)| network(*a, *p).as_bytes().to_vec()).collect();
+        for (map, stay) in [(&active.sessions, sessions), (&active.networks, networks)] {
+            let gone: Vec<_> = map.keys().filter(|key| !stay.contains(key)).collect();
+            for key in gone {
+                drop(map.delete(&key));
+            }
+        }
     }
 
     /// Forgets what stays, unless something is isolated that it stays for.
@@ -162,6 +180,10 @@ impl Enforcement {
         }
         Ok(found)
     }
+}
+
+fn session((address, local_port): &(IpAddr, u16)) -> SessionKey {
+    SessionKey { address: octets(*address), local_port: *local_port, reserved: [0; 3] }
 }
 
 fn network(address: IpAddr, prefix: u8) -> NetworkKey {
