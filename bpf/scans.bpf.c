@@ -190,6 +190,10 @@ static __always_inline void take_udp(struct __sk_buff *skb, struct datagram *dat
     u16 port = bpf_ntohs(ports[1]);
     if (is_talk(datagram->source, port, PROTOCOL_UDP) || !is_local(datagram->destination))
         return;
+    u8 anybody[16] = {};
+
+    if (is_talk(anybody, port, PROTOCOL_UDP))
+        return;
     begin(&record, datagram, PROBE_UDP, port);
     record.source_port = bpf_ntohs(ports[0]);
     tell(&record);
@@ -233,10 +237,11 @@ static __always_inline void answer_tcp(struct __sk_buff *skb, struct datagram *d
     u16 port = bpf_ntohs(tcp.source);
     u32 place = port;
 
-    if (!(flags & (TCP_SYN | TCP_RST)))
+    /* What only passes through takes no place. */
+    if (!(flags & (TCP_SYN | TCP_RST)) || !is_local(datagram->source))
         return;
     if (flags & TCP_RST) {
-        if (is_talk(datagram->destination, port, PROTOCOL_TCP) || !is_local(datagram->source))
+        if (is_talk(datagram->destination, port, PROTOCOL_TCP))
             return;
         u64 never = 0;
 
@@ -246,7 +251,7 @@ static __always_inline void answer_tcp(struct __sk_buff *skb, struct datagram *d
         return;
     }
     talk(datagram->destination, port, PROTOCOL_TCP);
-    if (!(flags & TCP_ACK) || !is_local(datagram->source))
+    if (!(flags & TCP_ACK))
         return;
     expect_handshake(datagram, &tcp);
     u64 now = bpf_ktime_get_boot_ns();
@@ -260,6 +265,19 @@ static __always_inline void answer_tcp(struct __sk_buff *skb, struct datagram *d
     tell(&record);
 }
 
+/*
+ * A question to all who listen, which anybody answers: multicast, or a broadcast of IPv4, which ends in 255 in most networks.
+ */
+static __always_inline bool asks_everybody(const u8 *address)
+{
+    if (address[0] == 0xff)
+        return true;
+    for (int i = 0; i < 10; i++)
+        if (address[i])
+            return false;
+    return address[10] == 0xff && address[11] == 0xff && ((address[12] & 0xf0) == 0xe0 || address[15] == 255);
+}
+
 static __always_inline void answer_udp(struct __sk_buff *skb, struct datagram *datagram)
 {
     struct probe_record record = {};
@@ -268,6 +286,14 @@ static __always_inline void answer_udp(struct __sk_buff *skb, struct datagram *d
     if (bpf_skb_load_bytes(skb, datagram->at, &port, sizeof(port)))
         return;
     port = bpf_ntohs(port);
+    if (!is_local(datagram->source))
+        return;
+    if (asks_everybody(datagram->destination)) {
+        u8 anybody[16] = {};
+
+        talk(anybody, port, PROTOCOL_UDP);
+        return;
+    }
     if (!talk(datagram->destination, port, PROTOCOL_UDP))
         return;
     begin_answer(&record, datagram, PROBE_UDP, port);

@@ -203,6 +203,18 @@ fn connections_prove_themselves_and_what_belongs_to_them_is_no_probe() {
     let others: Vec<_> = told.iter().filter(|s| s.port != 5353).collect();
     assert_eq!(others, [] as [&PortSight; 0]);
     drop(listener);
+
+    // Whoever answers a question to everybody is no scanner, and who asks at another port is none the less one.
+    let asking = UdpSocket::bind((pair.here(), 0)).unwrap();
+    asking.set_broadcast(true).unwrap();
+    asking.send_to(b"who?", (format!("{}255", pair.net), 1900)).unwrap();
+    let port = asking.local_addr().unwrap().port();
+    let script = format!(
+        "import socket\nu=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\nfor p in ({port},4): u.sendto(b'me',('{}',p))\n",
+        pair.here()
+    );
+    assert!(pair.other("python3").args(["-c", &script]).status().unwrap().success());
+    assert_eq!(ports(&all(&mut watch), udp), BTreeSet::from([4]));
 }
 
 #[test]

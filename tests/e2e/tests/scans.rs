@@ -299,7 +299,7 @@ fn decoys_are_one_scan_without_a_name_and_masscan_is_known() {
     assert!(world.client(1, "python3").args(["-c", ping]).status().unwrap().success());
     let mut masscan = world.client(1, "masscan");
     masscan.args(["--adapter", "eth", "--adapter-ip", "10.80.1.2", "--router-mac", &mac, "--wait", "0"]);
-    masscan.args(["-p1-1000", "--rate", "2000", "10.80.1.1"]);
+    masscan.args(["-p1-300", "--rate", "100", "10.80.1.1"]);
     assert!(masscan.status().unwrap().success());
     let found = scan_of(&agent, "10.80.1.2");
     assert!(found.summary.contains("masscan"), "{}", found.summary);

@@ -226,7 +226,11 @@ impl Track {
         for at in 0..self.contacts.len() {
             let contact = &self.contacts[at];
             if contact.outcome == Outcome::Pending && now.secs_since(contact.time) >= ANSWER_SECS {
-                self.settle_at(at, Outcome::Silent, now, rate);
+                let outcome = match contact.kind {
+                    PortProbeKind::Ack | PortProbeKind::Maimon => Outcome::Unclear,
+                    _ => Outcome::Silent,
+                };
+                self.settle_at(at, outcome, now, rate);
                 silent.push(self.contacts[at]);
             }
         }

@@ -45,6 +45,9 @@ pub(super) enum Outcome {
     Refused,
     /// This host said nothing.
     Silent,
+    /// It said nothing to what belongs to a connection that is not known. Where nobody has that connection the port says so, so
+    /// that it is most likely one from before the watch began, or one that the tables have no place for.
+    Unclear,
 }
 
 impl Outcome {
@@ -81,7 +84,7 @@ pub(super) fn bits(kind: PortProbeKind, protocol: u8, outcome: Outcome, rate: f6
         (Protocol, Outcome::Refused) if USUAL_PROTOCOLS.contains(&protocol) => failure,
         (Protocol, _) if USUAL_PROTOCOLS.contains(&protocol) => 0.0,
         (Protocol, _) => RARE_PROTOCOL,
-        (_, Outcome::Pending | Outcome::HalfOpen) => 0.0,
+        (_, Outcome::Pending | Outcome::HalfOpen | Outcome::Unclear) => 0.0,
         (Syn | Udp, Outcome::Success) => success,
         (Ack | Maimon, Outcome::Success) => 0.0,
         // A service need not answer a datagram that it does not understand.

@@ -8,7 +8,7 @@ use crate::scans::Settings;
 #[test]
 fn everyday_visitors_are_no_scanners() {
     type Day = fn(&mut Scene);
-    let days: [(&str, Day); 11] = [
+    let days: [(&str, Day); 12] = [
         ("a browser with many connections", |scene| {
             for _ in 0..200 {
                 for port in [80, 443] {
@@ -34,6 +34,14 @@ fn everyday_visitors_are_no_scanners() {
                     scene.visit(ip("10.0.0.9"), port, Answer::Silent, CLIENT);
                 }
                 scene.pass(30.0);
+            }
+        }),
+        ("packets of connections from before the watch began, at many ports", |scene| {
+            for port in 0..200 {
+                scene.probe(ip("198.51.100.7"), 40_000 + port, PortProbeKind::Ack, CLIENT);
+                scene.pass(4.0);
+                scene.probe(ip("198.51.100.7"), 40_000 + port, PortProbeKind::Maimon, CLIENT);
+                scene.pass(4.0);
             }
         }),
         ("a health check of a port that opens later", |scene| {
