@@ -53,6 +53,8 @@ impl Host {
         command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c"]);
         command.arg("mount -t bpf davy-e2e /sys/fs/bpf && exec \"$@\"").arg("sh").arg(davy());
         self.agent = Some(Agent::start_in(self.folder.path(), policy, command, flags).unwrap());
+        // It answers before it has looked at all that is there; the busiest trees are known after that.
+        self.agent().ask(RequestBody::Query(Query::Top)).unwrap();
         let own = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
         assert_ne!(
             own(self.agent().pid()),

@@ -80,8 +80,11 @@ impl PortsDesk {
         match &event.kind {
             EventKind::FlowOpen(open) if open.accepted => {
                 let mut watch = lock(&self.watch);
-                // Of whom it is not known that he is elsewhere, the address tells: a container's is none of this host's.
-                let network = network(event.process)
+                // An address of this network tells best: a process may have sockets in other networks than its own. Of whom it
+                // is not known that he is elsewhere, it is taken for one, where the addresses are not known yet.
+                let here = watch.has(open.local.ip()).then_some(self.network);
+                let network = here
+                    .or_else(|| network(event.process))
                     .unwrap_or_else(|| if watch.is_own(open.local.ip()) { self.network } else { 0 });
                 let told = watch.accepted(event.time, open, network, network != self.network)?;
                 Some(Event { time: event.time, process: event.process, kind: EventKind::Inbound(told) })

@@ -22,6 +22,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Whether it is an address of this network and of no other; loopback is everybody's.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        !address.is_loopback() && self.own.binary_search(&address).is_ok()
+    }
+
     /// Whether it is an address of this network, as far as is known yet.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.own.is_empty() || self.own.binary_search(&address.to_canonical()).is_ok()
