@@ -21,6 +21,9 @@ const MAX_WAITING: usize = 10_000;
 /// The most changes of rows of connections that wait; beyond it the lowest numbers go.
 const MAX_CONNECTIONS: usize = 32_768;
 
+/// How many of them are written in one transaction.
+const CONNECTIONS_AT_ONCE: usize = 256;
+
 /// How long what waits gathers before it is written.
 const PERIOD: Duration = Duration::from_millis(300);
 
@@ -125,20 +128,20 @@ impl Keeper {
         self.flush_connections().await;
     }
 
-    /// All changes of connections at once: the next ones come in half a minute and try again.
+    /// Changes of connections, a few at a time, so that the journal of actions never waits long behind them. What could not be
+    /// written is tried again with the next ones, which come in half a minute.
     async fn flush_connections(&self) {
-        let changes = lock(&self.waiting).connections.clone();
-        if changes.is_empty() {
-            return;
-        }
-        let rows = changes.values().flatten().cloned().collect();
-        let gone = changes.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| *id).collect();
-        if let Err(e) = self.store.put_connections(rows, gone).await {
-            return tracing::warn!("who talked to whom could not be written yet: {e}");
-        }
-        let mut waiting = lock(&self.waiting);
-        for (id, row) in &changes {
-            written(&mut waiting.connections, id, row);
+        let changes: Vec<_> = lock(&self.waiting).connections.clone().into_iter().collect();
+        for some in changes.chunks(CONNECTIONS_AT_ONCE) {
+            let rows = some.iter().filter_map(|(_, row)| row.clone()).collect();
+            let gone = some.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| *id).collect();
+            if let Err(e) = self.store.put_connections(rows, gone).await {
+                return tracing::warn!("who talked to whom could not be written yet: {e}");
+            }
+            let mut waiting = lock(&self.waiting);
+            for (id, row) in some {
+                written(&mut waiting.connections, id, row);
+            }
         }
     }
 }

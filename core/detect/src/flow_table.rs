@@ -221,6 +221,10 @@ impl FlowTable {
         let mut named = Vec::new();
         for key in self.order.iter().rev().take(NAMED_AT_ONCE) {
             let Some(flow) = self.entries.get_mut(key) else { continue };
+            // They lie by when they were told, which is nearly when they began.
+            if time.secs_since(flow.opened) > NAMED_WITHIN {
+                break;
+            }
             let led_there = !flow.open.accepted && flow.open.remote.ip() == answer.address;
             if led_there && flow.name.is_none() && (0.0..NAMED_WITHIN).contains(&flow.opened.secs_since(time))
             {

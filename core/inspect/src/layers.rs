@@ -48,11 +48,28 @@ fn http_request(head: &[u8]) -> Option<Unwrapped<'_>> {
     Some(Unwrapped { text, http: !connect, websocket, host: host.map(|h| without_port(&h)), request: words })
 }
 
-/// A request's first words without its query, whose values may be secret.
+/// A request's first words without what may be secret: its query, parameters of its path (RFC 3986, 3.3), who asks (user
+/// information of an absolute form), and parts of the path that look like keys.
 fn shown(method: &str, path: &str) -> String {
-    let path = path.split(['?', '#']).next().unwrap_or(path);
-    let shown: String = path.chars().filter(|c| !c.is_control()).take(100).collect();
+    let path = path.split(['?', '#', ';']).next().unwrap_or(path);
+    let (scheme, path) = match path.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
+            let user = authority.rfind('@').map_or(0, |at| at + 1);
+            (format!("{scheme}://"), &rest[user..])
+        }
+        None => (String::new(), path),
+    };
+    let parts: Vec<&str> = path.split('/').map(|part| if is_key(part) { "…" } else { part }).collect();
+    let shown = format!("{scheme}{}", parts.join("/"));
+    let shown: String = shown.chars().filter(|c| !c.is_control()).take(100).collect();
     format!("{method} {shown}")
+}
+
+/// Whether a part of a path is long and mixed as keys are, and names of files seldom.
+fn is_key(part: &str) -> bool {
+    let any = |is: fn(&u8) -> bool| part.bytes().any(|byte| is(&byte));
+    part.len() >= 20 && any(u8::is_ascii_digit) && any(u8::is_ascii_alphabetic) && !part.contains('.')
 }
 
 fn http_response(head: &[u8]) -> Option<Unwrapped<'_>> {
@@ -131,4 +148,26 @@ fn socks_greeting(head: &[u8]) -> Option<(String, &[u8])> {
     let rest = rest.get(usize::from(*length) + 2..)?;
     let name = std::str::from_utf8(name).ok()?;
     name.bytes().all(|b| b.is_ascii_graphic()).then(|| (name.to_ascii_lowercase(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        for (path, expected) in [
+            ("/upload.php?key=1#a", "/upload.php"),
+            ("/shop;jsessionid=8A1C/cart", "/shop"),
+            ("http://ann:pass@shop.example/a@b", "http://shop.example/a@b"),
+            ("/bot123456:AAF3zK90aQpLmN4rT7uVwX2yZ/sendMessage", "/…/sendMessage"),
+            (
+                "/pool/main/p/postgresql-15/postgresql-client-15_15.18-0.deb",
+                "/pool/main/p/postgresql-15/postgresql-client-15_15.18-0.deb",
+            ),
+            ("/", "/"),
+        ] {
+            assert_eq!(shown("GET", path), format!("GET {expected}"));
+        }
+    }
 }
