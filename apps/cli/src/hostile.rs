@@ -20,8 +20,8 @@ static ANSWERS: LazyLock<Vec<(Value, Vec<String>)>> = LazyLock::new(|| {
         Reply::Top(canned::top()),
         Reply::Incident(canned::incident()),
         Reply::Finding(canned::finding()),
-        Reply::Outbound(canned::outbound()),
-        Reply::Ports(canned::ports()),
+        Reply::Outbound(canned::network::outbound()),
+        Reply::Ports(canned::network::ports()),
     ];
     answers.extend(canned::events().into_iter().map(Reply::Event));
     answers.extend(canned::connections::all().into_iter().map(Reply::Connection));

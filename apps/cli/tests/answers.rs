@@ -24,8 +24,8 @@ fn host() -> FakeAgent {
             Query::Process { pid: 811 } => {
                 vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
             }
-            Query::Ports => vec![Reply::Ports(canned::ports())],
-            Query::Outbound => vec![Reply::Outbound(canned::outbound())],
+            Query::Ports => vec![Reply::Ports(canned::network::ports())],
+            Query::Outbound => vec![Reply::Outbound(canned::network::outbound())],
             Query::Quarantine => canned::quarantined().into_iter().map(Reply::Quarantined).collect(),
             Query::Connections { .. } => {
                 canned::connections::all().into_iter().map(Reply::Connection).collect()
