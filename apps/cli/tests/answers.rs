@@ -234,10 +234,10 @@ fn changes_go_to_the_change_socket() {
         (&["disarm", "--for", "10m"], Command::Disarm { seconds: 600 }),
         (&["disarm", "--end"], Command::Arm),
         (
-            &["isolate", "--for", "30m", "--keep", "10.1.2.3/8", "--keep", "2001:db8::1"],
+            &["isolate", "--for", "30m", "--keep", "10.0.0.0/8", "--keep", "2001:db8::1"],
             Command::Isolate {
                 cgroup: None,
-                keep: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()],
+                keep: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1".parse().unwrap()],
                 seconds: 1800,
                 anyway: false,
             },

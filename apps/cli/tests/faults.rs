@@ -118,6 +118,7 @@ fn wrong_usage_is_two() {
         &["disarm", "--for", "10m", "--end"],
         &["isolate"],
         &["isolate", "--for", "10m", "--keep", "everybody"],
+        &["isolate", "--for", "10m", "--keep", "10.1.2.3/8"],
         &["isolate", "--end", "--in", "/a.service"],
         &["explain"],
         &["explain", "nonsense"],

@@ -1,9 +1,8 @@
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{FileId, FindingId, IncidentId, ProcessKey, Timestamp};
+use crate::{FileId, FindingId, IncidentId, Prefix, ProcessKey, Timestamp};
 
 /// The number of an action in one agent's journal, counted from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,7 +59,7 @@ pub enum Action {
         /// The cgroup v2 subtree that is cut off, below the mount; `None` for the whole host.
         cgroup: Option<String>,
         /// Networks that stay reachable, and that reach the host.
-        keep: Vec<IpNet>,
+        keep: Vec<Prefix>,
         /// For how many seconds; never zero, because it must end when nobody can reach the host any more.
         seconds: u32,
     },

@@ -1,8 +1,7 @@
 use davy_model::{
     ActionId, ActionRecord, Event, FileId, Finding, FindingId, Incident, IncidentId, Pending, PendingId,
-    ProcessInfo, Ruling, ScanSource, ServiceStart, Sha256, Timestamp,
+    Prefix, ProcessInfo, Ruling, ScanSource, ServiceStart, Sha256, Timestamp,
 };
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -204,7 +203,7 @@ pub enum Command {
         /// The cgroup v2 subtree below the mount; `None` for the whole host.
         cgroup: Option<String>,
         /// Networks that stay, such as `10.0.0.0/8`.
-        keep: Vec<IpNet>,
+        keep: Vec<Prefix>,
         /// For how many seconds.
         seconds: u32,
         /// Also when no administrator is logged in over the network.

@@ -1,7 +1,6 @@
 use std::net::IpAddr;
 
-use davy_model::Destination;
-use ipnet::IpNet;
+use davy_model::{Destination, Prefix};
 
 /// How flows are cut on this host. The agent implements it over whatever tier it has.
 pub trait Block: Send + Sync {
@@ -50,7 +49,7 @@ pub struct Isolation {
     /// TCP sessions that stay, and new ones like them: the other end's address, and this host's port.
     pub sessions: Vec<(IpAddr, u16)>,
     /// Networks that stay.
-    pub networks: Vec<IpNet>,
+    pub networks: Vec<Prefix>,
     /// For how many seconds.
     pub seconds: u32,
     /// Whether a cgroup that is not there is isolated when it appears, as one is whose service starts later than the agent.

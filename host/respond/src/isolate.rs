@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use davy_model::{ActionRecord, ActionState};
-use ipnet::IpNet;
+use davy_model::{ActionRecord, ActionState, Prefix};
 
 use crate::{Isolation, Outcome, Refusal, Responder, administrator, cut::duration, process, undo::Undo};
 
@@ -25,7 +24,7 @@ impl Responder {
         Ok(Undo::Rejoin { cgroup: cgroup.map(str::to_owned), sessions: self.sessions() })
     }
 
-    pub(crate) fn isolate(&self, cgroup: Option<&str>, keep: &[IpNet], seconds: u32) -> Outcome {
+    pub(crate) fn isolate(&self, cgroup: Option<&str>, keep: &[Prefix], seconds: u32) -> Outcome {
         let undo = match self.prepare_isolation(cgroup, seconds) {
             Ok(undo) => undo,
             Err(refusal) => return Outcome::final_state(ActionState::Refused, refusal.reason),

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use davy_model::{Action, ActionState, Timestamp};
+use davy_model::{Action, ActionState, Prefix, Timestamp};
 use davy_wire::IsolatedStatus;
-use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use super::Arbiter;
@@ -17,7 +16,7 @@ pub(crate) enum IsolationOrder {
     /// Isolate the host or a cgroup.
     Begin {
         cgroup: Option<String>,
-        keep: Vec<IpNet>,
+        keep: Vec<Prefix>,
         seconds: u32,
         /// Also when nobody will reach the host until it ends.
         anyway: bool,
@@ -54,7 +53,7 @@ impl Arbiter {
     fn begin_isolation(
         &mut self,
         cgroup: Option<String>,
-        keep: Vec<IpNet>,
+        keep: Vec<Prefix>,
         seconds: u32,
         anyway: bool,
     ) -> Result<String, String> {
@@ -100,7 +99,7 @@ impl Arbiter {
 
 /// Whether nobody could reach the host over the network any more. A session that comes by loopback is carried by something
 /// else, a tunnel, which is cut.
-fn locks_out(cgroup: Option<&str>, keep: &[IpNet], sessions: &[(IpAddr, u16)]) -> bool {
+fn locks_out(cgroup: Option<&str>, keep: &[Prefix], sessions: &[(IpAddr, u16)]) -> bool {
     cgroup.is_none() && keep.is_empty() && sessions.iter().all(|(address, _)| address.is_loopback())
 }
 

@@ -29,7 +29,7 @@ impl KernelBlock {
         let own = davy_proc::addresses()
             .into_iter()
             .map(|address| (address, if address.is_ipv4() { 32 } else { 128 }));
-        let named = isolation.networks.iter().map(|network| (network.addr(), network.prefix_len()));
+        let named = isolation.networks.iter().map(|network| (network.address(), network.length()));
         let networks: Vec<(IpAddr, u8)> = named.chain(own).collect();
         let kept = Kept { sessions: isolation.sessions.clone(), networks };
         let end = ends(Some(isolation.seconds)).0.ok_or("an isolation needs a time")?;

@@ -1,7 +1,7 @@
 //! What `davy isolate` takes.
 
 use clap::Args;
-use ipnet::IpNet;
+use davy_model::Prefix;
 
 use crate::clock;
 
@@ -19,18 +19,9 @@ pub(crate) struct Isolate {
     #[arg(long = "in", value_name = "CGROUP")]
     pub(crate) cgroup: Option<String>,
     /// A network or an address that stays reachable, and that reaches this host; may be given more than once
-    #[arg(long, value_name = "NETWORK", value_parser = network)]
-    pub(crate) keep: Vec<IpNet>,
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) keep: Vec<Prefix>,
     /// Isolate the host even if nobody is logged in over the network, who could reach it again before it ends
     #[arg(long)]
     pub(crate) anyway: bool,
-}
-
-/// A network such as `10.0.0.0/8`, or a single address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>()
-        .or_else(|_| address())
-        .map(|network| network.trunc())
-        .map_err(|_| "expected a network such as 10.0.9.0/24 or 2001:db8::/32, or an address".to_owned())
 }
