@@ -134,7 +134,9 @@ impl Apt {
     }
 
     fn run(&self, program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
-        run(Command::new(program).args(&self.options).args(arguments).current_dir(folder))
+        with_patience(|| {
+            run(Command::new(program).args(&self.options).args(arguments).current_dir(folder))
+        })
     }
 }
 
@@ -165,7 +167,25 @@ fn failed(name: &str, status: &str, said: &str) -> anyhow::Error {
     if let Some(line) = said.lines().find(of_network) {
         return Missing(format!("no network to Debian's archive: {}", line.trim())).into();
     }
-    anyhow!("{name}: {status}: {}", said.trim().lines().next_back().unwrap_or(""))
+    // A program that calls others ends with no more than that it failed; what failed was said before.
+    let of_fault = |line: &&str| ["E: ", "Err:", "W: Failed"].iter().any(|mark| line.starts_with(mark));
+    let mut faults: Vec<_> = said.lines().map(str::trim).filter(of_fault).take(8).collect();
+    if faults.is_empty() {
+        faults.extend(said.trim().lines().next_back());
+    }
+    anyhow!("{name}: {status}: {}", faults.join("; "))
+}
+
+/// Tries again after a pause what an archive that is being renewed, or a busy one, fails once.
+pub(crate) fn with_patience<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    for pause in [5, 30] {
+        match attempt() {
+            Err(error) if !error.is::<Missing>() => eprintln!("trying again in {pause} s: {error:#}"),
+            ended => return ended,
+        }
+        std::thread::sleep(Duration::from_secs(pause));
+    }
+    attempt()
 }
 
 #[cfg(test)]
@@ -198,5 +218,16 @@ mod tests {
             let unbooted = Unbooted::from(failed("apt-get", "exit status: 100", said));
             assert!(matches!(&unbooted, Unbooted::Broken(_)), "{unbooted:?}");
         }
+    }
+
+    #[test]
+    fn every_fault_is_told_and_not_only_the_last_line() {
+        let said = "I: running apt-get update...\nErr:7 http://deb.debian.org/debian bookworm/main Packages\n  \
+                    File has unexpected size\nE: Some index files failed to download.\nE: mmdebstrap failed to run\n";
+        assert_eq!(
+            failed("mmdebstrap", "exit status: 25", said).to_string(),
+            "mmdebstrap: exit status: 25: Err:7 http://deb.debian.org/debian bookworm/main Packages; E: Some index \
+             files failed to download.; E: mmdebstrap failed to run"
+        );
     }
 }

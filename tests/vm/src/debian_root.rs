@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::archive::{keep_fresh, run, source};
+use crate::archive::{keep_fresh, run, source, with_patience};
 use crate::unbooted::{Missing, not_started};
 
 /// The release whose systemd the package is tried on.
@@ -71,12 +71,17 @@ impl DebianRoot {
             let installed = Command::new("mmdebstrap").arg("--version").output();
             installed.map_err(|error| not_started("mmdebstrap (package mmdebstrap)", error))?;
             let scratch = image.with_extension("new");
-            let mut command = Command::new("mmdebstrap");
-            command.args(["--variant=essential", "--format=null"]);
-            command.arg(format!("--include={packages}"));
-            command.args(LEFT_OUT.map(|left_out| format!("--dpkgopt=path-exclude={left_out}")));
-            command.arg(format!("--customize-hook={CUSTOMIZE}")).env("DAVY_IMAGE", &scratch);
-            run(command.args([SUITE, "-"]).arg(source(SUITE)?)).map_err(|error| {
+            let sources = source(SUITE)?;
+            with_patience(|| {
+                let mut command = Command::new("mmdebstrap");
+                command.args(["--variant=essential", "--format=null"]);
+                command.arg(format!("--include={packages}"));
+                command.args(["--aptopt=Acquire::Retries \"4\"", "--aptopt=Acquire::http::Timeout \"30\""]);
+                command.args(LEFT_OUT.map(|left_out| format!("--dpkgopt=path-exclude={left_out}")));
+                command.arg(format!("--customize-hook={CUSTOMIZE}")).env("DAVY_IMAGE", &scratch);
+                run(command.args([SUITE, "-"]).arg(&sources))
+            })
+            .map_err(|error| {
                 if rustix::process::geteuid().is_root() {
                     return error;
                 }
