@@ -30,6 +30,13 @@ impl Recipe {
         packages: "usr-is-merged,systemd,systemd-sysv,apt,gcc,libc6-dev,make,python3,nodejs,php-cli,\
                    openjdk-17-jre-headless,libhsqldb-java",
     };
+
+    /// The same with what servers talk by: a web server, a database, logins, jobs by the clock, and the clock.
+    pub const NETWORK: Self = Self {
+        name: "debian_network",
+        packages: "usr-is-merged,systemd,systemd-sysv,apt,nginx-light,php-fpm,php-pgsql,postgresql,openssh-server,\
+                   openssh-client,cron,chrony,curl,iproute2,kmod,python3,ca-certificates",
+    };
 }
 
 /// What a Debian has and the test never reads. Folders of manual pages stay: Java's package makes links there.

@@ -32,7 +32,7 @@ pub const PACKAGE: &str = "/opt/davy.deb";
 pub const ROUNDS: [u32; 3] = [1, 2, 3];
 
 /// Where packages and their list lie.
-const REPOSITORY: &str = "srv/repository";
+pub(crate) const REPOSITORY: &str = "srv/repository";
 
 /// What the packaged program and library are copies of. Bytes at their end tell versions apart.
 const ORIGINALS: [&str; 2] = ["/bin/true", "/lib/x86_64-linux-gnu/libdl.so.2"];
@@ -46,6 +46,18 @@ pub fn lay_into(folder: &Path) -> Result<()> {
     let to = folder.join(FOLDER.trim_start_matches('/'));
     fs::create_dir_all(to.parent().context("a folder without a parent")?)?;
     run(Command::new("cp").arg("-r").arg(from).arg(&to))?;
+    lay_repository_into(folder)?;
+    let sources = folder.join("etc/apt");
+    fs::create_dir_all(&sources)?;
+    fs::write(sources.join("sources.list"), format!("deb [trusted=yes] file:/{REPOSITORY} ./\n"))?;
+    Ok(())
+}
+
+/// Lays the packages of all rounds into a root folder at [`REPOSITORY`], with their list.
+///
+/// # Errors
+/// When a file cannot be written, or dpkg-deb fails.
+pub(crate) fn lay_repository_into(folder: &Path) -> Result<()> {
     let repository = folder.join(REPOSITORY);
     fs::create_dir_all(&repository)?;
     let mut list = String::new();
@@ -56,11 +68,7 @@ pub fn lay_into(folder: &Path) -> Result<()> {
         fs::remove_dir_all(scratch)?;
         list.push_str(&entry(&package)?);
     }
-    fs::write(repository.join("Packages"), list)?;
-    let sources = folder.join("etc/apt");
-    fs::create_dir_all(&sources)?;
-    fs::write(sources.join("sources.list"), format!("deb [trusted=yes] file:/{REPOSITORY} ./\n"))?;
-    Ok(())
+    Ok(fs::write(repository.join("Packages"), list)?)
 }
 
 /// A package as Debian's are: a program, a library, a script, a Python module, configuration, and scripts of its maintainer

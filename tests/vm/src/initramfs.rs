@@ -121,17 +121,7 @@ impl Initramfs {
     /// # Errors
     /// When it cannot be read, unpacked or written.
     pub fn add_module(&self, module: &Path) -> Result<()> {
-        let name = module.file_name().and_then(|n| n.to_str()).context("a module without a name")?;
-        let inside = self.folder.join("lib/modules").join(name.trim_end_matches(".xz"));
-        if name.ends_with(".xz") {
-            let unpacked =
-                Command::new("xz").arg("-dc").arg(module).output().map_err(|e| not_started("xz", e))?;
-            ensure!(unpacked.status.success(), "xz cannot unpack {}", module.display());
-            fs::write(inside, unpacked.stdout)?;
-        } else {
-            fs::copy(module, inside)?;
-        }
-        Ok(())
+        unpack_module(module, &self.folder.join("lib/modules"))
     }
 
     /// Packs it all into `image`.
@@ -141,6 +131,22 @@ impl Initramfs {
     pub fn pack(self, image: &Path) -> Result<()> {
         pack(&self.folder, image)
     }
+}
+
+/// Lays a kernel module into a folder, unpacked, as `NAME.ko`.
+pub(crate) fn unpack_module(module: &Path, folder: &Path) -> Result<()> {
+    let name = module.file_name().and_then(|n| n.to_str()).context("a module without a name")?;
+    fs::create_dir_all(folder)?;
+    let inside = folder.join(name.trim_end_matches(".xz"));
+    if name.ends_with(".xz") {
+        let unpacked =
+            Command::new("xz").arg("-dc").arg(module).output().map_err(|e| not_started("xz", e))?;
+        ensure!(unpacked.status.success(), "xz cannot unpack {}", module.display());
+        fs::write(inside, unpacked.stdout)?;
+    } else {
+        fs::copy(module, inside)?;
+    }
+    Ok(())
 }
 
 /// Packs a folder into `image`, everything in it root's. Not compressed: an emulated CPU unpacks more slowly than it

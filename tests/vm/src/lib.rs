@@ -7,7 +7,8 @@
 //!
 //! `tests/service.rs` boots the same kernel into a small Debian with systemd, and takes the package through its life
 //! there: installed, enforcing, upgraded, killed, stopped, purged. `tests/everyday.rs` boots it into a Debian that has
-//! compilers and services, and lets it do what servers do under Davy's judging of code.
+//! compilers and services, and lets it do what servers do under Davy's judging of code; `tests/network.rs` into one that talks
+//! to others, under Davy's judging of whom it talks to.
 
 mod archive;
 pub mod bypasses;
@@ -19,6 +20,7 @@ pub mod everyday;
 mod initramfs;
 mod kernel;
 mod machine;
+pub mod network;
 pub mod report;
 pub mod service_life;
 mod systemd_machine;

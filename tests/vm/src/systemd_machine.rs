@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::debian_root::Recipe;
+use crate::initramfs::unpack_module;
 use crate::{Boot, Clock, DebianRoot, Emulator, Kernel, Machine, Series, Unbooted, davy, pack, store};
 
 /// The console is the test's own; nobody logs in there.
@@ -24,6 +25,8 @@ pub struct SystemdMachine<'a> {
     pub recipe: Recipe,
     /// Its kernel.
     pub series: Series,
+    /// Kernel modules that its steps load from `/lib/modules`.
+    pub modules: &'a [&'a str],
     /// In MiB: the root, twice while it is unpacked, and what runs in it.
     pub memory: u32,
     /// The boot and all steps, with an emulated CPU on a busy machine.
@@ -48,7 +51,15 @@ impl SystemdMachine<'_> {
         let emulator = Emulator::obtain(&store)?;
         let kernel = Kernel::obtain(self.series, &store)?;
         let root = DebianRoot::obtain(&store, self.recipe)?;
-        let image = self.image(&root, |folder| lay_in(&binary, folder))?;
+        let image = self.image(&root, |folder| {
+            // A folder `lib` would take the place of the link to `usr/lib`.
+            for module in self.modules {
+                let file =
+                    kernel.module(module).with_context(|| format!("the kernel has no module {module}"))?;
+                unpack_module(&file, &folder.join("usr/lib/modules"))?;
+            }
+            lay_in(&binary, folder)
+        })?;
         let (clock, memory, options, limit) = (Clock::Host, self.memory, OPTIONS, self.limit);
         let (emulator, kernel) = (&emulator, &kernel.image);
         let booted = Machine { emulator, kernel, initramfs: &image, memory, options, clock, limit }.boot();

@@ -39,6 +39,7 @@ fn boot(series: Series) -> Result<Boot, Unbooted> {
         name: &name,
         recipe: Recipe::SERVER,
         series,
+        modules: &[],
         memory: 3072,
         limit: Duration::from_secs(900),
         program: Path::new(env!("CARGO_BIN_EXE_davy-vm-service")),

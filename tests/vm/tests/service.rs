@@ -33,6 +33,7 @@ fn boot() -> Result<Boot, Unbooted> {
         name: "service",
         recipe: Recipe::SMALL,
         series: Series::ALL[0],
+        modules: &[],
         memory: 1024,
         limit: Duration::from_secs(600),
         program: Path::new(env!("CARGO_BIN_EXE_davy-vm-service")),

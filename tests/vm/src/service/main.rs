@@ -1,5 +1,5 @@
 //! Takes the Davy package through its life on a Debian with systemd, or the Debian through days under Davy's judging of
-//! code, and says on the console how each step went.
+//! code and of whom it talks to, and says on the console how each step went.
 //!
 //! Called as `davy-vm-service service ...` it is a service that somebody breaks into, and as `davy-vm-service mine ...`
 //! what they leave there.
@@ -9,13 +9,14 @@ mod days;
 mod host;
 mod remains;
 mod steps;
+mod talk;
 mod victim;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use davy_test_vm::report::{Line, Outcome};
-use davy_test_vm::{everyday, service_life};
+use davy_test_vm::{everyday, network, service_life};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,12 +26,13 @@ fn main() -> ExitCode {
             go_through(service_life::STEPS, |step| life.step(step));
         }
         ["everyday"] => go_through(everyday::STEPS, days::step),
+        ["network"] => go_through(network::STEPS, talk::step),
         ["service", pool, folder] => victim::serve(pool, folder.as_ref()),
         ["mine", pool] => victim::mine(pool),
         // A program that does nothing, for whoever wants to know whether it may.
         ["act"] => {}
         _ => {
-            eprintln!("this goes through steps in a virtual machine: life, or everyday");
+            eprintln!("this goes through steps in a virtual machine: life, everyday, or network");
             return ExitCode::from(2);
         }
     }
