@@ -41,11 +41,18 @@ pub(crate) struct Rest {
 }
 
 impl Agent {
-    /// Starts an agent and waits until it answers.
+    /// Starts an agent and waits until it answers, and has done what it does once.
     pub(crate) fn start(davy: &Path) -> Result<Self> {
+        Self::start_by(Command::new(davy), davy, "")
+    }
+
+    /// Starts one under a policy by a command that ends in its program, and waits likewise.
+    pub(crate) fn start_by(mut command: Command, davy: &Path, policy: &str) -> Result<Self> {
         let base = tempfile::tempdir()?;
         let log = File::create(base.path().join("log"))?;
-        let child = Command::new(davy)
+        std::fs::create_dir_all(base.path().join("etc"))?;
+        std::fs::write(base.path().join("etc/davy.toml"), policy)?;
+        let child = command
             .arg("--base-dir")
             .arg(base.path())
             .arg("agent")
@@ -86,15 +93,26 @@ impl Agent {
 
     /// `davy status --json`.
     pub(crate) fn status(&self) -> Result<Value> {
-        let output = Command::new(&self.davy)
-            .arg("--base-dir")
-            .arg(self.base.path())
-            .args(["status", "--json"])
-            .output()?;
+        Ok(serde_json::from_str(&self.davy(&["status", "--json"])?)?)
+    }
+
+    /// What a verb prints.
+    pub(crate) fn davy(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.davy);
+        let output = command.arg("--base-dir").arg(self.base.path()).args(arguments).output()?;
         if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr));
+            bail!("davy {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
         }
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Gives it another policy.
+    pub(crate) fn reload(&self, policy: &str) -> Result<()> {
+        std::fs::write(self.base.path().join("etc/davy.toml"), policy)?;
+        self.davy(&["policy", "reload"])?;
+        // Threads that tell the kernel look a few times a second.
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(())
     }
 
     /// Watches it for a time, from outside, without asking it anything.
@@ -117,7 +135,7 @@ impl Agent {
     }
 
     /// CPU seconds of all its threads, those that ended among them, by the scheduler's own count in ticks of 10 ms.
-    fn cpu(&self) -> Result<f64> {
+    pub(crate) fn cpu(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th fields after it (proc(5)).
         let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
@@ -126,7 +144,8 @@ impl Agent {
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
-    fn resident(&self) -> Result<u64> {
+    /// Resident memory, in bytes.
+    pub(crate) fn resident(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)

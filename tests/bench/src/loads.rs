@@ -37,8 +37,46 @@ const SOURCES: u32 = 24;
 /// Where loads keep what they work on.
 pub(crate) struct Workshop {
     folder: TempDir,
+    ends: Ends,
+}
+
+/// The far ends of connections. Whoever connects to them takes them in as well, so that nobody waits for a second process.
+pub(crate) struct Ends {
     listener: TcpListener,
     receiver: UdpSocket,
+}
+
+impl Ends {
+    /// Opens them at an address of the network namespace of the calling thread. They stay there when the thread leaves it.
+    pub(crate) fn open(at: Ipv4Addr) -> Result<Self> {
+        Ok(Self { listener: TcpListener::bind((at, 0))?, receiver: UdpSocket::bind((at, 0))? })
+    }
+
+    /// Connects over TCP and closes, so many times.
+    pub(crate) fn connect(&self, times: u32) -> Result<Duration> {
+        let address = self.listener.local_addr()?;
+        let begin = Instant::now();
+        for _ in 0..times {
+            let client = TcpStream::connect(address)?;
+            drop(self.listener.accept()?);
+            drop(client);
+        }
+        Ok(begin.elapsed())
+    }
+
+    /// Sends one datagram from each of so many new sockets.
+    pub(crate) fn send(&self, times: u32) -> Result<Duration> {
+        let address = self.receiver.local_addr()?;
+        let mut buffer = [0; 8];
+        let begin = Instant::now();
+        for _ in 0..times {
+            let sender = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            sender.connect(address)?;
+            sender.send(b"datagram")?;
+            self.receiver.recv(&mut buffer)?;
+        }
+        Ok(begin.elapsed())
+    }
 }
 
 impl Workshop {
@@ -49,9 +87,7 @@ impl Workshop {
             fs::write(folder.path().join(format!("part{number}.c")), source(number))?;
         }
         fs::write(folder.path().join("plain"), "text")?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        Ok(Self { folder, listener, receiver })
+        Ok(Self { folder, ends: Ends::open(Ipv4Addr::LOCALHOST)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -85,27 +121,11 @@ fn exec(_: &Workshop) -> Result<Duration> {
 }
 
 fn tcp(workshop: &Workshop) -> Result<Duration> {
-    let address = workshop.listener.local_addr()?;
-    let begin = Instant::now();
-    for _ in 0..CONNECTS {
-        let client = TcpStream::connect(address)?;
-        drop(workshop.listener.accept()?);
-        drop(client);
-    }
-    Ok(begin.elapsed())
+    workshop.ends.connect(CONNECTS)
 }
 
 fn udp(workshop: &Workshop) -> Result<Duration> {
-    let address = workshop.receiver.local_addr()?;
-    let mut buffer = [0; 8];
-    let begin = Instant::now();
-    for _ in 0..DATAGRAMS {
-        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        sender.connect(address)?;
-        sender.send(b"datagram")?;
-        workshop.receiver.recv(&mut buffer)?;
-    }
-    Ok(begin.elapsed())
+    workshop.ends.send(DATAGRAMS)
 }
 
 fn open(workshop: &Workshop) -> Result<Duration> {

@@ -8,6 +8,7 @@ mod agent;
 mod flood;
 mod gate;
 mod loads;
+mod network;
 mod ratio;
 mod report;
 mod scan;
@@ -41,6 +42,9 @@ struct Arguments {
     /// Rounds of scans; none leaves them out
     #[arg(long, default_value_t = 3)]
     scans: u32,
+    /// Rounds of the network's protections against nothing; none leaves them out
+    #[arg(long, default_value_t = 5)]
+    network: u32,
     /// Also write the numbers here, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -58,6 +62,22 @@ enum Part {
         rate: u32,
         /// For how many seconds
         seconds: u64,
+    },
+    /// Connects from one network namespace to another and prints how long it took
+    #[command(hide = true)]
+    Dial {
+        /// From where
+        from: PathBuf,
+        /// To where
+        to: PathBuf,
+    },
+    /// Sends connection requests from forged addresses
+    #[command(hide = true)]
+    FloodPort {
+        /// From which network namespace
+        namespace: PathBuf,
+        /// To which hardware address
+        hardware: String,
     },
     /// Measures the permission gate, in a mount namespace of its own
     #[command(hide = true)]
@@ -90,12 +110,17 @@ fn main() -> Result<()> {
             return Ok(());
         }
         Some(Part::Gate { part }) => return gate_part(part),
+        Some(Part::Dial { from, to }) => return network::dial(&from, &to),
+        Some(Part::FloodPort { namespace, hardware }) => return network::send_flood(&namespace, &hardware),
         None => {}
     }
     let davy = arguments.davy.canonicalize().context("no release binary here: make build")?;
     let workshop = Workshop::open()?;
     let mut report = Report::about_this_host(arguments.rounds)?;
 
+    if arguments.network > 0 {
+        report.network = network::measure(&davy, arguments.network)?;
+    }
     if arguments.scans > 0 {
         eprintln!("scans of {}, {} rounds", arguments.scan.display(), arguments.scans);
         report.scan = Some(scan::measure(&davy, &arguments.scan, arguments.scans)?);

@@ -8,6 +8,7 @@ use crate::agent::Rest;
 use crate::flood::Flood;
 use crate::gate::GateCost;
 use crate::loads::LOADS;
+use crate::network::NetworkCost;
 use crate::ratio::Ratio;
 use crate::scan::Scan;
 
@@ -30,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) scan: Option<Scan>,
     /// The permission gate alone; none without root.
     pub(crate) gate: Option<GateCost>,
+    /// The network's protections; none without root.
+    pub(crate) network: Option<NetworkCost>,
 }
 
 impl Report {
@@ -49,6 +52,7 @@ impl Report {
             ratios: Vec::new(),
             scan: None,
             gate: None,
+            network: None,
         })
     }
 
@@ -100,6 +104,9 @@ impl Report {
         }
         if let Some(scan) = &self.scan {
             scan.write(out)?;
+        }
+        if let Some(network) = &self.network {
+            network.write(out)?;
         }
         Ok(())
     }
