@@ -79,11 +79,17 @@ impl Scope {
         &self.dir
     }
 
-    /// Starts a command that is inside from its first instruction on: a shell moves itself in and then executes it.
+    /// Starts a command that is inside from its first instruction on, with the streams of this process.
     ///
     /// # Errors
     /// When it does not start.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        self.enclose(command).spawn().context("the shell did not start")
+    }
+
+    /// The same as a command whose streams are still to be said: a shell moves itself in and then executes it.
+    #[must_use]
+    pub fn enclose(&self, command: &Command) -> Command {
         let mut shell = Command::new("/bin/sh");
         shell
             .arg("-c")
@@ -101,7 +107,7 @@ impl Scope {
         if let Some(dir) = command.get_current_dir() {
             shell.current_dir(dir);
         }
-        shell.spawn().context("the shell did not start")
+        shell
     }
 
     /// The pids inside, of all levels.

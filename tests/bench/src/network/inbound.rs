@@ -91,10 +91,8 @@ fn close(agent: &Agent, entries: u16) -> Result<()> {
     let mut policy = String::from("[inbound]\nmode = \"enforce\"\n");
     for port in (0..entries).map(|n| PORT + entries - 1 - n) {
         // Writing to a string cannot fail.
-        let _ = write!(
-            policy,
-            "[[inbound.allow]]\nport = {port}\nfrom = [\"{OTHERS}/24\"]\nreason = \"bench\"\n"
-        );
+        let _ =
+            write!(policy, "[[inbound.allow]]\nport = {port}\nfrom = [\"{OTHERS}\"]\nreason = \"bench\"\n");
     }
     agent.reload(&policy)?;
     agent.davy(&["ports", "apply", "--unused", "--confirm-within", "30s"])?;
