@@ -56,7 +56,7 @@ pub use outbound::{
 };
 pub use port::{NotAPortRange, PortRange};
 pub use port_scan::{PacketShape, PortNews, PortProbeKind, PortSight, ProbeKinds, ScanSource};
-pub use prefix::{NotAPrefix, Prefix};
+pub use prefix::{NotAPrefix, Prefix, mapped_octets};
 pub use process::{Credentials, ExecImage, Exit, ImageKind, Namespaces, ProcessInfo, ProcessKey};
 pub use sample::{SampleBatch, ThreadSample};
 pub use scan::{ProgramFacts, ScanHit, ScanMatch, ScanOccasion, ScanReport, SetAside, Wallet};

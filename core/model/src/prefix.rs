@@ -23,6 +23,15 @@ impl fmt::Display for NotAPrefix {
 
 impl std::error::Error for NotAPrefix {}
 
+/// An address in sixteen bytes, as the kernel's tables have them: IPv6 as it is, IPv4 as mapped (RFC 4291, 2.5.5.2).
+#[must_use]
+pub fn mapped_octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
 impl Prefix {
     /// The network of this length that an address is in. A length beyond the address's own is that of the whole address;
     /// IPv4-mapped addresses count as IPv4.

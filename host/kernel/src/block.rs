@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use davy_model::Destination;
+use davy_model::{Destination, mapped_octets};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -279,15 +279,7 @@ fn destination(address: [u8; 16], port: u16) -> Destination {
 }
 
 fn key(destination: &Destination) -> BlockKey {
-    BlockKey { address: octets(destination.address), port: destination.port, reserved: [0; 3] }
-}
-
-/// An address as the kernel's tables have it.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
+    BlockKey { address: mapped_octets(destination.address), port: destination.port, reserved: [0; 3] }
 }
 
 fn scoped(key: &BlockKey, cgroup: u64) -> ScopedBlockKey {

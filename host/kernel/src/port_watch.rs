@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use davy_model::{PacketShape, PortNews, PortSight};
+use davy_model::{PacketShape, PortNews, PortSight, mapped_octets};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, RingBuffer, RingBufferBuilder};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -109,7 +109,7 @@ impl PortWatch {
     /// these is no probe. Those that do not fit push out the oldest.
     pub fn adopt(&self, talks: impl Iterator<Item = (IpAddr, u16, u8)>) {
         for (remote, port, protocol) in talks {
-            let key = TalkKey { remote: octets(remote), port, protocol, reserved: 0 };
+            let key = TalkKey { remote: mapped_octets(remote), port, protocol, reserved: 0 };
             // A talk that is not known is at worst a probe more.
             let _ = self.talks.update(key.as_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY);
         }
@@ -167,7 +167,7 @@ impl Locals {
         self.known.retain(|address| {
             let stays = now.contains(address);
             if !stays {
-                let _ = table.delete(&octets(*address));
+                let _ = table.delete(&mapped_octets(*address));
             }
             stays
         });
@@ -175,21 +175,13 @@ impl Locals {
             if self.known.contains(&address) {
                 continue;
             }
-            match table.update(&octets(address), &1u32.to_ne_bytes(), MapFlags::ANY) {
+            match table.update(&mapped_octets(address), &1u32.to_ne_bytes(), MapFlags::ANY) {
                 Ok(()) => drop(self.known.insert(address)),
                 Err(_) => full = true,
             }
         }
         let bound = table.max_entries();
         if full { Err(Error::Full { what: "the table of this host's addresses", bound }) } else { Ok(()) }
-    }
-}
-
-/// IPv6 as it is, IPv4 as mapped.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

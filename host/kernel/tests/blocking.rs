@@ -10,7 +10,8 @@ use std::time::Duration;
 use davy_kernel::{SensorConfig, boot_now};
 use davy_model::{Capability, Destination};
 use live::Live;
-use live::client::{Client, OwnCgroup};
+use live::client::Client;
+use live::own::{OwnBpfFileSystem, OwnCgroup};
 
 const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
 
@@ -113,23 +114,6 @@ fn a_full_table_says_so_and_keeps_what_it_has() {
     assert_eq!(blocker.list().unwrap().len(), 4096);
     assert!(blocker.unblock(to(7), cgroup.scope()).unwrap());
     blocker.block(to(4096), cgroup.scope(), None).unwrap();
-}
-
-/// A BPF file system of the test's own.
-struct OwnBpfFileSystem(tempfile::TempDir);
-
-impl OwnBpfFileSystem {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        rustix::mount::mount("bpf", folder.path(), "bpf", rustix::mount::MountFlags::empty(), None).unwrap();
-        Self(folder)
-    }
-}
-
-impl Drop for OwnBpfFileSystem {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
-    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use davy_kernel::{Kept, boot_now};
 use davy_model::Capability;
 use live::Live;
-use live::client::{Client, OwnCgroup};
+use live::client::Client;
+use live::own::OwnCgroup;
 
 const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
 const SECOND: u64 = 1_000_000_000;

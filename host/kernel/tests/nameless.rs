@@ -7,44 +7,13 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
 
-use davy_kernel::{NamelessMode, cgroup_id, cgroup2_mount};
+use davy_kernel::NamelessMode;
 use davy_model::{Capability, CodeAct, EventKind, FileId};
 use live::Live;
-
-/// A cgroup of the test's own.
-struct OwnCgroup(PathBuf);
-
-impl OwnCgroup {
-    fn make(name: &str) -> Self {
-        Self::below(&cgroup2_mount().unwrap(), &format!("davy-test-{name}-{}", std::process::id()))
-    }
-
-    fn below(parent: &Path, name: &str) -> Self {
-        let path = parent.join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn id(&self) -> u64 {
-        cgroup_id(&self.0).unwrap()
-    }
-}
-
-impl Drop for OwnCgroup {
-    fn drop(&mut self) {
-        for _ in 0..50 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        eprintln!("{} could not be removed", self.0.display());
-    }
-}
+use live::own::OwnCgroup;
 
 /// `/bin/echo` without a file, in memory or in a file that never had a name.
 fn nameless(memory: bool) -> OwnedFd {

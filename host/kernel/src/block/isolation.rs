@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use davy_model::mapped_octets;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{BlockScope, Blocker, FOR_EVER, Inner, octets};
+use super::{BlockScope, Blocker, FOR_EVER, Inner};
 use crate::abi::{NetworkKey, SessionKey};
 use crate::boot_now;
 use crate::error::{During, Error, Result};
@@ -183,7 +184,7 @@ impl Enforcement {
 }
 
 fn session((address, local_port): &(IpAddr, u16)) -> SessionKey {
-    SessionKey { address: octets(*address), local_port: *local_port, reserved: [0; 3] }
+    SessionKey { address: mapped_octets(*address), local_port: *local_port, reserved: [0; 3] }
 }
 
 fn network(address: IpAddr, prefix: u8) -> NetworkKey {
@@ -193,7 +194,7 @@ fn network(address: IpAddr, prefix: u8) -> NetworkKey {
     };
     let prefix = u32::from(prefix.min(bits)) + widened;
     let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-    let masked = u128::from(Ipv6Addr::from(octets(address))) & mask;
+    let masked = u128::from(Ipv6Addr::from(mapped_octets(address))) & mask;
     NetworkKey { prefix, address: Ipv6Addr::from(masked).octets() }
 }
 

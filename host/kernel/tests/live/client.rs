@@ -2,43 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
-
-use davy_kernel::{BlockScope, cgroup_id, cgroup2_mount};
 
 /// How long a client waits for the other end.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// A cgroup of the test's own.
-pub struct OwnCgroup(pub PathBuf);
-
-impl OwnCgroup {
-    pub fn make(name: &str) -> Self {
-        let path = cgroup2_mount().unwrap().join(format!("davy-test-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    pub fn scope(&self) -> BlockScope {
-        BlockScope::Cgroup(cgroup_id(&self.0).unwrap())
-    }
-}
-
-impl Drop for OwnCgroup {
-    fn drop(&mut self) {
-        for _ in 0..50 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        eprintln!("{} could not be removed", self.0.display());
-    }
-}
-
-/// A process of this test program. The program has a test of the name `client` that calls [`serve`].
+/// A process of this test program. The program has a test of the name `client` that calls [`serve`] or [`answer`].
 pub struct Client {
     child: Child,
     input: ChildStdin,
@@ -57,6 +28,14 @@ impl Client {
         Self::start_by(command, cgroup)
     }
 
+    /// Starts one in a network namespace of its own, which this line of a shell prepares.
+    pub fn start_alone(prepare: &str, cgroup: Option<&Path>) -> Self {
+        let mut command = Command::new("unshare");
+        let line = format!("{prepare} && exec \"$0\" \"$@\"");
+        command.args(["--net", "--", "/bin/sh", "-c"]).arg(line).arg(std::env::current_exe().unwrap());
+        Self::start_by(command, cgroup)
+    }
+
     fn start_by(mut command: Command, cgroup: Option<&Path>) -> Self {
         let mut child = command
             .args(["--exact", "client", "--ignored", "--nocapture", "--test-threads=1"])
@@ -72,8 +51,9 @@ impl Client {
         Self { child, input, output }
     }
 
-    /// Has it do something: `connect ADDRESS`, `send TEXT` on that connection, `receive` what came on it, `datagram
-    /// ADDRESS`, `listen ADDRESS`. The answer is `ok`, an error number, `timeout`, or what was received.
+    /// Has it do something, and gives what came of it: for [`serve`] `connect ADDRESS`, `send TEXT` on that connection,
+    /// `receive` what came on it, `datagram ADDRESS`, `listen ADDRESS`. The answer is `ok`, an error number, `timeout`, or what
+    /// was received.
     pub fn ask(&mut self, what: &str) -> String {
         writeln!(self.input, "{what}").unwrap();
         loop {
@@ -93,19 +73,27 @@ impl Drop for Client {
     }
 }
 
-/// Serves a [`Client`]. Ends with its input, or after a minute.
+/// Serves a [`Client`].
 pub fn serve() {
+    let mut held = Held::default();
+    answer(|line| {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        held.act(verb, rest)
+    });
+}
+
+/// Serves a [`Client`] by these acts. Ends with its input, or after a minute.
+pub fn answer(mut act: impl FnMut(&str) -> std::io::Result<String>) {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_secs(60));
         std::process::exit(1);
     });
-    let mut held = Held::default();
     for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
-        let answer = held.act(verb, rest).unwrap_or_else(|error| match error.raw_os_error() {
+        let answer = act(&line.unwrap()).unwrap_or_else(|error| match error.raw_os_error() {
             Some(number) if error.kind() != std::io::ErrorKind::WouldBlock => number.to_string(),
-            _ => "timeout".to_owned(),
+            Some(_) => "timeout".to_owned(),
+            None if error.kind() == std::io::ErrorKind::TimedOut => "timeout".to_owned(),
+            None => error.to_string(),
         });
         println!("answer {answer}");
     }

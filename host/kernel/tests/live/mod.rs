@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod client;
+pub mod own;
 
 use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, channel};
