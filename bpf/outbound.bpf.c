@@ -15,6 +15,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SOCK_DGRAM 2
 #define PROTOCOL_MPTCP 262
 
+/* A datagram socket that has a destination. */
+#define ESTABLISHED 1
+
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, OUTBOUND_RULES_MAX);
@@ -54,21 +57,47 @@ struct {
     __type(value, struct attempt);
 } outbound_attempts SEC(".maps");
 
-static __noinline int tell_attempt(struct attempt_key *key)
+/*
+ * A datagram socket whose destination no rule allows. Giving it one sends nothing: resolvers do so to learn which of their own
+ * addresses would be used, and never send. So it is refused, and told, when it sends for the first time.
+ */
+struct unsent {
+    struct attempt_key wanted;
+    struct attempt who;
+    u64 net;
+    u32 holds;
+    u32 told;
+};
+
+/* With the socket itself: nobody can push it out, and it goes when the socket goes. */
+struct {
+    __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct unsent);
+} outbound_unsent SEC(".maps");
+
+static __always_inline void who_tries(struct attempt *attempt)
 {
     struct task_struct *task = bpf_get_current_task_btf();
-    struct attempt *known = bpf_map_lookup_elem(&outbound_attempts, key);
-    u64 now = bpf_ktime_get_boot_ns();
 
+    attempt->count = 1;
+    attempt->pid = task->tgid;
+    attempt->start = task->group_leader->start_boottime;
+    bpf_get_current_comm(attempt->comm, sizeof(attempt->comm));
+}
+
+static __noinline int tell_attempt(struct attempt_key *key, struct attempt *attempt)
+{
+    struct attempt *known = bpf_map_lookup_elem(&outbound_attempts, key);
+
+    attempt->last = bpf_ktime_get_boot_ns();
     if (known) {
-        known->last = now;
+        known->last = attempt->last;
         __sync_fetch_and_add(&known->count, 1);
         return 0;
     }
-    struct attempt attempt = {.last = now, .count = 1, .pid = task->tgid};
-    attempt.start = task->group_leader->start_boottime;
-    bpf_get_current_comm(attempt.comm, sizeof(attempt.comm));
-    return bpf_map_update_elem(&outbound_attempts, key, &attempt, BPF_ANY);
+    return bpf_map_update_elem(&outbound_attempts, key, attempt, BPF_ANY);
 }
 
 static __always_inline struct subject *who_asks(u64 cgroup, u32 epoch)
@@ -122,24 +151,94 @@ static __always_inline bool is_allowed(struct attempt_key *wanted, u64 net, stru
     return both;
 }
 
-static __noinline int judge(struct attempt_key *wanted, u64 net)
+/* By what holds for this subject; says in `wanted` what is to be done where no rule allows it. */
+static __noinline bool passes(struct attempt_key *wanted, u64 net, struct outbound_state *state,
+                              struct subject *subject)
+{
+    if (!state || !subject || subject->mode == OUTBOUND_OFF || is_allowed(wanted, net, state, subject))
+        return true;
+    wanted->refused = subject->mode == OUTBOUND_ENFORCE && !bpf_map_lookup_elem(&outbound_spared, &wanted->uid);
+    return false;
+}
+
+/* Whether this process may; fills in who it is. */
+static __noinline bool may(struct attempt_key *wanted, u64 net)
 {
     struct task_struct *task = bpf_get_current_task_btf();
     u32 zero = 0;
     struct outbound_state *state = bpf_map_lookup_elem(&outbound_state, &zero);
 
     if (!state || task->tgid == 1 || task->flags & PF_KTHREAD)
-        return ALLOW;
+        return true;
     wanted->cgroup = bpf_get_current_cgroup_id();
-    struct subject *subject = who_asks(wanted->cgroup, state->epoch);
-    if (!subject || subject->mode == OUTBOUND_OFF)
-        return ALLOW;
     wanted->uid = bpf_get_current_uid_gid();
-    if (is_allowed(wanted, net, state, subject))
+    return passes(wanted, net, state, who_asks(wanted->cgroup, state->epoch));
+}
+
+static __always_inline int judge(struct attempt_key *wanted, u64 net)
+{
+    struct attempt attempt = {};
+
+    if (may(wanted, net))
         return ALLOW;
-    wanted->refused = subject->mode == OUTBOUND_ENFORCE && !bpf_map_lookup_elem(&outbound_spared, &wanted->uid);
-    tell_attempt(wanted);
+    who_tries(&attempt);
+    tell_attempt(wanted, &attempt);
     return wanted->refused ? DENY : ALLOW;
+}
+
+/* A datagram socket is given a destination, and what was known of the one before is void. */
+static __always_inline int judge_later(struct bpf_sock_addr *ctx, struct attempt_key *wanted, bool open)
+{
+    struct bpf_sock *sk = ctx->sk;
+    struct unsent *unsent = sk ? bpf_sk_storage_get(&outbound_unsent, sk, NULL, 0) : NULL;
+    u64 net = bpf_get_netns_cookie(ctx);
+
+    if (unsent)
+        unsent->holds = 0;
+    if (open || may(wanted, net))
+        return ALLOW;
+    if (!unsent && sk)
+        unsent = bpf_sk_storage_get(&outbound_unsent, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!unsent) {
+        /* The socket has no room for it, which takes somebody who fills it up. */
+        struct attempt attempt = {};
+
+        who_tries(&attempt);
+        tell_attempt(wanted, &attempt);
+        return wanted->refused ? DENY : ALLOW;
+    }
+    unsent->wanted = *wanted;
+    unsent->net = net;
+    unsent->told = 0;
+    who_tries(&unsent->who);
+    unsent->holds = 1;
+    return ALLOW;
+}
+
+/*
+ * A datagram is about to go out. Whoever sends may not be the process here, so that only what is known of the cgroup already is
+ * asked again; where nothing is, what was found when the socket got its destination goes on.
+ */
+static __always_inline int judge_sent(struct bpf_sock *sk)
+{
+    struct unsent *unsent = bpf_sk_storage_get(&outbound_unsent, sk, NULL, 0);
+    u32 zero = 0;
+    struct outbound_state *state = bpf_map_lookup_elem(&outbound_state, &zero);
+
+    if (!unsent || !unsent->holds || !state || sk->state != ESTABLISHED)
+        return ALLOW;
+    struct attempt_key wanted = unsent->wanted;
+    struct subject *subject = bpf_map_lookup_elem(&outbound_subjects, &wanted.cgroup);
+    if (subject && subject->epoch == state->epoch && passes(&wanted, unsent->net, state, subject))
+        return ALLOW;
+    if (!unsent->told || wanted.refused != unsent->wanted.refused) {
+        struct attempt attempt = unsent->who;
+
+        unsent->told = 1;
+        unsent->wanted.refused = wanted.refused;
+        tell_attempt(&wanted, &attempt);
+    }
+    return wanted.refused ? DENY : ALLOW;
 }
 
 static __always_inline bool answers(struct bpf_sock_addr *ctx, struct attempt_key *wanted)
@@ -157,9 +256,10 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct attem
         wanted->protocol = OUTBOUND_UDP;
     else if (ctx->protocol != PROTOCOL_TCP && ctx->protocol != PROTOCOL_MPTCP)
         return ALLOW; /* Judged when the socket was made. */
-    if (is_own(wanted->address) || (wanted->port == PORT_DNS && is_resolver(wanted->address)))
-        return ALLOW;
-    if (datagram && answers(ctx, wanted))
+    bool open = is_own(wanted->address) || (wanted->port == PORT_DNS && is_resolver(wanted->address));
+    if (wanted->protocol == OUTBOUND_UDP && !datagram)
+        return judge_later(ctx, wanted, open);
+    if (open || (datagram && answers(ctx, wanted)))
         return ALLOW;
     return judge(wanted, bpf_get_netns_cookie(ctx));
 }
@@ -219,10 +319,14 @@ int outbound_socket(struct bpf_sock *sk)
     return judge(&wanted, 0);
 }
 
-/* Only where there are rules by name. */
 SEC("cgroup_skb/egress")
 int outbound_sent(struct __sk_buff *skb)
 {
+    struct bpf_sock *sk = skb->sk;
+
+    sk = sk ? bpf_sk_fullsock(sk) : NULL;
+    if (sk && judge_sent(sk) == DENY)
+        return DENY;
     look_at_datagram(skb, false);
     return ALLOW;
 }

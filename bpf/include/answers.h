@@ -24,7 +24,8 @@ struct asked_key {
     u64 id;
 };
 
-/* Questions under way, with a sum over the name; the oldest go when full, and their answers are not believed then. */
+/* Questions under way, with a sum over the name; the oldest go when full, and their answers are not believed then. Like all that
+ * was heard it goes on under the next policy. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 4096);
@@ -80,9 +81,10 @@ static __always_inline bool is_own(const u8 *address)
     return !words[2] && (!words[3] || words[3] == bpf_htonl(1));
 }
 
+/* Whoever may listen on loopback is no name server for that: the host's own is one that its configuration names. */
 static __always_inline bool is_resolver(const u8 *address)
 {
-    return is_own(address) || bpf_map_lookup_elem(&outbound_resolvers, address);
+    return bpf_map_lookup_elem(&outbound_resolvers, address);
 }
 
 static __always_inline u16 two_bytes(const struct workbench *bench, u32 at)

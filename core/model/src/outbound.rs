@@ -154,6 +154,38 @@ pub struct OutboundModes {
     pub places: Vec<(String, OutboundMode)>,
 }
 
+impl OutboundModes {
+    /// What holds in a cgroup v2 path: of the places around it the innermost decides, and of the same place the last.
+    #[must_use]
+    pub fn at(&self, cgroup: &str) -> OutboundMode {
+        let around = |place: &str| {
+            let place = place.trim_end_matches('/');
+            cgroup.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let mut innermost: Option<&(String, OutboundMode)> = None;
+        for place in self.places.iter().filter(|(place, _)| around(place)) {
+            if innermost.is_none_or(|innermost| place.0.len() >= innermost.0.len()) {
+                innermost = Some(place);
+            }
+        }
+        innermost.map_or(self.everywhere, |(_, mode)| *mode)
+    }
+
+    /// Everywhere the lower of what both say.
+    #[must_use]
+    pub fn lower(&self, other: &Self) -> Self {
+        let places = self.places.iter().chain(&other.places).map(|(place, _)| place);
+        let lower = |place: &String| (place.clone(), self.at(place).min(other.at(place)));
+        Self { everywhere: self.everywhere.min(other.everywhere), places: places.map(lower).collect() }
+    }
+
+    /// The highest that holds anywhere.
+    #[must_use]
+    pub fn highest(&self) -> OutboundMode {
+        self.places.iter().map(|(_, mode)| *mode).fold(self.everywhere, OutboundMode::max)
+    }
+}
+
 /// Connections to one destination that no rule allowed, counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboundAttempt {
@@ -238,6 +270,31 @@ mod tests {
             assert_eq!(reversed_name(none), None, "{none}");
         }
         assert_eq!(name_of_reversed(&[9, 9, 9]), "");
+    }
+
+    #[test]
+    fn the_lower_of_two_holds_in_every_place_of_either() {
+        use OutboundMode::{Enforce, Observe, Off};
+        let modes = |everywhere, places: &[(&str, OutboundMode)]| OutboundModes {
+            everywhere,
+            places: places.iter().map(|(place, mode)| ((*place).to_owned(), *mode)).collect(),
+        };
+        let before = modes(Observe, &[("/system.slice", Enforce), ("/system.slice/db.service", Off)]);
+        let wanted = modes(Enforce, &[("/system.slice/web.service", Observe)]);
+        let lower = before.lower(&wanted);
+        for (cgroup, mode) in [
+            ("/user.slice", Observe),
+            ("/system.slice", Enforce),
+            ("/system.slice/web.service/worker", Observe),
+            ("/system.slice/web.service-2", Enforce),
+            ("/system.slice/db.service", Off),
+        ] {
+            assert_eq!(lower.at(cgroup), mode, "{cgroup}");
+            assert_eq!(lower.at(cgroup), before.at(cgroup).min(wanted.at(cgroup)), "{cgroup}");
+        }
+        assert_eq!((before.highest(), modes(Off, &[]).highest()), (Enforce, Off));
+        let root = modes(Observe, &[("/", Enforce), ("/a", Observe), ("/a", Enforce)]);
+        assert_eq!((root.at("/b"), root.at("/a/c")), (Enforce, Enforce), "the root is around everything");
     }
 
     #[test]

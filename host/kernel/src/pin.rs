@@ -23,8 +23,9 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// The tables; pinned under their own names.
 const TABLES: [&str; 5] = ["blocked", "blocked_in_scope", "isolated", "kept_sessions", "kept_networks"];
 
-/// A table of another protection that is kept in a folder of its own.
-const ANSWERED: &str = "names_answered";
+/// The tables of `[outbound]` that are kept in a folder of its own: what names lead to, questions under way, who was heard, and
+/// sockets whose destination was refused.
+pub(crate) const HEARD: [&str; 4] = ["names_answered", "outbound_asked", "outbound_heard", "outbound_unsent"];
 
 /// How the names of pinned links begin.
 const LINK: &str = "link_";
@@ -146,7 +147,7 @@ fn pins(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        TABLES.contains(&name.as_str()) || name == ANSWERED || name.starts_with(LINK)
+        TABLES.contains(&name.as_str()) || HEARD.contains(&name.as_str()) || name.starts_with(LINK)
     };
     entries.map(|entry| entry.path()).filter(ours).collect()
 }

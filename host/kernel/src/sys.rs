@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Makes a child that ends at once with `code`, and waits for it. The child runs nothing but `_exit`, so it is
@@ -214,6 +214,15 @@ pub(crate) fn next_program_id(id: u32) -> Option<u32> {
     // SAFETY: `next` is a valid place for the call's duration.
     let done = unsafe { libbpf_rs::libbpf_sys::bpf_prog_get_next_id(id, &raw mut next) };
     (done == 0).then_some(next)
+}
+
+/// Has a link run another program of the same kind.
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes descriptors that live through the call, and no options.
+    let done = unsafe {
+        libbpf_rs::libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-done)) }
 }
 
 /// CPU time that all threads of a process have used, in nanoseconds; those that ended included.

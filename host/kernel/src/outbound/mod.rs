@@ -31,9 +31,6 @@ use placed::Placed;
 /// Nanoseconds in a clock tick as user space counts them.
 const TICK: u64 = 10_000_000;
 
-/// The program that takes down what name servers are asked; their answers are not believed without.
-const ASKED: &str = "outbound_sent";
-
 /// Connections to one destination that no rule allowed, since they were last asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempted {
@@ -70,11 +67,19 @@ struct Inner {
     clock: BootClock,
     cgroups: Cgroups,
     placed: Placed,
-    loaded: Option<Object>,
+    loaded: Option<Loaded>,
     epoch: u32,
     /// Told what is to be guarded whenever that changes. Locked after this, never before.
     hooks: Option<Arc<Mutex<Hooks>>>,
     ended: bool,
+}
+
+/// What the kernel decides by.
+struct Loaded {
+    object: Object,
+    tables: OutboundTables,
+    /// What was last asked for, and done.
+    modes: OutboundModes,
 }
 
 impl OutboundGate {
@@ -102,22 +107,23 @@ impl OutboundGate {
     /// place to keep it, it outlives this process until [`OutboundGate::release`].
     ///
     /// # Errors
-    /// [`Error::Full`] when a table has no room for the rules, and when the kernel refuses the programs; what was decided before
-    /// holds on then.
+    /// [`Error::Full`] when a table has no room for the rules, and when the kernel refuses the programs or their places. The rules
+    /// before hold on then, and refuse only where these modes refuse too: whoever disarms is obeyed all the same.
     pub fn apply(&self, tables: &OutboundTables, modes: &OutboundModes) -> Result<()> {
-        self.lock().apply(tables, modes)
+        let mut inner = self.lock();
+        inner.apply(tables, modes).inspect_err(|_| inner.yield_to(modes))
     }
 
     /// Changes where which mode holds, by the rules that were applied.
     ///
     /// # Errors
     /// [`Error::Stopped`] before any were, and when the tables cannot be changed.
-    pub fn set_modes(&self, tables: &OutboundTables, modes: &OutboundModes) -> Result<()> {
+    pub fn set_modes(&self, modes: &OutboundModes) -> Result<()> {
         let mut inner = self.lock();
-        inner.epoch = inner.epoch.wrapping_add(1);
-        let epoch = inner.epoch;
-        let object = inner.loaded.as_ref().ok_or(Error::Stopped)?;
-        tables::set_modes(object, tables, modes, epoch)?;
+        inner.put_modes(modes)?;
+        if let Some(loaded) = &mut inner.loaded {
+            loaded.modes = modes.clone();
+        }
         inner.keep(modes)
     }
 
@@ -140,8 +146,7 @@ impl OutboundGate {
         taken
     }
 
-    /// What the host's name servers answered and still holds, by name and address. Empty where no rule is by name: then nobody
-    /// listens.
+    /// What the host's name servers answered and still holds, by name and address.
     #[must_use]
     pub fn answered(&self) -> Vec<Answered> {
         let inner = self.lock();
@@ -154,8 +159,8 @@ impl OutboundGate {
     /// When a pin cannot be removed.
     pub fn release(&self) -> Result<()> {
         let mut inner = self.lock();
-        inner.loaded = None;
         inner.placed.release()?;
+        inner.loaded = None;
         inner.guard()
     }
 
@@ -185,38 +190,60 @@ impl Inner {
         if self.ended {
             return Err(Error::Stopped);
         }
-        let answered = self.placed.answered(self.map("names_answered"))?;
+        let shared = self.placed.heard(self.loaded.as_ref().map(|loaded| &loaded.object))?;
         let own = self.own.clone();
-        let object = own.during(
-            || load(!tables.names.is_empty(), answered),
-            |loaded| loaded.as_ref().map(program_ids).unwrap_or_default(),
-        )?;
+        let object =
+            own.during(|| load(&shared), |loaded| loaded.as_ref().map(program_ids).unwrap_or_default())?;
         self.epoch = self.epoch.wrapping_add(1);
         tables::fill(&object, tables)?;
         tables::set_modes(&object, tables, modes, self.epoch)?;
-        if !tables.names.is_empty() {
-            names::take_over(&object, &tables.names)?;
-        }
+        names::take_over(&object, &tables.names)?;
         self.placed.put(&object, &self.cgroup2)?;
-        self.loaded = Some(object);
+        self.loaded = Some(Loaded { object, tables: tables.clone(), modes: modes.clone() });
         self.keep(modes)
+    }
+
+    /// What could not be applied was to refuse here and there, and no longer elsewhere. The latter is done with the rules that
+    /// hold; nothing is refused by them where nothing was.
+    fn yield_to(&mut self, wanted: &OutboundModes) {
+        let Some(before) = self.loaded.as_ref().map(|loaded| loaded.modes.clone()) else {
+            // What an earlier agent left is not known here; it may go on only if something is to be refused at all.
+            if wanted.highest() < OutboundMode::Enforce
+                && let Err(error) = self.placed.release()
+            {
+                tracing::error!(%error, "what an earlier agent left goes on refusing connections");
+            }
+            return;
+        };
+        let observing = OutboundModes { everywhere: OutboundMode::Observe, places: Vec::new() };
+        let done =
+            self.put_modes(&before.lower(wanted)).or_else(|_| self.put_modes(&before.lower(&observing)));
+        if let Err(error) = done {
+            tracing::error!(%error, "connections go on being refused as before");
+        }
+    }
+
+    fn put_modes(&mut self, modes: &OutboundModes) -> Result<()> {
+        self.epoch = self.epoch.wrapping_add(1);
+        let loaded = self.loaded.as_ref().ok_or(Error::Stopped)?;
+        tables::set_modes(&loaded.object, &loaded.tables, modes, self.epoch)
     }
 
     /// Keeps what enforces beyond this process, and nothing else.
     fn keep(&mut self, modes: &OutboundModes) -> Result<()> {
-        let answered = self.map("names_answered");
-        self.placed.keep(strictest(modes) == OutboundMode::Enforce, answered)?;
+        let heard = self.placed.heard(self.loaded.as_ref().map(|loaded| &loaded.object))?;
+        self.placed.keep(modes.highest() == OutboundMode::Enforce, heard)?;
         self.guard()
     }
 
     fn guard(&self) -> Result<()> {
         let Some(hooks) = &self.hooks else { return Ok(()) };
-        let (ids, pins) = self.placed.guarded(self.loaded.as_ref());
+        let (ids, pins) = self.placed.guarded(self.loaded.as_ref().map(|loaded| &loaded.object));
         hooks.lock().unwrap_or_else(PoisonError::into_inner).guard_enforcing("outbound", ids, pins)
     }
 
     fn map(&self, name: &str) -> Option<MapHandle> {
-        objects::map(self.loaded.as_ref()?, name).ok()
+        objects::map(&self.loaded.as_ref()?.object, name).ok()
     }
 
     fn told(&mut self, key: &AttemptKey, record: &AttemptRecord) -> Attempted {
@@ -235,17 +262,10 @@ impl Inner {
     }
 }
 
-fn load(names: bool, answered: Option<MapHandle>) -> Result<Object> {
+fn load(heard: &[MapHandle]) -> Result<Object> {
     let mut open = objects::OUTBOUND.open()?;
-    objects::select(&mut open, |name| names || name != ASKED);
-    let shared: Vec<MapHandle> = answered.into_iter().collect();
-    objects::share(&mut open, &shared)?;
+    objects::share(&mut open, heard)?;
     objects::load(open, "outbound")
-}
-
-/// The highest mode that holds anywhere.
-fn strictest(modes: &OutboundModes) -> OutboundMode {
-    modes.places.iter().map(|(_, mode)| *mode).fold(modes.everywhere, OutboundMode::max)
 }
 
 const fn mode_number(mode: OutboundMode) -> u32 {
@@ -267,14 +287,6 @@ const fn protocol_number(protocol: OutboundProtocol) -> u8 {
 fn protocol(number: u8) -> OutboundProtocol {
     let found = OutboundProtocol::ALL.into_iter().find(|protocol| protocol_number(*protocol) == number);
     found.unwrap_or(OutboundProtocol::Raw)
-}
-
-/// An address as the tables have it.
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// Puts entries into a table.

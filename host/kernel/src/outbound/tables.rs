@@ -1,10 +1,10 @@
 //! Rules into the tables that the programs look them up in.
 
-use davy_model::{CGROUP_PATH_MAX, OutboundMode, OutboundModes, OutboundTables, RuleSet, UNIT_NAME_MAX};
+use davy_model::{CGROUP_PATH_MAX, OutboundModes, OutboundTables, RuleSet, UNIT_NAME_MAX, mapped_octets};
 use libbpf_rs::{MapCore, MapFlags, Object};
 use zerocopy::IntoBytes;
 
-use super::{mode_number, octets, protocol_number, put_all, strictest};
+use super::{mode_number, protocol_number, put_all};
 use crate::abi::{ContainerKey, DestinationKey, NameKey, OutboundState, PlaceKey, PortKey, Rules, UnitKey};
 use crate::error::{During, Result};
 use crate::objects;
@@ -30,7 +30,7 @@ pub(super) fn fill(object: &Object, tables: &OutboundTables) -> Result<()> {
     let names = tables.names.iter().map(|(name, set)| entry(&name_key(name), set));
     put_all(&objects::map(object, "outbound_names")?, "the table of names", names)?;
     let yes = 1u32.as_bytes().to_vec();
-    let resolvers = tables.resolvers.iter().map(|address| (octets(*address).to_vec(), yes.clone()));
+    let resolvers = tables.resolvers.iter().map(|address| (mapped_octets(*address).to_vec(), yes.clone()));
     put_all(&objects::map(object, "outbound_resolvers")?, "the table of name servers", resolvers)?;
     let spared = tables.spared.iter().map(|uid| (uid.as_bytes().to_vec(), yes.clone()));
     put_all(&objects::map(object, "outbound_spared")?, "the table of protected users", spared)
@@ -63,19 +63,13 @@ pub(super) fn set_modes(
         any_user: rules(&tables.any_user),
         any_port: tables.any_port.each_ref().map(rules),
         epoch,
-        everywhere: mode_number(everywhere(modes)),
-        strictest: mode_number(strictest(modes)),
+        everywhere: mode_number(modes.at("/")),
+        strictest: mode_number(modes.highest()),
         reserved: 0,
     };
     objects::map(object, "outbound_state")?
         .update(&0u32.to_ne_bytes(), state.as_bytes(), MapFlags::ANY)
         .during(|| "setting what holds where".to_owned())
-}
-
-/// A scope of `/` is everywhere.
-fn everywhere(modes: &OutboundModes) -> OutboundMode {
-    let root = modes.places.iter().find(|(path, _)| path == "/");
-    root.map_or(modes.everywhere, |(_, mode)| *mode)
 }
 
 pub(super) fn rules(set: &RuleSet) -> Rules {

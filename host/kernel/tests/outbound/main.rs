@@ -7,43 +7,47 @@ mod peer;
 mod ring;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use davy_kernel::{OutboundGate, SensorConfig, cgroup2_mount};
 use davy_model::{
     Capability, OutboundMode, OutboundModes, OutboundProtocol, OutboundTables, RuleSet, reversed_name,
 };
 use live::Live;
-use peer::Peer;
+use live::own::{OwnBpfFileSystem, OwnCgroup};
 
 const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
 
 /// EPERM.
 const REFUSED: &str = "1";
 
-/// Not a test: what [`Peer`] runs.
+/// Not a test: what the peers run.
 #[test]
 #[ignore = "run by the other tests"]
-fn peer() {
+fn client() {
     peer::run();
 }
 
 /// A cgroup of the test's own, named as a unit.
 struct Unit {
-    path: PathBuf,
+    own: OwnCgroup,
     name: String,
 }
 
 impl Unit {
     fn make(name: &str) -> Self {
-        let name = format!("davy-test-{name}-{}.service", std::process::id());
-        let path = cgroup2_mount().unwrap().join(&name);
-        std::fs::create_dir(&path).unwrap();
-        Self { path, name }
+        Self::named(format!("davy-test-{name}-{}.service", std::process::id()))
+    }
+
+    fn named(name: String) -> Self {
+        Self { own: OwnCgroup::below(&cgroup2_mount().unwrap(), &name), name }
+    }
+
+    fn path(&self) -> &Path {
+        &self.own.0
     }
 
     fn below(&self, name: &str) -> PathBuf {
-        let path = self.path.join(name);
+        let path = self.path().join(name);
         std::fs::create_dir(&path).unwrap();
         path
     }
@@ -54,24 +58,6 @@ impl Unit {
 
     fn modes(&self, mode: OutboundMode) -> OutboundModes {
         OutboundModes { everywhere: OutboundMode::Off, places: vec![(self.place(), mode)] }
-    }
-}
-
-fn remove(path: &Path) {
-    let below = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    below.filter(|path| path.is_dir()).for_each(|path| remove(&path));
-    let end = Instant::now() + Duration::from_secs(2);
-    while std::fs::remove_dir(path).is_err() {
-        if Instant::now() > end {
-            return eprintln!("{} could not be removed", path.display());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Drop for Unit {
-    fn drop(&mut self) {
-        remove(&self.path);
     }
 }
 
@@ -108,8 +94,8 @@ fn a_rule_allows_its_unit_its_destination_and_nothing_more() {
     let unit = Unit::make("rule");
     let gate = gate(&live);
     gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    let mut inside = Peer::start(Some(&unit.path));
-    let mut outside = Peer::start(None);
+    let mut inside = peer::start(Some(unit.path()));
+    let mut outside = peer::start(None);
     for (act, came) in [
         ("connect 198.51.100.1:8080", "ok"),
         ("connect [2001:db8::1]:8080", "ok"),
@@ -160,7 +146,7 @@ fn observing_decides_alike_and_refuses_nothing() {
     let unit = Unit::make("observe");
     let gate = gate(&live);
     gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Observe)).unwrap();
-    let mut inside = Peer::start(Some(&unit.path));
+    let mut inside = peer::start(Some(unit.path()));
     for act in ["connect 198.51.100.1:8080", "connect 203.0.113.7:8080", "datagram 198.51.100.1:9", "raw"] {
         assert_eq!(inside.ask(act), "ok", "{act}");
     }
@@ -174,9 +160,9 @@ fn observing_decides_alike_and_refuses_nothing() {
     ];
     assert_eq!(told, expected);
     // What held is changed in place, also for who was looked at before.
-    gate.set_modes(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
+    gate.set_modes(&unit.modes(OutboundMode::Enforce)).unwrap();
     assert_eq!(inside.ask("connect 203.0.113.7:8080"), REFUSED);
-    gate.set_modes(&web(&unit.name), &unit.modes(OutboundMode::Off)).unwrap();
+    gate.set_modes(&unit.modes(OutboundMode::Off)).unwrap();
     assert_eq!(inside.ask("connect 203.0.113.7:8080"), "ok");
     assert_eq!(gate.attempts().len(), 1);
 }
@@ -195,11 +181,11 @@ fn all_conditions_of_a_rule_must_hold() {
     };
     gate.apply(&tables, &unit.modes(OutboundMode::Enforce)).unwrap();
     let act = "connect 198.51.100.1:8080";
-    let mut root = Peer::start(Some(&unit.path));
+    let mut root = peer::start(Some(unit.path()));
     assert_eq!(root.ask(act), REFUSED);
     assert_eq!(root.ask("user 12345"), "ok");
     assert_eq!(root.ask(act), "ok");
-    let mut spared = Peer::start(Some(&unit.path));
+    let mut spared = peer::start(Some(unit.path()));
     assert_eq!(spared.ask("user 23456"), "ok");
     assert_eq!(spared.ask(act), "ok");
     let refused: Vec<(u32, bool)> = gate.attempts().iter().map(|a| (a.uid, a.refused)).collect();
@@ -207,8 +193,8 @@ fn all_conditions_of_a_rule_must_hold() {
     // In another unit the same user has no rule.
     let other = Unit::make("other");
     let places = vec![(unit.place(), OutboundMode::Enforce), (other.place(), OutboundMode::Enforce)];
-    gate.set_modes(&tables, &OutboundModes { everywhere: OutboundMode::Off, places }).unwrap();
-    let mut elsewhere = Peer::start(Some(&other.path));
+    gate.set_modes(&OutboundModes { everywhere: OutboundMode::Off, places }).unwrap();
+    let mut elsewhere = peer::start(Some(other.path()));
     elsewhere.ask("user 12345");
     assert_eq!(elsewhere.ask(act), REFUSED);
 }
@@ -221,10 +207,10 @@ fn nobody_becomes_another_unit_by_a_cgroup_of_its_name() {
     gate.apply(&web(&trusted.name), &unit.modes(OutboundMode::Enforce)).unwrap();
     let act = "connect 198.51.100.1:8080";
     let disguise = unit.below(&trusted.name);
-    let mut inside = Peer::start(Some(&disguise));
+    let mut inside = peer::start(Some(&disguise));
     assert_eq!(inside.ask(act), REFUSED);
     // Nor does anyone leave the scope by going deeper than is looked.
-    let mut deep = unit.path.clone();
+    let mut deep = unit.path().to_owned();
     for _ in 0..270 {
         deep.push("d");
         std::fs::create_dir(&deep).unwrap();
@@ -233,7 +219,7 @@ fn nobody_becomes_another_unit_by_a_cgroup_of_its_name() {
     assert_eq!(inside.ask(act), REFUSED);
     // The one whose name it is may, and what it makes below itself is still that unit.
     let own = trusted.below("payload");
-    let mut owner = Peer::start(Some(&own));
+    let mut owner = peer::start(Some(&own));
     assert_eq!(owner.ask(act), "ok");
 }
 
@@ -241,9 +227,7 @@ fn nobody_becomes_another_unit_by_a_cgroup_of_its_name() {
 fn a_container_is_known_by_its_id() {
     let Some(live) = Live::start(&NEEDED) else { return };
     let id = format!("{:0<64}", format!("ab{:x}", std::process::id()));
-    let container = cgroup2_mount().unwrap().join(format!("docker-{id}.scope"));
-    std::fs::create_dir(&container).unwrap();
-    let scope = Unit { path: container, name: format!("docker-{id}.scope") };
+    let scope = Unit::named(format!("docker-{id}.scope"));
     let gate = gate(&live);
     let key: [u8; 12] = id.as_bytes()[..12].try_into().unwrap();
     let tables = |key| OutboundTables {
@@ -254,7 +238,7 @@ fn a_container_is_known_by_its_id() {
         ..web("")
     };
     gate.apply(&tables(key), &scope.modes(OutboundMode::Enforce)).unwrap();
-    let mut inside = Peer::start(Some(&scope.path));
+    let mut inside = peer::start(Some(scope.path()));
     assert_eq!(inside.ask("connect 198.51.100.1:8080"), "ok");
     assert_eq!(inside.ask("connect 198.51.100.1:8081"), REFUSED);
     gate.apply(&tables(*b"ffffffffffff"), &scope.modes(OutboundMode::Enforce)).unwrap();
@@ -280,7 +264,7 @@ fn a_name_is_allowed_as_soon_as_it_is_answered_and_no_other_name_is() {
     let unit = Unit::make("names");
     let gate = gate(&live);
     gate.apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    let mut inside = Peer::start(Some(&unit.path));
+    let mut inside = peer::start(Some(unit.path()));
     let act = "connect 203.0.113.7:8080";
     assert_eq!(inside.ask("serve-names 198.51.100.53 203.0.113.7"), "ok");
     for name in ["example.org", "example.org.evil.example", "notexample.org", "a.edge.example.com"] {
@@ -300,7 +284,7 @@ fn a_name_is_allowed_as_soon_as_it_is_answered_and_no_other_name_is() {
     gate.apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
     assert_eq!(inside.ask(act), "ok");
     // What one network namespace was answered says nothing of an address in another.
-    let mut other = Peer::start(Some(&unit.path));
+    let mut other = peer::start(Some(unit.path()));
     assert_eq!(other.ask(act), REFUSED);
     assert_eq!(other.ask("serve-names 198.51.100.53 203.0.113.7"), "ok");
     assert_eq!(other.ask("resolve 198.51.100.53 edge.example.com"), "ok");
@@ -318,7 +302,7 @@ fn answers_that_nobody_asked_for_are_not_believed() {
     let unit = Unit::make("forged");
     let gate = gate(&live);
     gate.apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    let mut inside = Peer::start(Some(&unit.path));
+    let mut inside = peer::start(Some(unit.path()));
     let act = "connect 203.0.113.7:8080";
     // From outside the scope anyone may talk to anyone, also in the same namespace of the network.
     assert_eq!(inside.ask(&format!("move {}", cgroup2_mount().unwrap().display())), "ok");
@@ -329,9 +313,106 @@ fn answers_that_nobody_asked_for_are_not_believed() {
         "ok",
         "of a name server that is not the host's"
     );
-    assert_eq!(inside.ask(&format!("move {}", unit.path.display())), "ok");
+    // Whoever may listen at port 53 of loopback could else name any address.
+    assert_eq!(inside.ask("serve-names 127.0.0.1 203.0.113.7"), "ok");
+    assert_eq!(inside.ask("resolve 127.0.0.1 deb.example.org"), "ok", "of a process on loopback");
+    assert_eq!(inside.ask(&format!("move {}", unit.path().display())), "ok");
     assert_eq!(inside.ask(act), REFUSED);
     assert_eq!(gate.answered(), []);
+    // Listed, it is the host's own, as the stub of systemd-resolved is.
+    let tables = OutboundTables { resolvers: vec!["127.0.0.1".parse().unwrap()], ..by_name(&unit.name) };
+    gate.apply(&tables, &unit.modes(OutboundMode::Enforce)).unwrap();
+    assert_eq!(inside.ask("resolve 127.0.0.1 deb.example.org"), "ok");
+    assert_eq!(inside.ask(act), "ok");
+}
+
+#[test]
+fn what_cannot_be_applied_changes_nothing_but_is_disarmed_all_the_same() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let unit = Unit::make("part");
+    let gate = gate(&live);
+    let many = (0..5000).map(|number| (reversed_name(&format!("n{number}.example")).unwrap(), one(0)));
+    let too_many = OutboundTables { names: many.collect(), any_unit: RuleSet::ALL, ..web(&unit.name) };
+    let mut inside = peer::start(Some(unit.path()));
+    let (allowed, other) = ("connect 198.51.100.1:8080", "connect 203.0.113.7:8080");
+    let fails = |mode| {
+        let full = gate.apply(&too_many, &unit.modes(mode)).unwrap_err();
+        assert!(full.to_string().contains("the table of names"), "{full}");
+    };
+    fails(OutboundMode::Enforce);
+    assert_eq!(inside.ask(other), "ok", "there was no policy before");
+    gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
+    fails(OutboundMode::Enforce);
+    assert_eq!((inside.ask(allowed).as_str(), inside.ask(other).as_str()), ("ok", REFUSED));
+    // Disarmed, or fallen back, with a policy that cannot be applied.
+    fails(OutboundMode::Observe);
+    assert_eq!(inside.ask(other), "ok");
+    // And armed again, as before.
+    fails(OutboundMode::Enforce);
+    assert_eq!((inside.ask(allowed).as_str(), inside.ask(other).as_str()), ("ok", REFUSED));
+    // Nothing is refused by old rules where nothing was refused.
+    let elsewhere = Unit::make("part-elsewhere");
+    let places = vec![(elsewhere.place(), OutboundMode::Enforce)];
+    gate.apply(&too_many, &OutboundModes { everywhere: OutboundMode::Off, places }).unwrap_err();
+    assert_eq!(peer::start(Some(elsewhere.path())).ask(other), "ok");
+    assert_eq!(inside.ask(other), "ok");
+}
+
+/// As getaddrinfo(3) does, to learn which of its own addresses would be used (RFC 6724).
+#[test]
+fn who_is_given_a_destination_and_never_sends_is_not_told() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let unit = Unit::make("unsent");
+    let gate = gate(&live);
+    let tables = OutboundTables { ports: vec![((OutboundProtocol::Udp, 8080), one(0))], ..web(&unit.name) };
+    gate.apply(&tables, &unit.modes(OutboundMode::Observe)).unwrap();
+    let mut inside = peer::start(Some(unit.path()));
+    let (allowed, other) = ("point 198.51.100.1:8080", "point 203.0.113.7:8080");
+    assert_eq!(inside.ask(other), "ok");
+    assert_eq!(gate.attempts(), []);
+    assert_eq!((inside.ask("send").as_str(), inside.ask("send").as_str()), ("ok", "ok"));
+    let told: Vec<(u64, bool)> = gate.attempts().iter().map(|a| (a.count, a.refused)).collect();
+    assert_eq!(told, [(1, false)], "once, however much it sends");
+
+    gate.set_modes(&unit.modes(OutboundMode::Enforce)).unwrap();
+    assert_eq!(inside.ask(other), "ok");
+    assert_eq!(gate.attempts(), [], "it was let go so far");
+    assert_eq!((inside.ask("send").as_str(), inside.ask("send").as_str()), (REFUSED, REFUSED));
+    let told: Vec<_> = gate.attempts().iter().map(|a| (a.count, a.refused, a.cgroup.clone())).collect();
+    assert_eq!(told, [(1, true, unit.place())]);
+    assert_eq!(inside.ask("send-elsewhere 198.51.100.1:8080"), REFUSED, "while it has that destination");
+    assert_eq!(
+        (inside.ask("unpoint").as_str(), inside.ask("send-elsewhere 198.51.100.1:8080").as_str()),
+        ("ok", "ok")
+    );
+    assert_eq!((inside.ask(allowed).as_str(), inside.ask("send").as_str()), ("ok", "ok"));
+    assert_eq!((inside.ask(other).as_str(), inside.ask("send").as_str()), ("ok", REFUSED));
+    // The next policy knows of the socket, also while it knows nobody of its cgroup.
+    gate.apply(&tables, &unit.modes(OutboundMode::Enforce)).unwrap();
+    assert_eq!(inside.ask("send"), REFUSED);
+    // And one that allows it, or refuses nothing, is obeyed once it knows who that is.
+    let wider = OutboundTables { destinations: vec![mapped("203.0.113.0", 24, one(0))], ..tables };
+    gate.apply(&wider, &unit.modes(OutboundMode::Enforce)).unwrap();
+    assert_eq!(inside.ask("connect 203.0.113.7:8080"), REFUSED, "by TCP");
+    assert_eq!(inside.ask("send"), "ok");
+}
+
+#[test]
+fn what_was_heard_and_asked_goes_on_under_the_next_policy() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let unit = Unit::make("goes-on");
+    let gate = gate(&live);
+    let apply = || gate.apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
+    apply();
+    let mut inside = peer::start(Some(unit.path()));
+    assert_eq!(inside.ask(&format!("move {}", cgroup2_mount().unwrap().display())), "ok");
+    assert_eq!(inside.ask("hear 203.0.113.8"), "ok");
+    assert_eq!(inside.ask(&format!("move {}", unit.path().display())), "ok");
+    assert_eq!(inside.ask("question 198.51.100.53 deb.example.org"), "ok");
+    apply();
+    assert_eq!(inside.ask("answer"), "ok", "to whoever was heard before");
+    assert_eq!(inside.ask("reply 203.0.113.7"), "ok");
+    assert_eq!(inside.ask("connect 203.0.113.7:8080"), "ok", "by a name that was asked for before");
 }
 
 #[test]
@@ -339,7 +420,7 @@ fn what_is_open_goes_on_and_what_is_made_is_not_yet_open() {
     let Some(live) = Live::start(&NEEDED) else { return };
     let unit = Unit::make("open");
     let gate = gate(&live);
-    let mut inside = Peer::start(Some(&unit.path));
+    let mut inside = peer::start(Some(unit.path()));
     assert_eq!(inside.ask("connect 203.0.113.7:8080"), "ok");
     assert_eq!(inside.ask("make"), "ok");
     gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
@@ -350,7 +431,7 @@ fn what_is_open_goes_on_and_what_is_made_is_not_yet_open() {
     // So does whoever is handed an open connection by somebody else, or has a proxy behind a Unix socket.
     let folder = tempfile::tempdir().unwrap();
     let door = folder.path().join("door");
-    let mut outside = Peer::start(None);
+    let mut outside = peer::start(None);
     assert_eq!(outside.ask(&format!("offer {} 203.0.113.7:8080", door.display())), "ok");
     assert_eq!(inside.ask(&format!("take {}", door.display())), "ok");
     // Another limit: frames of one's own making pass no hook of the cgroup's.
@@ -363,29 +444,12 @@ fn whoever_was_heard_may_be_answered_and_nobody_else() {
     let unit = Unit::make("heard");
     let gate = gate(&live);
     gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    let mut inside = Peer::start(Some(&unit.path));
+    let mut inside = peer::start(Some(unit.path()));
     assert_eq!(inside.ask(&format!("move {}", cgroup2_mount().unwrap().display())), "ok");
     assert_eq!(inside.ask("hear 203.0.113.8"), "ok");
-    assert_eq!(inside.ask(&format!("move {}", unit.path.display())), "ok");
+    assert_eq!(inside.ask(&format!("move {}", unit.path().display())), "ok");
     assert_eq!(inside.ask("answer"), "ok");
     assert_eq!(inside.ask("answer-another"), REFUSED);
-}
-
-/// A BPF file system of the test's own.
-struct OwnBpfFileSystem(tempfile::TempDir);
-
-impl OwnBpfFileSystem {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        rustix::mount::mount("bpf", folder.path(), "bpf", rustix::mount::MountFlags::empty(), None).unwrap();
-        Self(folder)
-    }
-}
-
-impl Drop for OwnBpfFileSystem {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
-    }
 }
 
 #[test]
@@ -397,7 +461,7 @@ fn what_enforces_outlives_its_agent_and_is_adopted() {
     let unit = Unit::make("kept");
     let pin = bpffs.0.path().join("davy");
     let config = SensorConfig { pin: Some(pin.clone()), ..SensorConfig::new(live::BOOT) };
-    let mut inside = Peer::start(Some(&unit.path));
+    let mut inside = peer::start(Some(unit.path()));
     let act = "connect 203.0.113.7:8080";
     assert_eq!(inside.ask("serve-names 198.51.100.53 203.0.113.8"), "ok");
 
@@ -420,10 +484,10 @@ fn what_enforces_outlives_its_agent_and_is_adopted() {
         "the next agent knows the names of the one before"
     );
     // What only observes is not kept.
-    gate.set_modes(&by_name(&unit.name), &unit.modes(OutboundMode::Observe)).unwrap();
+    gate.set_modes(&unit.modes(OutboundMode::Observe)).unwrap();
     assert_eq!(inside.ask(act), "ok");
     assert!(!pin.join("outbound").exists());
-    gate.set_modes(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
+    gate.set_modes(&unit.modes(OutboundMode::Enforce)).unwrap();
     assert_eq!(inside.ask(act), REFUSED);
     gate.release().unwrap();
     assert_eq!(inside.ask(act), "ok", "open once released");

@@ -2,13 +2,12 @@
 //! to on its input.
 #![allow(unsafe_code)]
 
-use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::net::{
@@ -18,57 +17,18 @@ use rustix::net::{
 use simple_dns::rdata::{A, CNAME, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, ResourceRecord, TYPE};
 
+use crate::live::client::{Client, answer};
 use crate::ring;
 
 /// The namespace has these addresses, all of them its own.
 const NET: &str = "ip link set lo up && ip addr add 198.51.100.1/32 dev lo && ip addr add 198.51.100.53/32 dev lo && \
                    ip addr add 203.0.113.7/32 dev lo && ip addr add 203.0.113.8/32 dev lo && \
-                   ip addr add 2001:db8::1/128 dev lo nodad && exec \"$0\" \"$@\"";
+                   ip addr add 2001:db8::1/128 dev lo nodad";
 
-pub(crate) struct Peer {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    pub(crate) fn start(cgroup: Option<&Path>) -> Self {
-        let mut child = Command::new("unshare")
-            .args(["--net", "--", "/bin/sh", "-c", NET])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "peer", "--ignored", "--nocapture", "--test-threads=1"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        if let Some(cgroup) = cgroup {
-            std::fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
-        }
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut peer = Self { child, input, output };
-        peer.ask("listen");
-        peer
-    }
-
-    /// `ok`, or the number of the error.
-    pub(crate) fn ask(&mut self, what: &str) -> String {
-        writeln!(self.input, "{what}").unwrap();
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the peer has ended");
-            if let Some(answer) = line.split_once("answer ").map(|(_, answer)| answer.trim()) {
-                return answer.to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+pub(crate) fn start(cgroup: Option<&Path>) -> Client {
+    let mut client = Client::start_alone(NET, cgroup);
+    client.ask("listen");
+    client
 }
 
 /// What a peer holds on to.
@@ -78,22 +38,24 @@ struct Held {
     listeners: Vec<TcpListener>,
     socket: Option<OwnedFd>,
     heard: Option<(UdpSocket, SocketAddr)>,
+    pointed: Option<UdpSocket>,
+    asked: Option<Asked>,
 }
 
-/// Runs until its input ends, or for a minute.
+/// A question under way: who answers it, who asked it, and from where.
+struct Asked {
+    server: UdpSocket,
+    socket: UdpSocket,
+    name: String,
+}
+
+/// Serves a client that [`start`] gave.
 pub(crate) fn run() {
-    std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_secs(60));
-        std::process::exit(1);
-    });
     let mut held = Held::default();
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
+    answer(|line| {
         let words: Vec<&str> = line.split(' ').collect();
-        let done = act(&mut held, &words);
-        let code = |error: std::io::Error| error.raw_os_error().unwrap_or(-1).to_string();
-        println!("answer {}", done.map_or_else(code, |()| "ok".to_owned()));
-    }
+        act(&mut held, &words).map(|()| "ok".to_owned())
+    });
 }
 
 fn act(held: &mut Held, words: &[&str]) -> std::io::Result<()> {
@@ -140,6 +102,18 @@ fn act(held: &mut Held, words: &[&str]) -> std::io::Result<()> {
             socket.connect(to())?;
             socket.send(b"x").map(drop)
         }
+        // A destination, and nothing sent to it.
+        "point" => {
+            if held.pointed.is_none() {
+                held.pointed = Some(UdpSocket::bind("0.0.0.0:0")?);
+            }
+            held.pointed.as_ref().map_or(Ok(()), |socket| socket.connect(to()))
+        }
+        "send" => sent(|| held.pointed.as_ref().map_or(Ok(0), |socket| socket.send(b"x"))),
+        "send-elsewhere" => sent(|| held.pointed.as_ref().map_or(Ok(0), |socket| socket.send_to(b"x", to()))),
+        "unpoint" => held.pointed.as_ref().map_or(Ok(()), dissolve),
+        "question" => question_under_way(words[1], words[2]).map(|asked| held.asked = Some(asked)),
+        "reply" => held.asked.take().map_or(Ok(()), |asked| asked.reply(words[1].parse().unwrap())),
         "mapped" => socket(libc::AF_INET6, libc::SOCK_STREAM, 0).and_then(|fd| connect(&fd, to())),
         "fast-open" => socket(libc::AF_INET, libc::SOCK_STREAM, 0).and_then(|fd| fast_open(&fd, to())),
         "multipath" => socket(libc::AF_INET, libc::SOCK_STREAM, 262).and_then(|fd| connect(&fd, to())),
@@ -255,13 +229,13 @@ fn serve_names(at: &str, address: std::net::Ipv4Addr) -> std::io::Result<()> {
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let asked = Packet::parse(&buffer[..length]).unwrap();
             let name = asked.questions[0].qname.to_string();
-            let _ = socket.send_to(&answer(asked.id(), &name, address), from);
+            let _ = socket.send_to(&reply(asked.id(), &name, address), from);
         }
     });
     Ok(())
 }
 
-fn answer(id: u16, name: &str, address: std::net::Ipv4Addr) -> Vec<u8> {
+fn reply(id: u16, name: &str, address: std::net::Ipv4Addr) -> Vec<u8> {
     let name = Name::new_unchecked(name);
     let mut packet = Packet::new_reply(id);
     packet.questions.push(Question::new(name.clone(), TYPE::A.into(), CLASS::IN.into(), false));
@@ -287,6 +261,39 @@ fn resolve(at: &str, name: &str) -> std::io::Result<()> {
     socket.recv_from(&mut [0; 512]).map(drop)
 }
 
+/// Asks a name server that takes its time.
+fn question_under_way(at: &str, name: &str) -> std::io::Result<Asked> {
+    let (server, socket) = (UdpSocket::bind((at, 53))?, UdpSocket::bind("198.51.100.1:0")?);
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send_to(&question(77, name), (at, 53))?;
+    Ok(Asked { server, socket, name: name.to_owned() })
+}
+
+impl Asked {
+    fn reply(self, address: std::net::Ipv4Addr) -> std::io::Result<()> {
+        self.server.send_to(&reply(77, &self.name, address), self.socket.local_addr()?)?;
+        self.socket.recv_from(&mut [0; 512]).map(drop)
+    }
+}
+
+/// Sends; that nobody listened to the datagram before is no error of this one.
+fn sent(send: impl Fn() -> std::io::Result<usize>) -> std::io::Result<()> {
+    match send() {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => send().map(drop),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Takes the destination of a socket away again (connect(2)).
+fn dissolve(socket: &UdpSocket) -> std::io::Result<()> {
+    // SAFETY: plain numbers, for which zeros are values; the family zero is `AF_UNSPEC`.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to an address of that length, which lives through the call.
+    unsafe {
+        checked(libc::connect(socket.as_raw_fd(), &raw const nowhere, size_of_val(&nowhere) as u32)).map(drop)
+    }
+}
+
 /// Has answers come to a socket that are none to what it asked: nothing was asked, another name was, another number was.
 fn forge(server: &str, name: &str, address: std::net::Ipv4Addr) -> std::io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -297,11 +304,11 @@ fn forge(server: &str, name: &str, address: std::net::Ipv4Addr) -> std::io::Resu
         forger.send_to(bytes, to)?;
         socket.recv_from(&mut [0; 512]).map(drop)
     };
-    come(&answer(5, name, address))?;
+    come(&reply(5, name, address))?;
     socket.send_to(&question(5, "another.example"), (server, 53))?;
-    come(&answer(5, name, address))?;
+    come(&reply(5, name, address))?;
     socket.send_to(&question(6, name), (server, 53))?;
-    come(&answer(7, name, address))
+    come(&reply(7, name, address))
 }
 
 /// Serves one who comes to a Unix socket: connects, and passes the open connection on.

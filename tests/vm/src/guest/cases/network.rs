@@ -43,7 +43,7 @@ pub(super) fn outbound_rules_hold_in_their_scope() -> Result<()> {
     unreachable(&held, allowed)?;
     reaches(&held, closed, false)?;
     unreachable(&free, closed)?;
-    gate.set_modes(&tables, &modes(OutboundMode::Observe))?;
+    gate.set_modes(&modes(OutboundMode::Observe))?;
     unreachable(&held, closed)?;
     gate.release()?;
     unreachable(&held, closed)
