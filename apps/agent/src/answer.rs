@@ -243,7 +243,7 @@ impl Answer for Desk {
             }
             Command::PortsConfirm => self.arbitrate(|reply| Order::Ports(PortsOrder::Confirm(reply))).await,
             Command::PortsOpen => self.arbitrate(|reply| Order::Ports(PortsOrder::Open(reply))).await,
-            Command::Reload => reload(&self.shared, &self.canary),
+            Command::Reload => reload(&self.shared, &self.canary, &self.outbound),
             Command::Drilled(tally) => {
                 let proof = Proof { time: clock::now(), tally: tally.bounded() };
                 *lock(&self.shared.last_drill) = Some(proof);

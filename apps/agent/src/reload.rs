@@ -3,6 +3,7 @@
 use crate::canary::Poke;
 use crate::clock;
 use crate::lists;
+use crate::outbound::OutboundDesk;
 use crate::protections;
 use crate::shared::{Shared, lock};
 
@@ -11,7 +12,7 @@ use crate::shared::{Shared, lock};
 ///
 /// # Errors
 /// All faults as text with file, line and caret; the policy in force stays.
-pub(crate) fn reload(shared: &Shared, canary: &Poke) -> Result<String, String> {
+pub(crate) fn reload(shared: &Shared, canary: &Poke, outbound: &OutboundDesk) -> Result<String, String> {
     let mut rulebook = lock(&shared.rulebook);
     let before = rulebook.policy();
     let sentence = rulebook.reload(clock::now())?;
@@ -19,6 +20,7 @@ pub(crate) fn reload(shared: &Shared, canary: &Poke) -> Result<String, String> {
     let begins = protections::enforcing(&policy)
         .any(|section| !protections::enforcing(&before).any(|enforced| enforced == section));
     drop(rulebook);
+    outbound.rouse();
     if begins {
         canary.now();
     }

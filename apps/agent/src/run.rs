@@ -289,7 +289,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
     let canary = threads.prover.poke();
     let mut ending = Ending::Signal;
     tokio::select! {
-        () = stops.wait(&shared, &canary) => {}
+        () = stops.wait(&shared, &canary, &outbound) => {}
         () = stop.notified() => ending = Ending::Ordered,
         () = sockets.serve(desk) => {}
         () = keeper.clone().keep() => {}

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::canary::Poke;
+use crate::outbound::OutboundDesk;
 use crate::reload::reload;
 use crate::shared::Shared;
 
@@ -28,14 +29,14 @@ impl Stops {
     }
 
     /// Waits for one that ends it.
-    pub(crate) async fn wait(&mut self, shared: &Shared, canary: &Poke) {
+    pub(crate) async fn wait(&mut self, shared: &Shared, canary: &Poke, outbound: &OutboundDesk) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
                 // It would leave a core behind with all that is known here, and nothing put in order. Drills send it.
                 _ = self.quit.recv() => tracing::warn!("SIGQUIT does not end the agent: davy stop, SIGTERM and Ctrl-C do"),
-                _ = self.hang_up.recv() => match reload(shared, canary) {
+                _ = self.hang_up.recv() => match reload(shared, canary, outbound) {
                     Ok(sentence) => tracing::info!("{sentence}"),
                     Err(faults) => tracing::error!("the new policy is refused, the running one stays:\n{faults}"),
                 },

@@ -119,7 +119,7 @@ impl Canary {
             .context("the canary did not say what came of its connection")
     }
 
-    /// What comes of giving a socket of its own this destination, which sends nothing: `refused` where that is forbidden.
+    /// What comes of an empty datagram to this destination that no router passes on: `refused` where that is forbidden.
     ///
     /// # Errors
     /// When it has ended, or does not say.

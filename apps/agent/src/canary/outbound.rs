@@ -1,4 +1,4 @@
-//! Whether a connection that no rule allows is refused: shown by a socket that is given a destination and sends nothing.
+//! Whether a connection that no rule allows is refused: shown by an empty datagram that no router passes on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

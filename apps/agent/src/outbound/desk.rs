@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use davy_drill::Canary;
@@ -23,6 +23,11 @@ use crate::standing::Limit;
 /// What the kernel refused is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// How often the kernel is asked what it refused or would have, where connections are judged; and how often it is looked whether
+/// they are to be, should nobody have said so.
+const AWAKE: Duration = Duration::from_millis(200);
+const ASLEEP: Duration = Duration::from_secs(60);
+
 /// How often the host's users and name servers are looked at anew.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -34,25 +39,52 @@ pub(crate) struct OutboundDesk {
     gate: Option<OutboundGate>,
     shared: Arc<Shared>,
     state: Mutex<State>,
+    /// Whether there is something to look at before its time.
+    roused: Mutex<bool>,
+    rouse: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     policy: Option<Arc<Policy>>,
     compiled: Compiled,
-    /// What the kernel holds, if anything.
+    /// What the kernel was told, where all of it was done.
     held: Option<(OutboundTables, OutboundModes)>,
-    /// What went wrong, in words, and when.
-    fault: Option<(String, Instant)>,
+    /// Whether the kernel holds nothing, also of an agent before this one.
+    rests: bool,
+    /// What went wrong.
+    fault: Option<Fault>,
     looked: Option<Instant>,
     refused: u64,
     would: u64,
 }
 
+/// Something that the kernel did not do.
+struct Fault {
+    words: String,
+    since: Instant,
+    /// What it was to do.
+    wanted: OutboundModes,
+}
+
 impl OutboundDesk {
     /// With the kernel's gate, where there is one.
     pub(crate) fn new(gate: Option<OutboundGate>, shared: Arc<Shared>) -> Self {
-        Self { gate, shared, state: Mutex::default() }
+        Self { gate, shared, state: Mutex::default(), roused: Mutex::default(), rouse: Condvar::new() }
+    }
+
+    /// Has the policy looked at now.
+    pub(crate) fn rouse(&self) {
+        *lock(&self.roused) = true;
+        self.rouse.notify_all();
+    }
+
+    /// Waits until it is time to look again: where nothing is judged, only a new policy is worth it.
+    pub(super) fn wait(&self) {
+        let time = if lock(&self.state).rests || self.gate.is_none() { ASLEEP } else { AWAKE };
+        let roused = lock(&self.roused);
+        let waited = self.rouse.wait_timeout_while(roused, time, |roused| !*roused);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 
     /// Brings the kernel in line with the policy, the host and what overrules it.
@@ -61,7 +93,9 @@ impl OutboundDesk {
         let policy = lock(&self.shared.rulebook).policy();
         let wanted = modes(&policy, &mut lock(&self.shared.standing), now);
         let mut state = lock(&self.state);
-        if state.fault.as_ref().is_some_and(|(_, since)| since.elapsed() < AGAIN) && state.is_of(&policy) {
+        // What is disarmed meanwhile is not left waiting.
+        let same = |fault: &Fault| fault.since.elapsed() < AGAIN && fault.wanted == wanted;
+        if state.is_of(&policy) && state.fault.as_ref().is_some_and(same) {
             return;
         }
         let outcome = if policy.outbound.mode == Mode::Off {
@@ -70,14 +104,18 @@ impl OutboundDesk {
             state.rest(gate)
         } else {
             state.compile(policy, users, now);
-            state.tell(gate, wanted)
+            state.tell(gate, &wanted)
         };
-        match outcome {
-            Ok(()) => state.fault = None,
-            Err(error) => {
-                tracing::error!("who may connect to what is not as the policy says: {error}");
-                state.fault = Some((error.to_string(), Instant::now()));
+        let known = state.fault.take().map(|fault| fault.words);
+        if let Err(error) = outcome {
+            let words = format!(
+                "who may connect to what is not as the policy says: {error}; what held before holds on, but where the \
+                 policy no longer refuses"
+            );
+            if known.as_ref() != Some(&words) {
+                tracing::error!("{words}");
             }
+            state.fault = Some(Fault { words, since: Instant::now(), wanted });
         }
     }
 
@@ -149,7 +187,7 @@ impl OutboundDesk {
         let state = lock(&self.state);
         let tables = &state.compiled.tables;
         let mut faults = state.compiled.notes.clone();
-        faults.extend(state.fault.as_ref().map(|(words, _)| words.clone()));
+        faults.extend(state.fault.as_ref().map(|fault| fault.words.clone()));
         if self.gate.is_none() && policy.outbound.mode != Mode::Off {
             faults.push(
                 "the kernel lets Davy load no cgroup socket programs, so nothing is looked at".to_owned(),
@@ -208,23 +246,24 @@ impl State {
         self.looked = Some(Instant::now());
     }
 
-    fn tell(&mut self, gate: &OutboundGate, modes: OutboundModes) -> davy_kernel::Result<()> {
+    fn tell(&mut self, gate: &OutboundGate, modes: &OutboundModes) -> davy_kernel::Result<()> {
         let tables = &self.compiled.tables;
-        match &self.held {
-            Some((held, before)) if held == tables && *before == modes => return Ok(()),
-            Some((held, _)) if held == tables => gate.set_modes(tables, &modes)?,
-            _ => gate.apply(tables, &modes)?,
+        self.rests = false;
+        match self.held.take() {
+            Some((held, before)) if held == *tables && before == *modes => {}
+            Some((held, _)) if held == *tables => gate.set_modes(modes)?,
+            _ => gate.apply(tables, modes)?,
         }
-        self.held = Some((tables.clone(), modes));
+        self.held = Some((tables.clone(), modes.clone()));
         Ok(())
     }
 
     /// Has the kernel decide nothing; what an agent before this one left goes too.
     fn rest(&mut self, gate: &OutboundGate) -> davy_kernel::Result<()> {
-        if self.held.is_some() || self.looked.is_none() {
-            gate.release()?;
+        if !self.rests {
             self.held = None;
-            self.looked = Some(Instant::now());
+            gate.release()?;
+            self.rests = true;
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use davy_proc::Users;
@@ -12,13 +11,11 @@ use super::OutboundDesk;
 use crate::clock;
 use crate::shared::Intake;
 
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(200);
-
 /// The running thread.
 pub(crate) struct OutboundThread {
     thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    desk: Arc<OutboundDesk>,
 }
 
 impl OutboundThread {
@@ -28,6 +25,7 @@ impl OutboundThread {
         let heard = Arc::clone(&stop);
         let mut users = Users::new();
         desk.follow(&mut users, clock::now());
+        let own = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("davy-outbound".to_owned())
             .spawn(move || {
@@ -36,16 +34,17 @@ impl OutboundThread {
                         intake.event(event);
                     }
                     desk.follow(&mut users, clock::now());
-                    std::thread::sleep(LOOK);
+                    desk.wait();
                 }
             })
             .context("cannot start the thread that follows who connects to what")?;
-        Ok(Self { thread, stop })
+        Ok(Self { thread, stop, desk: own })
     }
 
     /// Ends it; what the kernel holds stays as it is.
     pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.desk.rouse();
         if self.thread.join().is_err() {
             tracing::error!("the thread that follows who connects to what had panicked");
         }

@@ -50,9 +50,12 @@ pub(super) fn sit() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What comes of giving a UDP socket a destination, which sends nothing.
+/// What comes of sending nothing, in a datagram that no router passes on. A socket that is only given a destination is not refused.
 fn pointed(to: &SocketAddr) -> String {
-    let outcome = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect(to));
+    let outcome = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.set_ttl(1)?;
+        socket.send_to(&[], to).map(drop)
+    });
     match outcome {
         Err(why) if why.raw_os_error() == Some(EPERM) => "refused".to_owned(),
         Err(why) => format!("not refused, but {why}"),
