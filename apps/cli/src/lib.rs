@@ -96,7 +96,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Scans(asked) => scans::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,
         Verb::Ports(asked) => ports::run(&client, answering, asked)?,
-        Verb::Outbound(verb) => outbound::run(verb, &client, answering)?,
+        Verb::Outbound(verb) => outbound::run(verb, &paths, &client, answering)?,
         Verb::Trust(verb) => return trust::run(verb, &client, answering),
         Verb::Policy(verb) => return policy(verb, &paths, &client, answering),
         Verb::Completions(asked) => shell::completions(asked)?,

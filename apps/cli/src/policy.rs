@@ -157,6 +157,15 @@ fn refuse_lists(name: &str, faults: &[String], answering: &Answering) -> Result<
     Ok(Exit::PolicyFaults)
 }
 
+/// The policy of a file, or the agent's, for a verb that needs one without faults.
+pub(crate) fn readable(paths: &Paths, file: Option<&Path>) -> Result<(String, Policy), Failure> {
+    let read = read(paths, file)?;
+    let policy = read.outcome.map_err(|faults| {
+        Failure::new(Exit::PolicyFaults, faults.to_string()).hint("davy policy check shows the same")
+    })?;
+    Ok((read.name, policy))
+}
+
 /// The policy of a file; without one, the file that the agent reads, or the built-in policy where that is missing.
 fn read(paths: &Paths, file: Option<&Path>) -> Result<Read, Failure> {
     let path = file.map_or_else(|| paths.policy(), PathBuf::from);

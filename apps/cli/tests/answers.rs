@@ -151,6 +151,60 @@ fn who_may_connect_to_what() {
 }
 
 #[test]
+fn what_a_policy_would_have_refused_is_shown_and_added_to_it() {
+    let host = host();
+    let etc = host.base().join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    let file = etc.join("davy.toml");
+    std::fs::write(&file, "[outbound]\nmode = \"observe\"\n").unwrap();
+    let replayed = || -> serde_json::Value {
+        let ended = host.davy(&["outbound", "replay", "--since", "7d", "--json"]);
+        assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+        serde_json::from_str(&ended.out).unwrap()
+    };
+    let before = replayed();
+    assert_eq!(
+        (&before["connections"], &before["allowed"], &before["refused"]),
+        (&1206.into(), &0.into(), &1205.into())
+    );
+    assert_eq!(before["missing"][0]["service"], "apache2.service", "most first");
+    assert_eq!(before["unclear"].as_array().unwrap().len(), 1);
+    let shown = host.davy(&["outbound", "replay"]);
+    assert!(shown.out.contains("Of 1,206 connections 1,205 would have been refused by"), "{}", shown.out);
+    assert!(shown.err.contains("--accept"), "{}", shown.err);
+
+    let accepted = host.davy(&["outbound", "learn", "--accept"]);
+    assert_eq!(accepted.code, 0, "{}", accepted.err);
+    assert!(
+        accepted.out.starts_with("--- ") && accepted.out.contains("+service = \"apache2.service\""),
+        "{}",
+        accepted.out
+    );
+    assert!(
+        accepted.err.contains("2 entries added to") && accepted.err.contains("davy policy reload"),
+        "{}",
+        accepted.err
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("[outbound]\nmode = \"observe\"\n\n# "), "{text}");
+    let after = replayed();
+    assert_eq!((&after["allowed"], &after["refused"]), (&1205.into(), &0.into()));
+    let again = host.davy(&["outbound", "learn", "--accept"]);
+    assert_eq!((again.code, again.out.as_str()), (0, ""), "{}", again.err);
+    assert!(again.err.contains("nothing to add"), "{}", again.err);
+    let added: serde_json::Value =
+        serde_json::from_str(&host.davy(&["outbound", "learn", "--accept", "--json"]).out).unwrap();
+    assert_eq!((&added["added"], &added["left"]), (&serde_json::json!([]), &serde_json::json!([])));
+
+    std::fs::write(&file, "[outbound]\nmode = \"fierce\"\n").unwrap();
+    for verb in [&["outbound", "replay"][..], &["outbound", "learn", "--accept"]] {
+        let faulty = host.davy(verb);
+        assert_eq!((faulty.code, faulty.out.as_str()), (6, ""), "{}", faulty.err);
+        assert!(faulty.err.contains("fierce"), "{}", faulty.err);
+    }
+}
+
+#[test]
 fn the_quarantine() {
     answers("quarantine", &["quarantine", "list"]);
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use davy_model::{Sha256, Source, Timestamp, Voucher};
@@ -67,13 +68,18 @@ pub fn save<T: Serialize>(what: &T, file: &Path) -> io::Result<()> {
 }
 
 /// Puts these bytes in the place of a file's, all of them, or leaves the old ones: whoever reads meanwhile, and whatever ends
-/// meanwhile, sees one or the other. They are on the disk when this returns.
+/// meanwhile, sees one or the other. Mode and owner stay. They are on the disk when this returns.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_whole(bytes: &[u8], file: &Path) -> io::Result<()> {
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
+    if let Ok(before) = std::fs::metadata(file) {
+        out.set_permissions(before.permissions())?;
+        // Whoever may write here and does not own it makes it their own, as an editor would.
+        let _ = std::os::unix::fs::fchown(&out, Some(before.uid()), Some(before.gid()));
+    }
     out.write_all(bytes)?;
     out.sync_all()?;
     std::fs::rename(&beside, file)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use davy_drill::Canary;
 use davy_model::OutboundProtocol;
-use davy_net::outbound::{Host, allows_unnamed, compile};
+use davy_net::outbound::{Ask, Host, allowing, compile};
 use davy_wire::Tally;
 
 use crate::clock;
@@ -28,9 +28,16 @@ pub(super) fn prove(canary: &mut Canary, cgroup: &str, shared: &Shared, tally: &
     let policy = lock(&shared.rulebook).policy();
     let host = Host { user: &|name| (name == "root" || name == "0").then_some(0), resolvers: &[] };
     let tables = compile(&policy, &host, clock::now()).tables;
-    if allows_unnamed(&tables, 0, OutboundProtocol::Udp, NOBODY.0.into(), NOBODY.1)
-        || tables.spared.contains(&0)
-    {
+    let ask = Ask {
+        units: Vec::new(),
+        container: None,
+        uid: Some(0),
+        protocol: OutboundProtocol::Udp,
+        port: NOBODY.1,
+        to: NOBODY.0.into(),
+        name: None,
+    };
+    if allowing(&tables, &ask).first().is_some() || tables.spared.contains(&0) {
         return;
     }
     let rehearse = |seconds| {

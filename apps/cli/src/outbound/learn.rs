@@ -1,30 +1,18 @@
 //! From who talked to whom to entries for the policy.
 
-use davy_model::Timestamp;
-use davy_net::outbound::{propose, to_toml};
-use davy_wire::{Query, Reply};
+use std::net::IpAddr;
+
+use davy_net::outbound::{Row, propose, to_toml};
 use serde_json::Value;
 
-use super::summary;
 use crate::answer::Answering;
-use crate::client::{Client, unexpected};
 use crate::failure::Failure;
 use crate::policy::raw;
 use crate::{amount, document};
 
-/// The most rows that are looked at.
-const ALL: u32 = 100_000;
-
 /// `davy outbound learn`.
-pub(super) fn run(client: &Client, answering: &Answering, since: Option<Timestamp>) -> Result<(), Failure> {
-    let query = Query::Connections { since, limit: ALL, service: None, process: None, outside: None };
-    let replies = client.ask_all(query)?.into_iter().map(|reply| match reply {
-        Reply::Connection(entry) => Ok(entry),
-        other => Err(unexpected(&other)),
-    });
-    let entries = replies.collect::<Result<Vec<_>, _>>()?;
-    let rows = entries.iter().map(|entry| (&entry.connection, entry.user.as_deref()));
-    let proposed = propose(rows, &summary(client)?.resolvers);
+pub(super) fn run(answering: &Answering, rows: &[Row<'_>], resolvers: &[IpAddr]) -> Result<(), Failure> {
+    let proposed = propose(rows.iter().copied(), resolvers);
     if answering.json {
         return Ok(answering.document(&Value::Array(proposed.iter().map(document::raw).collect()))?);
     }

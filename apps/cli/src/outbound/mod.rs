@@ -1,9 +1,13 @@
 //! `davy outbound`: who may connect to what.
 
+mod accept;
 mod learn;
+mod replay;
 
-use davy_model::Mode;
-use davy_wire::{OutboundSummary, Query, Reply};
+use davy_agent::Paths;
+use davy_model::{Mode, Timestamp};
+use davy_net::outbound::Row;
+use davy_wire::{ConnectionEntry, OutboundSummary, Query, Reply};
 use serde_json::Value;
 
 use crate::answer::Answering;
@@ -15,12 +19,39 @@ use crate::table::{Column, Table};
 use crate::verbs::Outbound;
 use crate::{amount, document};
 
+/// The most rows that are looked at.
+const ALL: u32 = 100_000;
+
 /// Runs one of the verbs.
-pub(crate) fn run(verb: &Outbound, client: &Client, answering: &Answering) -> Result<(), Failure> {
+pub(crate) fn run(
+    verb: &Outbound,
+    paths: &Paths,
+    client: &Client,
+    answering: &Answering,
+) -> Result<(), Failure> {
+    let since = match verb {
+        Outbound::Status => return status(client, answering),
+        Outbound::Learn(asked) => asked.since,
+        Outbound::Replay(asked) => asked.since,
+    };
+    let seen = seen(client, since)?;
+    let rows: Vec<Row<'_>> = seen.iter().map(|entry| (&entry.connection, entry.user.as_deref())).collect();
+    let resolvers = summary(client)?.resolvers;
     match verb {
-        Outbound::Status => status(client, answering),
-        Outbound::Learn(asked) => learn::run(client, answering, asked.since),
+        Outbound::Learn(asked) if asked.accept => accept::run(paths, answering, &rows, &resolvers),
+        Outbound::Replay(asked) => replay::run(paths, answering, asked.file.as_deref(), &rows, &resolvers),
+        _ => learn::run(answering, &rows, &resolvers),
     }
+}
+
+/// Who talked to whom.
+fn seen(client: &Client, since: Option<Timestamp>) -> Result<Vec<ConnectionEntry>, Failure> {
+    let query = Query::Connections { since, limit: ALL, service: None, process: None, outside: None };
+    let replies = client.ask_all(query)?.into_iter().map(|reply| match reply {
+        Reply::Connection(entry) => Ok(entry),
+        other => Err(unexpected(&other)),
+    });
+    replies.collect()
 }
 
 fn status(client: &Client, answering: &Answering) -> Result<(), Failure> {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use davy_model::{OutboundProtocol, OutboundTables, Prefix, RuleSet, Timestamp, reversed_name};
+use davy_model::{
+    OutboundProtocol, OutboundTables, Prefix, RuleSet, Timestamp, mapped_octets, reversed_name,
+};
 use davy_policy::{Outbound, OutboundAllow, OutboundTo, Policy};
 
 /// What is known of the host beside its policy.
@@ -135,10 +137,8 @@ fn destinations(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<(
         };
         let set = rules.iter().filter(|(_, allow)| outbound.destinations(allow).any(leads));
         let set: RuleSet = set.map(|(rule, _)| *rule).collect();
-        match prefix.address() {
-            IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), prefix.length() + 96, set),
-            IpAddr::V6(v6) => (v6.octets(), prefix.length(), set),
-        }
+        let mapped = if prefix.address().is_ipv4() { 96 } else { 0 };
+        (mapped_octets(prefix.address()), prefix.length() + mapped, set)
     };
     prefixes.iter().map(entry).collect()
 }
@@ -180,40 +180,4 @@ fn names(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<(Vec<u8>
 #[must_use]
 pub fn unit_of(cgroup: &str) -> Option<&str> {
     cgroup.split('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))
-}
-
-/// Whether any entry is about this name.
-#[must_use]
-pub fn allows_name(tables: &OutboundTables, name: &str) -> bool {
-    let Some(mut key) = reversed_name(name) else { return false };
-    key.push(ALONE);
-    let longest = tables.names.iter().filter(|(begin, _)| key.starts_with(begin));
-    longest.max_by_key(|(begin, _)| begin.len()).is_some_and(|(_, set)| set.first().is_some())
-}
-
-/// Whether an entry lets someone of this real user id, in no unit and no container, connect to an address that no name led to.
-#[must_use]
-pub fn allows_unnamed(
-    tables: &OutboundTables,
-    uid: u32,
-    protocol: OutboundProtocol,
-    address: IpAddr,
-    port: u16,
-) -> bool {
-    let user =
-        tables.users.iter().find(|(listed, _)| *listed == uid).map_or(&tables.any_user, |(_, set)| set);
-    let listed = tables.ports.iter().find(|(listed, _)| *listed == (protocol, port));
-    let number = OutboundProtocol::ALL.iter().position(|one| *one == protocol).unwrap_or_default();
-    let ports = listed.map_or(&tables.any_port[number], |(_, set)| set);
-    let octets = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    let begins = |(prefix, bits, _): &&([u8; 16], u8, RuleSet)| {
-        let differ = u128::from_be_bytes(*prefix) ^ u128::from_be_bytes(octets);
-        differ.leading_zeros() >= u32::from(*bits)
-    };
-    let to = tables.destinations.iter().filter(begins).max_by_key(|(_, bits, _)| *bits);
-    let to = to.map(|(_, _, set)| *set).unwrap_or_default();
-    tables.any_unit.and(&tables.any_container).and(user).and(ports).and(&to).first().is_some()
 }

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use davy_model::{
-    Connection, Heading, OutboundProtocol, Peer, Place, PortRange, Prefix, Transport, UNIT_NAME_MAX,
-    reversed_name,
+    Connection, Heading, OutboundProtocol, Peer, PortRange, Prefix, Transport, UNIT_NAME_MAX, reversed_name,
 };
 use serde::Serialize;
 
@@ -51,29 +50,39 @@ struct Seen {
     unclear: bool,
 }
 
+/// A row of the map of connections, and the name of its user.
+pub type Row<'a> = (&'a Connection, Option<&'a str>);
+
 /// Proposes entries for these rows, each with its user's name. What went to loopback, or to name servers that everyone may ask,
-/// needs none.
+/// needs none; other addresses of the host itself do, for they are judged as any.
 #[must_use]
-pub fn propose<'a>(
-    rows: impl IntoIterator<Item = (&'a Connection, Option<&'a str>)>,
-    resolvers: &[IpAddr],
-) -> Vec<Proposed> {
+pub fn propose<'a>(rows: impl IntoIterator<Item = Row<'a>>, resolvers: &[IpAddr]) -> Vec<Proposed> {
+    group(rows.into_iter().filter(|(row, _)| wants_an_entry(row, resolvers)))
+}
+
+/// Whether this host began it, and neither on loopback nor to ask a name server that everyone may ask.
+pub(super) fn wants_an_entry(row: &Connection, resolvers: &[IpAddr]) -> bool {
+    let asks = row.port == 53 && !row.addresses.is_empty();
+    let known = asks && row.addresses.iter().all(|address| resolvers.contains(address));
+    row.direction == Heading::Outbound && !is_loopback(row) && !known
+}
+
+pub(super) fn protocol_of(transport: Transport) -> OutboundProtocol {
+    match transport {
+        Transport::Tcp => OutboundProtocol::Tcp,
+        Transport::Udp => OutboundProtocol::Udp,
+    }
+}
+
+/// Groups rows as people would write entries.
+pub(super) fn group<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Vec<Proposed> {
     let mut seen: BTreeMap<(Who, OutboundProtocol, u16), Seen> = BTreeMap::new();
     for (row, user) in rows {
-        let asks = row.port == 53 && !row.addresses.is_empty();
-        let known = asks && row.addresses.iter().all(|address| resolvers.contains(address));
-        if row.direction != Heading::Outbound || row.place == Some(Place::Host) || known {
-            continue;
-        }
         let talker = &row.talker;
         let alone = talker.service.is_none() && talker.container.is_none();
         let who =
             (talker.service.clone(), talker.container.clone(), user.filter(|_| alone).map(str::to_owned));
-        let protocol = match row.transport {
-            Transport::Tcp => OutboundProtocol::Tcp,
-            Transport::Udp => OutboundProtocol::Udp,
-        };
-        let entry = seen.entry((who, protocol, row.port)).or_default();
+        let entry = seen.entry((who, protocol_of(row.transport), row.port)).or_default();
         match &row.peer {
             Peer::Name(name) if is_plain(name) => drop(entry.names.insert(name.clone())),
             Peer::Name(_) => entry.addresses.extend(&row.addresses),
@@ -87,6 +96,16 @@ pub fn propose<'a>(
         entry.connections = entry.connections.saturating_add(row.connections);
     }
     join_ports(seen)
+}
+
+/// Whether all of it went where the kernel's programs do not look.
+fn is_loopback(row: &Connection) -> bool {
+    let alone = match row.peer {
+        Peer::Address(address) => Some(address),
+        Peer::Name(_) | Peer::Others => None,
+    };
+    let mut all = row.addresses.iter().copied().chain(alone).map(|address| address.to_canonical()).peekable();
+    all.peek().is_some() && all.all(|address| address.is_loopback() || address.is_unspecified())
 }
 
 /// Joins what differs in its port alone.
@@ -214,9 +233,7 @@ pub fn to_toml(proposed: &[Proposed]) -> String {
     for entry in proposed {
         let mut lines = String::new();
         let who = [("service", &entry.service), ("container", &entry.container), ("user", &entry.user)];
-        let mut plain = true;
         for (key, who) in who.into_iter().filter_map(|(key, who)| Some((key, who.as_deref()?))) {
-            plain &= who.bytes().all(|b| b.is_ascii_graphic()) && fits(key, who);
             let _ = writeln!(lines, "{key} = {}", quoted(who));
         }
         let list = |list: &[String]| list.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
@@ -235,7 +252,7 @@ pub fn to_toml(proposed: &[Proposed]) -> String {
         for odd in &entry.odd {
             let _ = writeln!(text, "# look at it first: {odd}");
         }
-        let mark = if entry.odd.is_empty() && plain { "" } else { "# " };
+        let mark = if entry.stands() { "" } else { "# " };
         let _ = writeln!(text, "{mark}[[outbound.allow]]");
         for line in lines.lines() {
             let _ = writeln!(text, "{mark}{line}");
@@ -246,6 +263,16 @@ pub fn to_toml(proposed: &[Proposed]) -> String {
 }
 
 impl Proposed {
+    /// Whether it stands in the policy's text as an entry, and not as a comment: nothing speaks against it, and a policy can say so.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        let who = [("service", &self.service), ("container", &self.container), ("user", &self.user)];
+        let plain = |(key, who): (&str, &Option<String>)| {
+            who.as_ref().is_none_or(|who| who.bytes().all(|b| b.is_ascii_graphic()) && fits(key, who))
+        };
+        self.odd.is_empty() && who.into_iter().all(plain)
+    }
+
     /// In one line for people: `nginx.service -> 10.0.3.0/24:8080`.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use davy_model::{FileId, Talker, Timestamp};
+use davy_model::{FileId, Place, Talker, Timestamp};
 use davy_policy::Policy;
 use proptest::prelude::*;
 
@@ -72,6 +72,17 @@ fn many_addresses_and_names_become_few_entries() {
     let policy = Policy::parse("learned", &text).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(policy.outbound.allow.len(), 3);
     assert_eq!(policy.outbound.allow[2].reason, "learned: nginx, 78 times");
+}
+
+#[test]
+fn the_hosts_own_addresses_need_an_entry_and_loopback_needs_none() {
+    let own = |peer, port| Connection { place: Some(Place::Host), ..row(Some("app.service"), peer, port) };
+    let mut named = own("app.example.org", 8081);
+    named.addresses = vec!["::1".parse().unwrap(), "127.0.1.1".parse().unwrap()];
+    let rows =
+        [own("10.0.3.4", 5432), own("::1", 9000), own("::ffff:127.0.0.1", 9001), own("0.0.0.0", 9002), named];
+    let told: Vec<String> = proposed(&rows, None).iter().map(Proposed::summary).collect();
+    assert_eq!(told, ["app.service -> 10.0.3.4:5432"]);
 }
 
 #[test]

@@ -2,10 +2,16 @@
 
 mod cases;
 mod compile;
+mod encrypted_dns;
 mod learn;
+mod lookup;
+mod replay;
 #[cfg(test)]
 mod tests;
 
 pub use cases::{Cases, MAX_SUBJECTS};
-pub use compile::{Compiled, Host, allows_name, allows_unnamed, compile, unit_of};
-pub use learn::{Proposed, propose, to_toml};
+pub use compile::{Compiled, Host, compile, unit_of};
+pub use encrypted_dns::{Began, EncryptedDns};
+pub use learn::{Proposed, Row, propose, to_toml};
+pub use lookup::{Ask, allowing, allows_name};
+pub use replay::{Replayed, replay};

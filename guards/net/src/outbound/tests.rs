@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use davy_model::{
     FindingId, FindingKind, OutboundAttempt, OutboundProtocol, OutboundTables, ProcessKey, RuleSet, Severity,
-    Timestamp, reversed_name,
+    Timestamp,
 };
 use davy_policy::{OutboundTo, Policy};
 use proptest::prelude::*;
 
-use super::{Cases, Compiled, Host, MAX_SUBJECTS, allows_name, allows_unnamed, compile, unit_of};
+use super::{Ask, Cases, Compiled, Host, MAX_SUBJECTS, allowing, allows_name, compile, unit_of};
 use crate::place_of;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -32,7 +32,7 @@ fn compiled(text: &str) -> Compiled {
 
 /// Who asks for what, as the kernel sees it.
 #[derive(Clone, Debug)]
-struct Ask {
+struct Asked {
     units: Vec<String>,
     container: Option<String>,
     uid: u32,
@@ -42,47 +42,22 @@ struct Ask {
     name: Option<String>,
 }
 
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
 /// What the kernel's programs do with the tables.
-fn looked_up(tables: &OutboundTables, ask: &Ask) -> Option<usize> {
-    let of = |found: Option<&RuleSet>| found.copied().unwrap_or_default();
-    let units = tables.units.iter().filter(|(name, _)| ask.units.contains(name));
-    let units = units.fold(tables.any_unit, |all, (_, set)| all.or(set));
-    let own = ask.container.as_ref().map(|id| &id.as_bytes()[..12]);
-    let container = tables.containers.iter().find(|(id, _)| Some(&id[..]) == own);
-    let containers = tables.any_container.or(&of(container.map(|(_, set)| set)));
-    let user = tables.users.iter().find(|(uid, _)| *uid == ask.uid);
-    let users = user.map_or(tables.any_user, |(_, set)| *set);
-    let port = tables.ports.iter().find(|(port, _)| *port == (ask.protocol, ask.port));
-    let number = OutboundProtocol::ALL.iter().position(|p| *p == ask.protocol).unwrap();
-    let ports = port.map_or(tables.any_port[number], |(_, set)| *set);
-    let bits = u128::from_be_bytes(octets(ask.to));
-    let begins = |(address, length, _): &&([u8; 16], u8, RuleSet)| {
-        let keep = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
-        bits & keep == u128::from_be_bytes(*address)
+fn looked_up(tables: &OutboundTables, ask: &Asked) -> Option<usize> {
+    let ask = Ask {
+        units: ask.units.iter().map(String::as_str).collect(),
+        container: ask.container.as_deref(),
+        uid: Some(ask.uid),
+        protocol: ask.protocol,
+        port: ask.port,
+        to: ask.to,
+        name: ask.name.as_deref(),
     };
-    let place = tables.destinations.iter().filter(begins).max_by_key(|(_, length, _)| *length);
-    let mut to = of(place.map(|(_, _, set)| set));
-    if let Some(name) = &ask.name {
-        let mut key = reversed_name(name).unwrap();
-        key.resize(256, 0);
-        let longest = tables.names.iter().filter(|(begin, _)| key.starts_with(begin));
-        to = to.or(&of(longest.max_by_key(|(begin, _)| begin.len()).map(|(_, set)| set)));
-    }
-    if ask.protocol == OutboundProtocol::Raw {
-        to = RuleSet::ALL;
-    }
-    units.and(&containers).and(&users).and(&ports).and(&to).first()
+    allowing(tables, &ask).first()
 }
 
 /// What the policy's text means, entry by entry.
-fn meant(policy: &Policy, ask: &Ask) -> Option<usize> {
+fn meant(policy: &Policy, ask: &Asked) -> Option<usize> {
     let inside = policy.outbound.inside.iter().any(|network| network.contains(ask.to));
     policy.outbound.allow.iter().position(|allow| {
         let who = allow.service.as_ref().is_none_or(|unit| ask.units.contains(unit))
@@ -112,7 +87,7 @@ fn meant(policy: &Policy, ask: &Ask) -> Option<usize> {
 const NAMES: [&str; 6] =
     ["deb.debian.org", "debian.org", "a.deb.debian.org", "notdebian.org", "example.net", "org.debian"];
 
-fn any_ask() -> impl Strategy<Value = Ask> {
+fn any_ask() -> impl Strategy<Value = Asked> {
     let to = prop_oneof![
         Just("10.0.3.7"),
         Just("10.1.0.1"),
@@ -129,7 +104,7 @@ fn any_ask() -> impl Strategy<Value = Ask> {
     let protocol = proptest::sample::select(OutboundProtocol::ALL.to_vec());
     let name = proptest::option::of(proptest::sample::select(NAMES.to_vec()));
     (who, protocol, prop_oneof![Just(80u16), Just(443), Just(8001)], to, name).prop_map(
-        |((units, container, uid), protocol, port, to, name)| Ask {
+        |((units, container, uid), protocol, port, to, name)| Asked {
             units: units.into_iter().map(str::to_owned).collect(),
             container: container.map(str::to_owned),
             uid,
@@ -196,11 +171,6 @@ proptest! {
         let (policy, tables) = (policy(&text), compiled(&text).tables);
         for ask in asks {
             prop_assert_eq!(looked_up(&tables, &ask), meant(&policy, &ask), "{:?}\n{}", ask, text);
-            let bare = Ask { units: Vec::new(), container: None, name: None, ..ask };
-            if bare.protocol != OutboundProtocol::Raw {
-                let allowed = allows_unnamed(&tables, bare.uid, bare.protocol, bare.to, bare.port);
-                prop_assert_eq!(allowed, meant(&policy, &bare).is_some(), "{:?}\n{}", bare, text);
-            }
         }
     }
 
@@ -232,7 +202,7 @@ fn a_user_that_is_not_there_is_nobody_and_told() {
     let found = compiled(
         "[failsafe]\nprotect_users = [\"www-data\", \"ghost\"]\n[[outbound.allow]]\nuser = \"gone\"\nto = [\"any\"]\nreason = \"r\"\n",
     );
-    let ask = |uid| Ask {
+    let ask = |uid| Asked {
         units: Vec::new(),
         container: None,
         uid,
