@@ -23,6 +23,7 @@ use crate::clock;
 use crate::connections::Connections;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
+use crate::outbound::OutboundTeller;
 use crate::own;
 use crate::port_scans::PortScanTeller;
 use crate::ports::PortsDesk;
@@ -104,7 +105,7 @@ pub(crate) struct Engine {
     /// Who talks to whom.
     pub(crate) connections: Connections,
     /// What is told of connections that no rule allows.
-    pub(crate) outbound: davy_net::outbound::Cases,
+    pub(crate) outbound: OutboundTeller,
     /// What is told of the agent's own canaries.
     pub(crate) alarm: Alarm,
     /// What is told of scans of ports.
@@ -241,9 +242,7 @@ impl Engine {
     fn observe(&mut self, event: Event) {
         self.detector.observe(&event);
         self.sights.see(&event, &self.detector);
-        if let EventKind::Outbound(attempt) = &event.kind {
-            self.outbound.see(event.time, event.process, attempt, || self.store.new_finding_id());
-        }
+        self.outbound.see(&event, &self.detector, || self.store.new_finding_id());
         self.scans.see(&event);
         self.connections.see(&event, &self.detector);
         self.shared.counters.events.fetch_add(1, Ordering::Relaxed);
@@ -308,6 +307,8 @@ impl Engine {
         for (uid, name) in self.users.news() {
             self.detector.name_user(uid, name);
         }
+        let outbound = self.outbound.due(clock::now());
+        outbound.iter().for_each(|finding| self.detector.adopt(finding));
         let conclusions = self.detector.conclude(clock::now());
         for request in conclusions.probes {
             if let ProbeRequest::Burst(_) = request {
@@ -340,7 +341,7 @@ impl Engine {
         if let Some(changes) = self.connections.tend(clock::now(), &self.detector) {
             self.keeper.connections(changes);
         }
-        for finding in self.outbound.due(clock::now()) {
+        for finding in outbound {
             self.publish_finding(finding, Vec::new());
         }
         let counters = &self.shared.counters;

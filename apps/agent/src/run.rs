@@ -29,7 +29,7 @@ use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
 use crate::lists;
-use crate::outbound::{OutboundDesk, OutboundThread};
+use crate::outbound::{OutboundDesk, OutboundTeller, OutboundThread};
 use crate::port_scans::{PortScanTeller, PortScanThread};
 use crate::ports::{PortsDesk, PortsThread};
 use crate::probing::{file_systems, probe, prove, works};
@@ -216,7 +216,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         services: ServiceWatch::new(Arc::clone(&services), Bind::new(trust.gate.clone())),
         ports: Arc::clone(&ports),
         scans: scan.sights,
-        outbound: davy_net::outbound::Cases::default(),
+        outbound: OutboundTeller::new(Arc::clone(&outbound)),
         connections: Connections::new(
             store.connections(limits.max_connections).await.context("cannot read who talked to whom")?,
         ),

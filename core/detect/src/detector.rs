@@ -11,7 +11,7 @@ use crate::case::{Case, UnitKey};
 use crate::compute_shape::ComputeSum;
 use crate::conclusions::{Conclusions, TableSizes, TreeView, due};
 use crate::flow_table::{Flow, FlowTable};
-use crate::incident::IncidentCase;
+use crate::incident::{Guest, IncidentCase};
 use crate::ledger::{Particulars, Topic, evidence, probability};
 use crate::malware::Loose;
 use crate::pool_list::Lists;
@@ -49,6 +49,7 @@ pub struct Detector {
     pub(crate) written: Recent<FileId, Written>,
     pub(crate) loose: Vec<Loose>,
     pub(crate) incidents: Vec<IncidentCase>,
+    pub(crate) guests: Vec<Guest>,
     pub(crate) users: HashMap<u32, String>,
     pub(crate) own: Option<ProcessKey>,
     pub(crate) names: Recent<IpAddr, String>,
@@ -68,6 +69,7 @@ impl Detector {
             written: Recent::new(settings.max_written),
             loose: Vec::new(),
             incidents: Vec::new(),
+            guests: Vec::new(),
             users: HashMap::new(),
             own: None,
             names: Recent::new(settings.max_names),

@@ -180,6 +180,19 @@ impl OutboundDesk {
         }
     }
 
+    /// The name servers that the host and its policy know; `None` while the policy has connections judged by nothing.
+    pub(super) fn known_resolvers(&self) -> Option<Vec<IpAddr>> {
+        let policy = lock(&self.shared.rulebook).policy();
+        if policy.outbound.mode == Mode::Off {
+            return None;
+        }
+        let state = lock(&self.state);
+        if state.is_of(&policy) {
+            return Some(state.compiled.tables.resolvers.clone());
+        }
+        Some(resolvers().into_iter().chain(policy.outbound.resolver_addresses()).collect())
+    }
+
     /// For `davy outbound status`.
     pub(crate) fn summary(&self) -> OutboundSummary {
         let policy = lock(&self.shared.rulebook).policy();

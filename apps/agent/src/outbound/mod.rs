@@ -3,11 +3,13 @@
 
 mod desk;
 mod modes;
+mod tell;
 mod thread;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use desk::OutboundDesk;
+pub(crate) use tell::OutboundTeller;
 pub(crate) use thread::OutboundThread;
 
 /// The protection's name in the policy.
@@ -19,7 +21,7 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 /// The most bytes that are read of each.
 const MAX_RESOLV_CONF: u64 = 64 * 1024;
 
-/// The host's name servers (resolv.conf(5)).
+/// The host's name servers (resolv.conf(5)): where it names none, the one on this host is asked.
 fn resolvers() -> Vec<IpAddr> {
     let read = |path: &&str| {
         use std::io::Read;
@@ -27,7 +29,12 @@ fn resolvers() -> Vec<IpAddr> {
         std::fs::File::open(path).and_then(|f| f.take(MAX_RESOLV_CONF).read_to_end(&mut text)).ok()?;
         Some(name_servers(&String::from_utf8_lossy(&text)))
     };
-    let mut all: Vec<IpAddr> = RESOLVERS.iter().filter_map(read).flatten().collect();
+    let mut lists = RESOLVERS.iter().map(read);
+    let mut all = lists.next().flatten().unwrap_or_default();
+    if all.is_empty() {
+        all.push(Ipv4Addr::LOCALHOST.into());
+    }
+    all.extend(lists.flatten().flatten());
     all.sort();
     all.dedup();
     all

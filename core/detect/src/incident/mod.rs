@@ -1,6 +1,7 @@
 //! Incidents: findings joined by cause, told as one story.
 
 mod beginning;
+mod guests;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -12,6 +13,7 @@ use davy_model::{
 
 use crate::conclusions::{Conclusions, Slotted};
 use crate::detector::Detector;
+pub(crate) use guests::Guest;
 use story::Story;
 
 /// Processes shown of one incident. When full, no further ones are added.
@@ -282,6 +284,7 @@ impl Detector {
         for told in &conclusions.findings {
             self.join_finding(told, now);
         }
+        self.join_guests(now);
         let mut incidents = std::mem::take(&mut self.incidents);
         for incident in &mut incidents {
             self.refresh(incident, now);

@@ -222,6 +222,17 @@ impl Detector {
                         entry(piece.time, "which", piece.text.clone(), who, user.clone(), technique),
                     );
                 }
+                Signal::Outbound => {
+                    // The number of times grows; it is one act all the same.
+                    let times = piece.numbers.get("attempts").map_or(0.0, |times| *times);
+                    let key = ActKey::Did(
+                        who.unwrap_or(subject),
+                        piece.text.replacen(&format!(", {times} times"), "", 1),
+                    );
+                    let text = piece.text.split_once("\" ").map_or(piece.text.as_str(), |(_, did)| did);
+                    let told = entry(piece.time, "which", text.to_owned(), who, user.clone(), technique);
+                    story.tell(key, told);
+                }
                 Signal::Trust => {
                     let key = ActKey::Did(subject, piece.text.clone());
                     let told =
