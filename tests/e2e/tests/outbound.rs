@@ -53,14 +53,18 @@ impl World {
             [NAMED, NAMELESS, RESOLVER].map(|a| format!(" && ip -n {net} addr add {a}/32 dev lo")).concat();
         let line = format!("ip netns add {net} && ip -n {net} link set lo up{addresses}");
         assert!(Command::new("sh").arg("-c").arg(line).status().unwrap().success());
-        let (web, names) = world.inside_net(|| {
-            (TcpListener::bind(("0.0.0.0", 8080)).unwrap(), UdpSocket::bind((RESOLVER, 53)).unwrap())
+        // At 853 as well, where name servers answer in TLS.
+        let (webs, names) = world.inside_net(|| {
+            let webs = [8080, 853].map(|port| TcpListener::bind(("0.0.0.0", port)).unwrap());
+            (webs, UdpSocket::bind((RESOLVER, 53)).unwrap())
         });
-        std::thread::spawn(move || {
-            for stream in web.incoming().flatten() {
-                serve(stream);
-            }
-        });
+        for web in webs {
+            std::thread::spawn(move || {
+                for stream in web.incoming().flatten() {
+                    std::thread::spawn(move || serve(stream));
+                }
+            });
+        }
         std::thread::spawn(move || answer_names(&names));
         world
     }
@@ -94,6 +98,17 @@ impl World {
         let came = output.stdout == b"hello";
         assert_eq!(came, output.status.success(), "{output:?}");
         came
+    }
+
+    /// What comes of a way round the policy.
+    fn tries(&self, way: &str) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ways_round.py");
+        let (procs, folder) = (self.cgroup.join("cgroup.procs"), self.folder.path());
+        let (procs, folder) = (procs.display(), folder.display());
+        let line = format!("python3 {script} \"{way}\" {procs} {NAMELESS} {RESOLVER} {folder}");
+        let output = self.run(false, &line);
+        assert!(output.status.success(), "{way}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     fn policy(&self, mode: &str, rest: &str) -> String {
@@ -298,6 +313,127 @@ fn what_was_seen_becomes_entries_that_allow_it() {
         assert!(world.reaches(true, host), "{host} by {}", own[0]);
     }
     assert!(!world.reaches(true, "198.51.100.53"), "nobody saw it go there");
+
+    // What a policy would have refused is known before it does, and what it lacks is added to it.
+    let bare = format!("[scope]\ncgroups = [\"/{}\"]\n[outbound]\nmode = \"enforce\"\n", world.service);
+    let file = agent.base().join("etc/davy.toml");
+    std::fs::write(&file, &bare).unwrap();
+    let missing = || -> Vec<String> {
+        let replayed: serde_json::Value =
+            serde_json::from_str(&said(&agent, &["outbound", "replay", "--since", "1h", "--json"])).unwrap();
+        let missing = replayed["missing"].as_array().unwrap().iter();
+        let own = missing.filter(|entry| entry["service"] == world.service.as_str());
+        own.map(|entry| entry["to"].to_string()).collect()
+    };
+    let found = missing();
+    assert!(found.iter().any(|to| to.contains(NAMELESS)), "{found:?}");
+    let diff = said(&agent, &["outbound", "learn", "--accept", "--quiet"]);
+    assert!(diff.contains(&format!("+service = \"{}\"", world.service)), "{diff}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with(&bare));
+    assert_eq!(missing(), [] as [String; 0]);
+    agent.ask(RequestBody::Command(Order::Reload)).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    for host in ["app.example.net", "db.example.net", NAMELESS] {
+        assert!(world.reaches(true, host), "{host} by {diff}");
+    }
+}
+
+/// What gets through is in docs/concepts/limits.md.
+#[test]
+fn what_gets_round_it_is_what_the_limits_say() {
+    if !root_or_skip() {
+        return;
+    }
+    let _alone = alone();
+    let world = World::make("ways");
+    let agent = Agent::start(&world.policy("observe", "")).unwrap();
+    let (open, go_on) = (world.folder.path().join("open"), world.folder.path().join("go-on"));
+    std::thread::scope(|scope| {
+        let before = scope.spawn(|| world.tries("open before the policy"));
+        agent.wait_for("an open connection", PATIENCE, |_| Ok(open.exists().then_some(()))).unwrap();
+        reload(&agent, &world.policy("enforce", ""));
+        std::fs::write(&go_on, "").unwrap();
+        assert_eq!(before.join().unwrap(), "gets through");
+    });
+    assert!(!world.reaches(true, NAMELESS), "it does enforce");
+    for (way, came) in [
+        ("inherited open", "gets through"),
+        ("inherited unconnected", "refused"),
+        ("passed open", "gets through"),
+        ("passed unconnected", "refused"),
+        ("a proxy behind a Unix socket", "gets through"),
+        ("frames of its own", "gets through"),
+        ("a raw socket", "refused"),
+        ("a datagram", "refused"),
+        ("a datagram to where its socket leads", "refused"),
+    ] {
+        assert_eq!(world.tries(way), came, "{way}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_applied_is_told_and_disarmed_all_the_same() {
+    if !root_or_skip() {
+        return;
+    }
+    let _alone = alone();
+    let world = World::make("part");
+    let agent = Agent::start(&world.policy("enforce", "")).unwrap();
+    assert!(world.reaches(true, "app.example.org") && !world.reaches(true, NAMELESS));
+    // More names than the kernel's table has room for.
+    let many: String = (0..10)
+        .map(|entry| {
+            let names: Vec<String> = (0..500).map(|name| format!("n{name}.e{entry}.example")).collect();
+            format!("[[outbound.allow]]\nto = {names:?}\nreason = \"many\"\n")
+        })
+        .collect();
+    reload(&agent, &world.policy("enforce", &many));
+    let told = agent.wait_for("the fault", PATIENCE, |agent| Ok(summary(agent).faults.pop())).unwrap();
+    assert!(told.contains("the table of names") && told.contains("holds on"), "{told}");
+    assert!(world.reaches(true, "app.example.org") && !world.reaches(true, NAMELESS), "as before");
+    agent.ask(RequestBody::Command(Order::Disarm { seconds: 60 })).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(world.reaches(true, NAMELESS), "break-glass");
+    agent.ask(RequestBody::Command(Order::Arm)).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(world.reaches(true, "app.example.org") && !world.reaches(true, NAMELESS), "as before");
+    reload(
+        &agent,
+        &world.policy("enforce", &format!("[[outbound.allow]]\nto = [\"{NAMELESS}\"]\nreason = \"r\"\n")),
+    );
+    assert!(world.reaches(true, NAMELESS));
+    assert_eq!(summary(&agent).faults, [] as [String; 0]);
+}
+
+#[test]
+fn name_servers_of_nobodys_configuration_are_told() {
+    if !root_or_skip() {
+        return;
+    }
+    let _alone = alone();
+    let world = World::make("dot");
+    let agent = Agent::start(&world.policy("observe", "")).unwrap();
+    let asks = |host: &str| {
+        let line = format!(
+            "python3 -c 'import socket; s = socket.create_connection((\"{host}\", 853), 5, (\"{NAMED}\", 0)); s.send(b\"x\")'"
+        );
+        let output = world.run(true, &line);
+        assert!(output.status.success(), "{output:?}");
+    };
+    asks(RESOLVER);
+    asks(NAMELESS);
+    asks(NAMELESS);
+    let words = format!("asks a name server that is none of this host's, {NAMELESS}:853");
+    let found = finding(&agent, Severity::Low, &words);
+    assert!(found.summary.contains("python3") && found.evidence[0].process.is_some(), "{found:?}");
+    let all = agent.findings().unwrap();
+    let told: Vec<&str> =
+        all.iter().map(|f| f.summary.as_str()).filter(|told| told.contains("asks a name server")).collect();
+    assert_eq!(
+        told.iter().filter(|told| told.contains(&world.service) || told.contains(":853")).count(),
+        1,
+        "{told:?}"
+    );
 }
 
 /// Without a section nothing is loaded, and nothing is told.
