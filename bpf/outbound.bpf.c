@@ -15,9 +15,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SOCK_DGRAM 2
 #define PROTOCOL_MPTCP 262
 
-/* A datagram socket that has a destination. */
-#define ESTABLISHED 1
-
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, OUTBOUND_RULES_MAX);
@@ -58,15 +55,17 @@ struct {
 } outbound_attempts SEC(".maps");
 
 /*
- * A datagram socket whose destination no rule allows. Giving it one sends nothing: resolvers do so to learn which of their own
- * addresses would be used, and never send. So it is refused, and told, when it sends for the first time.
+ * A datagram socket that was given a destination which no rule allows. That sends nothing: resolvers do so to learn which of their own
+ * addresses would be used. So it is refused, and told, when it sends. What it sends is judged from then on datagram by datagram,
+ * wherever it goes: which destination the socket has at that moment may change between two of the kernel's steps.
  */
 struct unsent {
+    /* The destination that was told last, if any was. */
     struct attempt_key wanted;
     struct attempt who;
     u64 net;
-    u32 holds;
     u32 told;
+    u32 reserved;
 };
 
 /* With the socket itself: nobody can push it out, and it goes when the socket goes. */
@@ -186,67 +185,82 @@ static __always_inline int judge(struct attempt_key *wanted, u64 net)
     return wanted->refused ? DENY : ALLOW;
 }
 
-/* A datagram socket is given a destination, and what was known of the one before is void. */
-static __always_inline int judge_later(struct bpf_sock_addr *ctx, struct attempt_key *wanted, bool open)
+/* A datagram socket is given a destination. */
+static __always_inline int judge_later(struct bpf_sock_addr *ctx, struct attempt_key *wanted)
 {
     struct bpf_sock *sk = ctx->sk;
-    struct unsent *unsent = sk ? bpf_sk_storage_get(&outbound_unsent, sk, NULL, 0) : NULL;
     u64 net = bpf_get_netns_cookie(ctx);
+    struct attempt attempt = {};
 
-    if (unsent)
-        unsent->holds = 0;
-    if (open || may(wanted, net))
+    if (may(wanted, net))
         return ALLOW;
-    if (!unsent && sk)
-        unsent = bpf_sk_storage_get(&outbound_unsent, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+    who_tries(&attempt);
+    struct unsent *unsent =
+        sk ? bpf_sk_storage_get(&outbound_unsent, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
     if (!unsent) {
         /* The socket has no room for it, which takes somebody who fills it up. */
-        struct attempt attempt = {};
-
-        who_tries(&attempt);
         tell_attempt(wanted, &attempt);
         return wanted->refused ? DENY : ALLOW;
     }
     unsent->wanted = *wanted;
+    unsent->who = attempt;
     unsent->net = net;
     unsent->told = 0;
-    who_tries(&unsent->who);
-    unsent->holds = 1;
     return ALLOW;
 }
 
-/*
- * A datagram is about to go out. Whoever sends may not be the process here, so that only what is known of the cgroup already is
- * asked again; where nothing is, what was found when the socket got its destination goes on.
- */
-static __always_inline int judge_sent(struct bpf_sock *sk)
+static __always_inline bool was_heard(u64 cookie, const u8 *address, u16 port)
 {
-    struct unsent *unsent = bpf_sk_storage_get(&outbound_unsent, sk, NULL, 0);
-    u32 zero = 0;
-    struct outbound_state *state = bpf_map_lookup_elem(&outbound_state, &zero);
+    struct heard_key key = {.cookie = cookie, .port = port};
 
-    if (!unsent || !unsent->holds || !state || sk->state != ESTABLISHED)
+    __builtin_memcpy(key.address, address, 16);
+    return bpf_map_lookup_elem(&outbound_heard, &key);
+}
+
+static __always_inline bool is_open(const u8 *address, u16 port)
+{
+    return is_own(address) || (port == PORT_DNS && is_resolver(address));
+}
+
+static __always_inline bool same_destination(const struct attempt_key *one, const struct attempt_key *other)
+{
+    const u64 *a = (const u64 *)one->address, *b = (const u64 *)other->address;
+
+    return a[0] == b[0] && a[1] == b[1] && one->port == other->port && one->refused == other->refused;
+}
+
+/*
+ * Something is about to go out of such a socket. Who sends may not be the process here, so that the cgroup is asked only where it is
+ * known already; where it is not, and of what cannot be read, what was found when the socket got its destination goes on.
+ */
+static __noinline int judge_sent(struct __sk_buff *skb, struct unsent *unsent)
+{
+    struct packet packet = {};
+    u32 zero = 0;
+
+    if (!unsent)
         return ALLOW;
     struct attempt_key wanted = unsent->wanted;
-    struct subject *subject = bpf_map_lookup_elem(&outbound_subjects, &wanted.cgroup);
-    if (subject && subject->epoch == state->epoch && passes(&wanted, unsent->net, state, subject))
-        return ALLOW;
-    if (!unsent->told || wanted.refused != unsent->wanted.refused) {
+    if (read_packet(skb, &packet, false) && packet.protocol == PROTOCOL_UDP) {
+        struct outbound_state *state = bpf_map_lookup_elem(&outbound_state, &zero);
+        struct subject *subject = bpf_map_lookup_elem(&outbound_subjects, &wanted.cgroup);
+
+        if (is_open(packet.remote, packet.remote_port) ||
+            was_heard(bpf_get_socket_cookie(skb), packet.remote, packet.remote_port))
+            return ALLOW;
+        __builtin_memcpy(wanted.address, packet.remote, 16);
+        wanted.port = packet.remote_port;
+        if (state && subject && subject->epoch == state->epoch && passes(&wanted, unsent->net, state, subject))
+            return ALLOW;
+    }
+    if (!unsent->told || !same_destination(&wanted, &unsent->wanted)) {
         struct attempt attempt = unsent->who;
 
         unsent->told = 1;
-        unsent->wanted.refused = wanted.refused;
+        unsent->wanted = wanted;
         tell_attempt(&wanted, &attempt);
     }
     return wanted.refused ? DENY : ALLOW;
-}
-
-static __always_inline bool answers(struct bpf_sock_addr *ctx, struct attempt_key *wanted)
-{
-    struct heard_key key = {.cookie = bpf_get_socket_cookie(ctx), .port = wanted->port};
-
-    __builtin_memcpy(key.address, wanted->address, 16);
-    return bpf_map_lookup_elem(&outbound_heard, &key);
 }
 
 static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct attempt_key *wanted, bool datagram)
@@ -256,10 +270,11 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct attem
         wanted->protocol = OUTBOUND_UDP;
     else if (ctx->protocol != PROTOCOL_TCP && ctx->protocol != PROTOCOL_MPTCP)
         return ALLOW; /* Judged when the socket was made. */
-    bool open = is_own(wanted->address) || (wanted->port == PORT_DNS && is_resolver(wanted->address));
+    if (is_open(wanted->address, wanted->port))
+        return ALLOW;
     if (wanted->protocol == OUTBOUND_UDP && !datagram)
-        return judge_later(ctx, wanted, open);
-    if (open || (datagram && answers(ctx, wanted)))
+        return judge_later(ctx, wanted);
+    if (datagram && was_heard(bpf_get_socket_cookie(ctx), wanted->address, wanted->port))
         return ALLOW;
     return judge(wanted, bpf_get_netns_cookie(ctx));
 }
@@ -325,7 +340,8 @@ int outbound_sent(struct __sk_buff *skb)
     struct bpf_sock *sk = skb->sk;
 
     sk = sk ? bpf_sk_fullsock(sk) : NULL;
-    if (sk && judge_sent(sk) == DENY)
+    struct unsent *unsent = sk ? bpf_sk_storage_get(&outbound_unsent, sk, NULL, 0) : NULL;
+    if (unsent && judge_sent(skb, unsent) == DENY)
         return DENY;
     look_at_datagram(skb, false);
     return ALLOW;

@@ -315,7 +315,10 @@ fn what_was_seen_becomes_entries_that_allow_it() {
     assert!(!world.reaches(true, "198.51.100.53"), "nobody saw it go there");
 
     // What a policy would have refused is known before it does, and what it lacks is added to it.
-    let bare = format!("[scope]\ncgroups = [\"/{}\"]\n[outbound]\nmode = \"enforce\"\n", world.service);
+    let bare = format!(
+        "[scope]\ncgroups = [\"/{}\"]\n[outbound]\nmode = \"enforce\"\nresolvers = [\"{RESOLVER}\"]\n",
+        world.service
+    );
     let file = agent.base().join("etc/davy.toml");
     std::fs::write(&file, &bare).unwrap();
     let missing = || -> Vec<String> {

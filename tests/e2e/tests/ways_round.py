@@ -56,7 +56,11 @@ def relay(inside):
 
 
 def passed(make):
-    inside = beside(lambda asker: socket.send_fds(asker, [b"x"], [make().fileno()]))
+    def hand_over(asker):
+        made = make()
+        socket.send_fds(asker, [b"x"], [made.fileno()])
+
+    inside = beside(hand_over)
     _, descriptors, _, _ = socket.recv_fds(inside, 1, 1)
     got = socket.socket(fileno=descriptors[0])
     got.settimeout(10)

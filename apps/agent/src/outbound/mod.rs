@@ -21,20 +21,26 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 /// The most bytes that are read of each.
 const MAX_RESOLV_CONF: u64 = 64 * 1024;
 
-/// The host's name servers (resolv.conf(5)): where it names none, the one on this host is asked.
+/// The host's name servers.
 fn resolvers() -> Vec<IpAddr> {
-    let read = |path: &&str| {
+    let read = |path: &str| {
         use std::io::Read;
         let mut text = Vec::new();
-        std::fs::File::open(path).and_then(|f| f.take(MAX_RESOLV_CONF).read_to_end(&mut text)).ok()?;
-        Some(name_servers(&String::from_utf8_lossy(&text)))
+        // What is not there names nobody.
+        let _ = std::fs::File::open(path).and_then(|f| f.take(MAX_RESOLV_CONF).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
     };
-    let mut lists = RESOLVERS.iter().map(read);
-    let mut all = lists.next().flatten().unwrap_or_default();
+    let [own, asked] = RESOLVERS.map(read);
+    all_resolvers(&own, &asked)
+}
+
+/// Those of both files. Where the host's own names none, the one on this host is asked (resolv.conf(5)).
+fn all_resolvers(own: &str, asked: &str) -> Vec<IpAddr> {
+    let mut all = name_servers(own);
     if all.is_empty() {
         all.push(Ipv4Addr::LOCALHOST.into());
     }
-    all.extend(lists.flatten().flatten());
+    all.extend(name_servers(asked));
     all.sort();
     all.dedup();
     all
@@ -60,5 +66,15 @@ mod tests {
                     nameserver\nnameserver nonsense\n nameserver 2001:db8::1";
         let found: Vec<String> = name_servers(text).iter().map(IpAddr::to_string).collect();
         assert_eq!(found, ["192.0.2.1", "fe80::1", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn loopback_is_a_name_server_where_it_is_one() {
+        let all = |own, asked| -> Vec<String> {
+            all_resolvers(own, asked).iter().map(IpAddr::to_string).collect()
+        };
+        assert_eq!(all("nameserver 127.0.0.53", "nameserver 192.0.2.1"), ["127.0.0.53", "192.0.2.1"]);
+        assert_eq!(all("search example.org", ""), ["127.0.0.1"]);
+        assert_eq!(all("nameserver 192.0.2.1", "nameserver 192.0.2.1"), ["192.0.2.1"]);
     }
 }

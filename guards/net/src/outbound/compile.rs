@@ -147,32 +147,31 @@ fn destinations(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<(
 const ALONE: u8 = 0;
 
 fn names(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<(Vec<u8>, RuleSet)> {
-    let alone = |name: &str| reversed_name(name).map(|reversed| [reversed, vec![ALONE]].concat());
-    let mut entries = BTreeSet::new();
-    for to in rules.iter().flat_map(|(_, allow)| outbound.destinations(allow)) {
-        match to {
-            OutboundTo::Name(name) => entries.extend(alone(name)),
-            // All names below a domain begin as it does; the domain itself does so too, and is not meant.
-            OutboundTo::Below(domain) => {
-                entries.extend(reversed_name(domain).into_iter().chain(alone(domain)))
+    let alone = |reversed: &[u8]| [reversed, &[ALONE]].concat();
+    let mut exact = BTreeMap::<Vec<u8>, RuleSet>::new();
+    let mut below = BTreeMap::<Vec<u8>, RuleSet>::new();
+    for (rule, allow) in rules {
+        for to in outbound.destinations(allow) {
+            let (table, key) = match to {
+                OutboundTo::Name(name) => (&mut exact, reversed_name(name).map(|name| alone(&name))),
+                OutboundTo::Below(domain) => (&mut below, reversed_name(domain)),
+                _ => continue,
+            };
+            if let Some(key) = key {
+                table.entry(key).or_default().insert(*rule);
             }
-            _ => {}
         }
     }
+    // All names below a domain begin as it does; the domain itself does so too, and is not meant.
+    let begins = below.keys().flat_map(|domain| [domain.clone(), alone(domain)]).chain(exact.keys().cloned());
+    let begins: BTreeSet<Vec<u8>> = begins.collect();
     let entry = |begin: Vec<u8>| {
-        let leads = |to: &OutboundTo| match to {
-            OutboundTo::Name(name) => alone(name).is_some_and(|name| name == begin),
-            OutboundTo::Below(domain) => {
-                reversed_name(domain).is_some_and(|domain| begin.starts_with(&domain))
-                    && alone(domain).is_some_and(|domain| domain != begin)
-            }
-            _ => false,
-        };
-        let set = rules.iter().filter(|(_, allow)| outbound.destinations(allow).any(leads));
-        let set = set.map(|(rule, _)| *rule).collect();
+        let domains = (1..=begin.len()).filter(|length| begin[*length..] != [ALONE]);
+        let sets = domains.filter_map(|length| below.get(&begin[..length])).chain(exact.get(&begin));
+        let set = sets.fold(RuleSet::default(), |all, set| all.or(set));
         (begin, set)
     };
-    entries.into_iter().map(entry).collect()
+    begins.into_iter().map(entry).collect()
 }
 
 /// The systemd unit that a cgroup path leads into, as the kernel's programs find it: the one that lies nearest to the root, since

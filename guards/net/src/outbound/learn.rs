@@ -100,12 +100,20 @@ pub(super) fn group<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Vec<Proposed
 
 /// Whether all of it went where the kernel's programs do not look.
 fn is_loopback(row: &Connection) -> bool {
-    let alone = match row.peer {
-        Peer::Address(address) => Some(address),
-        Peer::Name(_) | Peer::Others => None,
+    let addresses = addresses_of(row);
+    let is_own = |address: &IpAddr| {
+        let address = address.to_canonical();
+        address.is_loopback() || address.is_unspecified()
     };
-    let mut all = row.addresses.iter().copied().chain(alone).map(|address| address.to_canonical()).peekable();
-    all.peek().is_some() && all.all(|address| address.is_loopback() || address.is_unspecified())
+    !addresses.is_empty() && addresses.iter().all(is_own)
+}
+
+/// The addresses of the other end, as far as they were kept.
+pub(super) fn addresses_of(row: &Connection) -> &[IpAddr] {
+    match &row.peer {
+        Peer::Address(address) => std::slice::from_ref(address),
+        Peer::Name(_) | Peer::Others => &row.addresses,
+    }
 }
 
 /// Joins what differs in its port alone.

@@ -8,7 +8,7 @@ use davy_policy::Policy;
 use serde::Serialize;
 
 use super::compile::{Host, compile};
-use super::learn::{Proposed, Row, group, protocol_of, wants_an_entry};
+use super::learn::{Proposed, Row, addresses_of, group, protocol_of, wants_an_entry};
 use super::lookup::{Ask, allowing};
 
 /// What came of it.
@@ -99,14 +99,10 @@ impl Judge<'_> {
             Peer::Name(name) => Some(name.as_str()),
             Peer::Address(_) => None,
         };
-        let alone = match row.peer {
-            Peer::Address(address) => Some(address),
-            Peer::Name(_) | Peer::Others => None,
+        let addresses = match addresses_of(row) {
+            [] => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+            known => known,
         };
-        let mut addresses: Vec<IpAddr> = row.addresses.iter().copied().chain(alone).collect();
-        if addresses.is_empty() {
-            addresses.push(Ipv4Addr::UNSPECIFIED.into());
-        }
         let known: Vec<&str> = row.talker.service.as_deref().into_iter().collect();
         let perhaps: Vec<&str> = known.iter().chain(&self.around).copied().collect();
         let allowed = |units: &[&str]| {

@@ -380,7 +380,12 @@ fn who_is_given_a_destination_and_never_sends_is_not_told() {
     assert_eq!((inside.ask("send").as_str(), inside.ask("send").as_str()), (REFUSED, REFUSED));
     let told: Vec<_> = gate.attempts().iter().map(|a| (a.count, a.refused, a.cgroup.clone())).collect();
     assert_eq!(told, [(1, true, unit.place())]);
-    assert_eq!(inside.ask("send-elsewhere 198.51.100.1:8080"), REFUSED, "while it has that destination");
+    assert_eq!(inside.ask("send-elsewhere 198.51.100.1:8080"), "ok", "there it may");
+    // It keeps its destination when it gets none of those that it may have: nobody routes there.
+    assert_eq!(
+        (inside.ask("point 198.51.100.77:8080").as_str(), inside.ask("send").as_str()),
+        ("101", REFUSED)
+    );
     assert_eq!(
         (inside.ask("unpoint").as_str(), inside.ask("send-elsewhere 198.51.100.1:8080").as_str()),
         ("ok", "ok")
