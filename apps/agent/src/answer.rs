@@ -352,6 +352,7 @@ impl Desk {
             scan.note = format!("{}; {}", scan.note, self.scan.words());
         }
         self.port_scans.complete(&mut protections);
+        self.outbound.complete(&mut protections);
         let counters = &self.shared.counters;
         let mut drops: Vec<DropCount> = lock(&self.shared.sensor_drops)
             .iter()

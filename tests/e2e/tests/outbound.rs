@@ -393,6 +393,9 @@ fn a_policy_that_cannot_be_applied_is_told_and_disarmed_all_the_same() {
     reload(&agent, &world.policy("enforce", &many));
     let told = agent.wait_for("the fault", PATIENCE, |agent| Ok(summary(agent).faults.pop())).unwrap();
     assert!(told.contains("the table of names") && told.contains("holds on"), "{told}");
+    let status = agent.status().unwrap();
+    let shown = status.protections.iter().find(|protection| protection.name == "outbound").unwrap();
+    assert!(shown.note.contains(&told) && shown.proven == Some(false), "{shown:?}");
     assert!(world.reaches(true, "app.example.org") && !world.reaches(true, NAMELESS), "as before");
     agent.ask(RequestBody::Command(Order::Disarm { seconds: 60 })).unwrap();
     std::thread::sleep(Duration::from_millis(600));

@@ -1,6 +1,6 @@
 //! What is told to the kernel, and what is known of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use davy_drill::Canary;
 use davy_kernel::{Attempted, OutboundGate};
 use davy_model::{
-    Event, EventKind, Mode, OutboundAttempt, OutboundModes, OutboundTables, Timestamp, container_of,
+    Event, EventKind, Mode, OutboundAttempt, OutboundModes, OutboundTables, ProtectionStatus, Timestamp,
+    container_of,
 };
 use davy_net::outbound::{Compiled, Host, allows_name, compile, unit_of};
 use davy_policy::Policy;
@@ -48,6 +49,7 @@ pub(crate) struct OutboundDesk {
 struct State {
     policy: Option<Arc<Policy>>,
     compiled: Compiled,
+    facts: Facts,
     /// What the kernel was told, where all of it was done.
     held: Option<(OutboundTables, OutboundModes)>,
     /// Whether the kernel holds nothing, also of an agent before this one.
@@ -57,6 +59,23 @@ struct State {
     looked: Option<Instant>,
     refused: u64,
     would: u64,
+}
+
+/// What of the host a policy depends on.
+#[derive(Default, PartialEq, Eq)]
+struct Facts {
+    resolvers: Vec<IpAddr>,
+    /// The numbers of the users that it names.
+    users: BTreeMap<String, Option<u32>>,
+}
+
+impl Facts {
+    fn of(policy: &Policy, users: &mut Users) -> Self {
+        let named = policy.outbound.allow.iter().filter_map(|allow| allow.user.as_ref());
+        let named = named.chain(&policy.failsafe.protect_users);
+        let number = |name: &String| (name.clone(), name.parse().ok().or_else(|| users.uid(name)));
+        Self { resolvers: resolvers(), users: named.map(number).collect() }
+    }
 }
 
 /// Something that the kernel did not do.
@@ -193,6 +212,16 @@ impl OutboundDesk {
         Some(resolvers().into_iter().chain(policy.outbound.resolver_addresses()).collect())
     }
 
+    /// For `davy status`: what the kernel did not do stands where people look first.
+    pub(crate) fn complete(&self, protections: &mut [ProtectionStatus]) {
+        let state = lock(&self.state);
+        let Some(fault) = &state.fault else { return };
+        for protection in protections.iter_mut().filter(|protection| protection.name == PROTECTION) {
+            protection.note = format!("{}; {}", protection.note, fault.words);
+            protection.proven = Some(false);
+        }
+    }
+
     /// For `davy outbound status`.
     pub(crate) fn summary(&self) -> OutboundSummary {
         let policy = lock(&self.shared.rulebook).policy();
@@ -249,21 +278,27 @@ impl State {
         if self.is_of(&policy) && !ended && looked {
             return;
         }
-        let users = std::cell::RefCell::new(users);
-        let user = |name: &str| name.parse().ok().or_else(|| users.borrow_mut().uid(name));
-        self.compiled = compile(&policy, &Host { user: &user, resolvers: &resolvers() }, now);
+        self.looked = Some(Instant::now());
+        let facts = Facts::of(&policy, users);
+        if self.is_of(&policy) && !ended && self.facts == facts {
+            return;
+        }
+        let user = |name: &str| facts.users.get(name).copied().flatten();
+        self.compiled = compile(&policy, &Host { user: &user, resolvers: &facts.resolvers }, now);
+        self.facts = facts;
         for note in self.compiled.notes.iter().filter(|_| !self.is_of(&policy)) {
             tracing::warn!("{note}");
         }
         self.policy = Some(policy);
-        self.looked = Some(Instant::now());
     }
 
     fn tell(&mut self, gate: &OutboundGate, modes: &OutboundModes) -> davy_kernel::Result<()> {
         let tables = &self.compiled.tables;
+        if self.held.as_ref().is_some_and(|(held, before)| held == tables && before == modes) {
+            return Ok(());
+        }
         self.rests = false;
         match self.held.take() {
-            Some((held, before)) if held == *tables && before == *modes => {}
             Some((held, _)) if held == *tables => gate.set_modes(modes)?,
             _ => gate.apply(tables, modes)?,
         }

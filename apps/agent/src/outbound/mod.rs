@@ -70,9 +70,8 @@ mod tests {
 
     #[test]
     fn loopback_is_a_name_server_where_it_is_one() {
-        let all = |own, asked| -> Vec<String> {
-            all_resolvers(own, asked).iter().map(IpAddr::to_string).collect()
-        };
+        let all =
+            |own, asked| -> Vec<String> { all_resolvers(own, asked).iter().map(IpAddr::to_string).collect() };
         assert_eq!(all("nameserver 127.0.0.53", "nameserver 192.0.2.1"), ["127.0.0.53", "192.0.2.1"]);
         assert_eq!(all("search example.org", ""), ["127.0.0.1"]);
         assert_eq!(all("nameserver 192.0.2.1", "nameserver 192.0.2.1"), ["192.0.2.1"]);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use davy_model::{
-    FindingId, FindingKind, OutboundAttempt, OutboundProtocol, OutboundTables, ProcessKey, RuleSet, Severity,
+    FindingId, FindingKind, OutboundAttempt, OutboundProtocol, OutboundTables, ProcessKey, Severity,
     Timestamp,
 };
 use davy_policy::{OutboundTo, Policy};

@@ -1,6 +1,8 @@
 //! The outbound allow-list in the kernel: for a cgroup of the test's own only, by processes in network namespaces of their own.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod changes;
+mod datagrams;
 #[path = "../live/mod.rs"]
 mod live;
 mod peer;
@@ -8,12 +10,12 @@ mod ring;
 
 use std::path::{Path, PathBuf};
 
-use davy_kernel::{OutboundGate, SensorConfig, cgroup2_mount};
+use davy_kernel::{OutboundGate, cgroup2_mount};
 use davy_model::{
     Capability, OutboundMode, OutboundModes, OutboundProtocol, OutboundTables, RuleSet, reversed_name,
 };
 use live::Live;
-use live::own::{OwnBpfFileSystem, OwnCgroup};
+use live::own::OwnCgroup;
 
 const NEEDED: [Capability; 2] = [Capability::Tracing, Capability::CgroupBpf];
 
@@ -327,100 +329,6 @@ fn answers_that_nobody_asked_for_are_not_believed() {
 }
 
 #[test]
-fn what_cannot_be_applied_changes_nothing_but_is_disarmed_all_the_same() {
-    let Some(live) = Live::start(&NEEDED) else { return };
-    let unit = Unit::make("part");
-    let gate = gate(&live);
-    let many = (0..5000).map(|number| (reversed_name(&format!("n{number}.example")).unwrap(), one(0)));
-    let too_many = OutboundTables { names: many.collect(), any_unit: RuleSet::ALL, ..web(&unit.name) };
-    let mut inside = peer::start(Some(unit.path()));
-    let (allowed, other) = ("connect 198.51.100.1:8080", "connect 203.0.113.7:8080");
-    let fails = |mode| {
-        let full = gate.apply(&too_many, &unit.modes(mode)).unwrap_err();
-        assert!(full.to_string().contains("the table of names"), "{full}");
-    };
-    fails(OutboundMode::Enforce);
-    assert_eq!(inside.ask(other), "ok", "there was no policy before");
-    gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    fails(OutboundMode::Enforce);
-    assert_eq!((inside.ask(allowed).as_str(), inside.ask(other).as_str()), ("ok", REFUSED));
-    // Disarmed, or fallen back, with a policy that cannot be applied.
-    fails(OutboundMode::Observe);
-    assert_eq!(inside.ask(other), "ok");
-    // And armed again, as before.
-    fails(OutboundMode::Enforce);
-    assert_eq!((inside.ask(allowed).as_str(), inside.ask(other).as_str()), ("ok", REFUSED));
-    // Nothing is refused by old rules where nothing was refused.
-    let elsewhere = Unit::make("part-elsewhere");
-    let places = vec![(elsewhere.place(), OutboundMode::Enforce)];
-    gate.apply(&too_many, &OutboundModes { everywhere: OutboundMode::Off, places }).unwrap_err();
-    assert_eq!(peer::start(Some(elsewhere.path())).ask(other), "ok");
-    assert_eq!(inside.ask(other), "ok");
-}
-
-/// As getaddrinfo(3) does, to learn which of its own addresses would be used (RFC 6724).
-#[test]
-fn who_is_given_a_destination_and_never_sends_is_not_told() {
-    let Some(live) = Live::start(&NEEDED) else { return };
-    let unit = Unit::make("unsent");
-    let gate = gate(&live);
-    let tables = OutboundTables { ports: vec![((OutboundProtocol::Udp, 8080), one(0))], ..web(&unit.name) };
-    gate.apply(&tables, &unit.modes(OutboundMode::Observe)).unwrap();
-    let mut inside = peer::start(Some(unit.path()));
-    let (allowed, other) = ("point 198.51.100.1:8080", "point 203.0.113.7:8080");
-    assert_eq!(inside.ask(other), "ok");
-    assert_eq!(gate.attempts(), []);
-    assert_eq!((inside.ask("send").as_str(), inside.ask("send").as_str()), ("ok", "ok"));
-    let told: Vec<(u64, bool)> = gate.attempts().iter().map(|a| (a.count, a.refused)).collect();
-    assert_eq!(told, [(1, false)], "once, however much it sends");
-
-    gate.set_modes(&unit.modes(OutboundMode::Enforce)).unwrap();
-    assert_eq!(inside.ask(other), "ok");
-    assert_eq!(gate.attempts(), [], "it was let go so far");
-    assert_eq!((inside.ask("send").as_str(), inside.ask("send").as_str()), (REFUSED, REFUSED));
-    let told: Vec<_> = gate.attempts().iter().map(|a| (a.count, a.refused, a.cgroup.clone())).collect();
-    assert_eq!(told, [(1, true, unit.place())]);
-    assert_eq!(inside.ask("send-elsewhere 198.51.100.1:8080"), "ok", "there it may");
-    // It keeps its destination when it gets none of those that it may have: nobody routes there.
-    assert_eq!(
-        (inside.ask("point 198.51.100.77:8080").as_str(), inside.ask("send").as_str()),
-        ("101", REFUSED)
-    );
-    assert_eq!(
-        (inside.ask("unpoint").as_str(), inside.ask("send-elsewhere 198.51.100.1:8080").as_str()),
-        ("ok", "ok")
-    );
-    assert_eq!((inside.ask(allowed).as_str(), inside.ask("send").as_str()), ("ok", "ok"));
-    assert_eq!((inside.ask(other).as_str(), inside.ask("send").as_str()), ("ok", REFUSED));
-    // The next policy knows of the socket, also while it knows nobody of its cgroup.
-    gate.apply(&tables, &unit.modes(OutboundMode::Enforce)).unwrap();
-    assert_eq!(inside.ask("send"), REFUSED);
-    // And one that allows it, or refuses nothing, is obeyed once it knows who that is.
-    let wider = OutboundTables { destinations: vec![mapped("203.0.113.0", 24, one(0))], ..tables };
-    gate.apply(&wider, &unit.modes(OutboundMode::Enforce)).unwrap();
-    assert_eq!(inside.ask("connect 203.0.113.7:8080"), REFUSED, "by TCP");
-    assert_eq!(inside.ask("send"), "ok");
-}
-
-#[test]
-fn what_was_heard_and_asked_goes_on_under_the_next_policy() {
-    let Some(live) = Live::start(&NEEDED) else { return };
-    let unit = Unit::make("goes-on");
-    let gate = gate(&live);
-    let apply = || gate.apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    apply();
-    let mut inside = peer::start(Some(unit.path()));
-    assert_eq!(inside.ask(&format!("move {}", cgroup2_mount().unwrap().display())), "ok");
-    assert_eq!(inside.ask("hear 203.0.113.8"), "ok");
-    assert_eq!(inside.ask(&format!("move {}", unit.path().display())), "ok");
-    assert_eq!(inside.ask("question 198.51.100.53 deb.example.org"), "ok");
-    apply();
-    assert_eq!(inside.ask("answer"), "ok", "to whoever was heard before");
-    assert_eq!(inside.ask("reply 203.0.113.7"), "ok");
-    assert_eq!(inside.ask("connect 203.0.113.7:8080"), "ok", "by a name that was asked for before");
-}
-
-#[test]
 fn what_is_open_goes_on_and_what_is_made_is_not_yet_open() {
     let Some(live) = Live::start(&NEEDED) else { return };
     let unit = Unit::make("open");
@@ -441,60 +349,4 @@ fn what_is_open_goes_on_and_what_is_made_is_not_yet_open() {
     assert_eq!(inside.ask(&format!("take {}", door.display())), "ok");
     // Another limit: frames of one's own making pass no hook of the cgroup's.
     assert_eq!(inside.ask("packet"), "ok");
-}
-
-#[test]
-fn whoever_was_heard_may_be_answered_and_nobody_else() {
-    let Some(live) = Live::start(&NEEDED) else { return };
-    let unit = Unit::make("heard");
-    let gate = gate(&live);
-    gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    let mut inside = peer::start(Some(unit.path()));
-    assert_eq!(inside.ask(&format!("move {}", cgroup2_mount().unwrap().display())), "ok");
-    assert_eq!(inside.ask("hear 203.0.113.8"), "ok");
-    assert_eq!(inside.ask(&format!("move {}", unit.path().display())), "ok");
-    assert_eq!(inside.ask("answer"), "ok");
-    assert_eq!(inside.ask("answer-another"), REFUSED);
-}
-
-#[test]
-fn what_enforces_outlives_its_agent_and_is_adopted() {
-    if !live::have(&NEEDED) {
-        return;
-    }
-    let bpffs = OwnBpfFileSystem::mount();
-    let unit = Unit::make("kept");
-    let pin = bpffs.0.path().join("davy");
-    let config = SensorConfig { pin: Some(pin.clone()), ..SensorConfig::new(live::BOOT) };
-    let mut inside = peer::start(Some(unit.path()));
-    let act = "connect 203.0.113.7:8080";
-    assert_eq!(inside.ask("serve-names 198.51.100.53 203.0.113.8"), "ok");
-
-    let live = Live::configured(&NEEDED, config.clone()).unwrap();
-    gate(&live).apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    assert_eq!(inside.ask(act), REFUSED);
-    drop(live);
-    assert_eq!(inside.ask(act), REFUSED, "refused although the agent is gone");
-    // And names are learned although it is.
-    assert_eq!(inside.ask("resolve 198.51.100.53 a.example.org"), "ok");
-    assert_eq!(inside.ask("connect 203.0.113.8:8080"), "ok");
-
-    let live = Live::configured(&NEEDED, config).unwrap();
-    let gate = gate(&live);
-    gate.apply(&by_name(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
-    assert_eq!(inside.ask(act), REFUSED, "refused under the next agent");
-    assert_eq!(
-        inside.ask("connect 203.0.113.8:8080"),
-        "ok",
-        "the next agent knows the names of the one before"
-    );
-    // What only observes is not kept.
-    gate.set_modes(&unit.modes(OutboundMode::Observe)).unwrap();
-    assert_eq!(inside.ask(act), "ok");
-    assert!(!pin.join("outbound").exists());
-    gate.set_modes(&unit.modes(OutboundMode::Enforce)).unwrap();
-    assert_eq!(inside.ask(act), REFUSED);
-    gate.release().unwrap();
-    assert_eq!(inside.ask(act), "ok", "open once released");
-    assert!(!pin.exists());
 }
