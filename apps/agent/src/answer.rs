@@ -238,8 +238,9 @@ impl Answer for Desk {
                 let message = format!("confirm within {MIN_TRIAL} to {MAX_TRIAL} seconds");
                 return error(ErrorCode::Invalid, message);
             }
-            Command::PortsApply { seconds, unused } => {
-                self.arbitrate(|reply| Order::Ports(PortsOrder::Apply { seconds, unused, reply })).await
+            Command::PortsApply { seconds, unused, anyway } => {
+                let apply = |reply| PortsOrder::Apply { seconds, unused, anyway, reply };
+                self.arbitrate(|reply| Order::Ports(apply(reply))).await
             }
             Command::PortsConfirm => self.arbitrate(|reply| Order::Ports(PortsOrder::Confirm(reply))).await,
             Command::PortsOpen => self.arbitrate(|reply| Order::Ports(PortsOrder::Open(reply))).await,

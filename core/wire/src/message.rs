@@ -257,6 +257,8 @@ pub enum Command {
         seconds: u32,
         /// Whether entries that open nothing, because nobody listens there, are let pass.
         unused: bool,
+        /// Also when an administrator who is logged in now could not log in again.
+        anyway: bool,
     },
     /// Keep closed what was closed for a trial.
     PortsConfirm,
