@@ -16,7 +16,7 @@ pub mod worker;
 pub use connection::ConnectionEntry;
 pub use message::{Command, ErrorCode, MAX_LINE, Query, Reply, Request, RequestBody, VERSION};
 pub use outbound::{OutboundName, OutboundSummary};
-pub use ports::{ListeningPort, OpenTo, PortSource, PortsState, PortsView};
+pub use ports::{ListeningPort, OpenTo, PortOwner, PortSource, PortsState, PortsView};
 pub use sealed::Quarantined;
 pub use status::{
     AgentStatus, BusyTree, DrillOutcome, DrillResult, DropCount, IsolatedStatus, PolicySummary, Proof,
