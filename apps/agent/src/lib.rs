@@ -18,6 +18,7 @@ mod inspection;
 mod instance;
 mod keeper;
 mod left;
+mod leftover;
 mod lists;
 mod opening;
 mod outbound;
@@ -41,6 +42,7 @@ mod state;
 mod stops;
 mod trust;
 
+pub use leftover::take_away_leftovers;
 pub use paths::Paths;
 pub use ports::inbound_plan;
 pub use run::{AgentOptions, Ending, run};

@@ -81,7 +81,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
     match &cli.verb {
         Verb::Run => return watch::run(paths, answering, true, false),
         Verb::Agent(asked) => return watch::run(paths, answering, false, asked.pin),
-        Verb::Stop => change::order(&client, answering, Command::Stop)?,
+        Verb::Stop => change::stop(&client, answering, &paths)?,
         Verb::Status => status::run(&client, answering)?,
         Verb::Events(asked) => events::run(&client, answering, asked)?,
         Verb::Findings(asked) => findings::run(&client, answering, asked)?,
