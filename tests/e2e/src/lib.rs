@@ -63,6 +63,24 @@ pub fn root_or_skip() -> bool {
     root
 }
 
+/// Whether the programs that a test runs are installed; says loudly which is not.
+#[must_use]
+pub fn needs(programs: &[&str]) -> bool {
+    let missing = |program: &&&str| {
+        let found = std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path)
+                .chain([PathBuf::from("/usr/sbin")])
+                .any(|dir| dir.join(program).exists())
+        });
+        !found
+    };
+    let missing = programs.iter().find(missing);
+    if let Some(program) = missing {
+        println!("SKIPPED: {program} is not installed");
+    }
+    missing.is_none()
+}
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
