@@ -145,8 +145,12 @@ impl Bans {
                 let known: HashMap<Vec<u8>, Count> =
                     self.keys(addresses)?.into_iter().map(|element| (element.key, element.count)).collect();
                 let key = |sentence: &Sentence| octets(sentence.who.address());
-                let again: Vec<Element> =
-                    hosts.iter().map(|s| key(s)).filter(|key| known.contains_key(key)).map(Element::new).collect();
+                let again: Vec<Element> = hosts
+                    .iter()
+                    .map(|s| key(s))
+                    .filter(|key| known.contains_key(key))
+                    .map(Element::new)
+                    .collect();
                 if known.len() + hosts.len() - again.len() > MAX_BANNED_ADDRESSES {
                     return Err(too_many(MAX_BANNED_ADDRESSES, "addresses"));
                 }
