@@ -24,7 +24,7 @@ use crate::connections::Connections;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::own;
-use crate::port_scans::PortScanTeller;
+use crate::port_scans::{self, PortScanTeller};
 use crate::ports::PortsDesk;
 use crate::scan::ScanSights;
 use crate::services::{Look, ServiceWatch};
@@ -416,7 +416,8 @@ impl Engine {
         if let Some(incident) = incident {
             self.publish_incident(incident);
         }
-        self.publish_finding(finding, Vec::new());
+        let proposals = port_scans::proposals(scan, finding.id);
+        self.publish_finding(finding, proposals);
     }
 
     fn measure_rate(&mut self) {

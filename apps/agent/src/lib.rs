@@ -6,6 +6,7 @@ mod alarm;
 mod answer;
 mod arbiter;
 mod banner;
+mod bans;
 mod block;
 mod canary;
 mod clock;

@@ -7,6 +7,7 @@
 mod actions;
 mod amount;
 mod answer;
+mod bans;
 mod change;
 mod client;
 mod clock;
@@ -92,6 +93,9 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Act(asked) => change::act(&client, answering, asked)?,
         Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
         Verb::Isolate(asked) => change::isolate(&client, answering, asked)?,
+        Verb::Ban(asked) => bans::ban(&client, answering, asked)?,
+        Verb::Bans => bans::list(&client, answering)?,
+        Verb::Unban(asked) => bans::unban(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
         Verb::Scans(asked) => scans::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,

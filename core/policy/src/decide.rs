@@ -168,7 +168,10 @@ impl Policy {
                 vec![ActionKind::Alert, ActionKind::Kill],
                 "what the service started is ended, and the service goes on".to_owned(),
             ),
-            FindingKind::Scan => (alert, "scans are told, and nobody is shut out for one".to_owned()),
+            FindingKind::Scan => (
+                vec![ActionKind::Alert, ActionKind::Ban],
+                "whoever is proven to have sent it himself is banned".to_owned(),
+            ),
             // What is refused is refused where it begins, and not because of a finding.
             FindingKind::Untrusted | FindingKind::Fileless => {
                 (alert, "code is refused where it begins; a finding about it only alerts".to_owned())

@@ -20,7 +20,7 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 const MAX_RESOLV_CONF: u64 = 64 * 1024;
 
 /// The host's name servers (resolv.conf(5)).
-fn resolvers() -> Vec<IpAddr> {
+pub(crate) fn resolvers() -> Vec<IpAddr> {
     let read = |path: &&str| {
         use std::io::Read;
         let mut text = Vec::new();

@@ -102,6 +102,38 @@ pub fn ports() -> PortsView {
     }
 }
 
+pub fn bans() -> Vec<BanEntry> {
+    let ban = |who: &str, action| BanEntry {
+        who: who.parse().expect("a network"),
+        ports: vec![],
+        reject: false,
+        since: BEGAN,
+        until: BEGAN.plus_secs(3600.0),
+        by: "root".to_owned(),
+        action: ActionId(action),
+        finding: None,
+        incident: None,
+        packets: 0,
+        held: true,
+    };
+    vec![
+        BanEntry { packets: 12_345, ..ban("203.0.113.9", 31) },
+        BanEntry {
+            ports: vec![22, 2222],
+            reject: true,
+            until: BEGAN.plus_secs(7.0 * 86_400.0),
+            ..ban("198.51.100.0/24", 32)
+        },
+        BanEntry {
+            by: "f12".to_owned(),
+            finding: Some(FindingId(12)),
+            incident: Some(IncidentId(7)),
+            held: false,
+            ..ban("2001:db8:7:1::/64", 35)
+        },
+    ]
+}
+
 pub fn outbound() -> OutboundSummary {
     let name = |name: &str, shared_with: &[&str]| OutboundName {
         name: name.to_owned(),
