@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 
 mod acts;
+mod administrator;
 mod apart;
 mod bypasses;
 mod network;
@@ -18,6 +19,7 @@ mod scope;
 mod two_hosts;
 
 pub use acts::{freezes, kills, puts_away};
+pub use administrator::Administrator;
 pub use bypasses::assert_published;
 pub use network::Network;
 pub use scope::{Scope, cgroup2};

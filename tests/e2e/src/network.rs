@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::TwoHosts;
+use crate::{TwoHosts, davy};
 
 /// How long a connection that is not answered is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -48,6 +48,25 @@ impl Network {
     #[must_use]
     pub fn command(&self) -> Command {
         self.0.command(AGENTS)
+    }
+
+    /// A command that starts an agent at the host, with a BPF file system of its own, so that nothing it pins is on the machine's.
+    /// `stage` is a shell's line for the mount namespace that it is alone in; its arguments are to be added.
+    #[must_use]
+    pub fn agent(&self, stage: &str) -> Command {
+        let mut command = self.command();
+        command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c"]);
+        command
+            .arg(format!("mount -t bpf davy-e2e /sys/fs/bpf && {stage} && exec \"$@\""))
+            .arg("sh")
+            .arg(davy());
+        command
+    }
+
+    /// A command that runs another at the host of everybody else.
+    #[must_use]
+    pub fn elsewhere(&self) -> Command {
+        self.0.command(OTHERS)
     }
 
     /// Listens at a port of the host, in the test's own process.

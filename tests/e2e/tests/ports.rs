@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use davy_model::{Action, ActionRecord, ActionState, EventKind, InboundRefusal, Mode, Place};
-use davy_test_e2e::{Agent, Network, davy, needs, root_or_skip};
+use davy_test_e2e::{Administrator, Agent, Network, davy, needs, root_or_skip};
 use davy_wire::{Command as Order, ListeningPort, OpenTo, PortsState, PortsView, Query, Reply, RequestBody};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,9 +50,7 @@ impl Host {
 
     /// Starts an agent in the host's network, with a BPF file system of its own, so that nothing it pins is on the machine's.
     fn again(&mut self, policy: &str, flags: &[&str]) {
-        let mut command = self.network.command();
-        command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c"]);
-        command.arg("mount -t bpf davy-e2e /sys/fs/bpf && exec \"$@\"").arg("sh").arg(davy());
+        let command = self.network.agent(&Administrator::stage(self.folder.path()).unwrap());
         self.agent = Some(Agent::start_in(self.folder.path(), policy, command, flags).unwrap());
         // It answers before it has looked at all that is there; the busiest trees are known after that.
         self.agent().ask(RequestBody::Query(Query::Top)).unwrap();
@@ -412,6 +410,34 @@ fn what_opens_nothing_is_refused_before_anything_is_closed() {
     assert_eq!(checked.status.code(), Some(6));
     assert!(String::from_utf8_lossy(&checked.stdout).contains("none.txt is empty"));
     assert_eq!(host.reaches(), (true, true));
+}
+
+#[test]
+fn an_administrator_who_could_not_come_back_is_named_before_anything_is_closed() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
+        return;
+    }
+    let _alone = alone();
+    let host = Host::start(&policy("enforce"), &[]);
+    let session = Administrator::log_in(host.agent().pid(), Network::FAR, 8022).unwrap();
+    let why = host.apply(60).unwrap_err();
+    assert!(
+        why.contains(&format!("from {} at TCP port 8022", Network::FAR)) && why.contains("--anyway"),
+        "{why}"
+    );
+    assert_eq!((host.reaches(), host.states()), ((true, true), vec![]));
+    host.order(Order::PortsApply { seconds: 60, unused: false, anyway: true }).unwrap();
+    assert_eq!(host.reaches(), (true, true), "while the session lasts, its address is let in");
+    assert_eq!(host.view().administrators, [Network::FAR.parse::<std::net::IpAddr>().unwrap()]);
+    drop(session);
+    host.agent()
+        .wait_for("nobody is spared any more", PATIENCE, |_| {
+            Ok((host.reaches() == (true, false)).then_some(()))
+        })
+        .unwrap();
+    host.order(Order::PortsOpen).unwrap();
+    let _inside = Administrator::log_in(host.agent().pid(), Network::NEAR, 8022).unwrap();
+    host.apply(60).unwrap();
 }
 
 /// As a package is removed: the service is stopped, or was long ago, and then `davy stop` is said.
