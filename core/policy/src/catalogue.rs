@@ -479,7 +479,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             required("name", Kind::Text, "What it shows."),
             required(
                 "expect",
-                Kind::OneOf(&["allow", "alert", "freeze", "cut", "quarantine", "kill"]),
+                Kind::OneOf(&["allow", "alert", "freeze", "cut", "ban", "quarantine", "kill"]),
                 "The strongest thing done; allow means not even an alert.",
             ),
         ],

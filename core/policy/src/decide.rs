@@ -317,6 +317,16 @@ mod tests {
     }
 
     #[test]
+    fn who_scans_is_banned_where_that_is_enforced() {
+        for (mode, strongest) in [("enforce", ActionKind::Ban), ("observe", ActionKind::Alert)] {
+            let p = policy(&format!("[scans]\nmode = \"{mode}\"\n"));
+            let decision = p.decide(&finding(FindingKind::Scan, 0.9), &subject("", ""), NOW);
+            assert_eq!(decision.strongest(), Some(strongest), "{mode}");
+            assert_eq!(decision.actions, [ActionKind::Alert, ActionKind::Ban], "what would be done is told");
+        }
+    }
+
+    #[test]
     fn malware_is_acted_upon_from_the_severity_on_and_nothing_is_cut() {
         let p = policy("[scan]\nmode = \"enforce\"\nactions = [\"quarantine\"]\n");
         let decide = |severity| {

@@ -1,5 +1,8 @@
 //! The table that says who may send nothing for a time.
 
+mod kind;
+mod ranges;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -9,6 +12,8 @@ use davy_model::{AddressRange, Prefix};
 use crate::nft::{Attributes, Batch, Count, Element, Interval, Key, Listed, Rule, SetKind, Socket, Verdict};
 use crate::nft::{find, message, octets, set_elements};
 use crate::{BANS_TABLE, Error};
+pub use kind::BanKind;
+use ranges::{before, disjoint, without};
 
 /// The most networks that are banned at once for each family of addresses; a further one is refused.
 pub const MAX_BANNED_NETWORKS: usize = 4096;
@@ -23,21 +28,9 @@ const MAX_CHAINS: usize = 256;
 /// Before connections are tracked, so that what is banned costs as little as it can.
 const PRIORITY: i32 = -310;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
 const ENTRY: &str = "arrives";
 const ADDRESSES: [&str; 2] = ["banned4", "banned6"];
 const NETWORKS: [&str; 2] = ["banned_networks4", "banned_networks6"];
-
-/// What becomes of what a banned address sends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BanKind {
-    /// To which TCP and UDP ports nothing is let in, at most [`MAX_BANNED_PORTS`]; none for everything that it sends.
-    pub ports: Vec<u16>,
-    /// Whether the sender is told, by a reset or an ICMP message, instead of waiting for nothing.
-    pub reject: bool,
-}
 
 /// Somebody to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,43 +56,6 @@ pub struct Ban {
     pub packets: u64,
     /// The bytes of them.
     pub bytes: u64,
-}
-
-impl BanKind {
-    /// The chain that everything goes through that comes from an address that is banned so; none where it is dropped at once.
-    fn chain(&self) -> Option<String> {
-        if self.ports.is_empty() && !self.reject {
-            return None;
-        }
-        let mut name = if self.reject { "reject" } else { "drop" }.to_owned();
-        self.ports.iter().for_each(|port| name.push_str(&format!("_{port}")));
-        Some(name)
-    }
-
-    fn verdict(&self) -> Verdict {
-        self.chain().map_or(Verdict::Drop, Verdict::Jump)
-    }
-
-    fn of(verdict: Option<&Verdict>) -> Self {
-        let Some(Verdict::Jump(chain)) = verdict else { return Self::default() };
-        let mut parts = chain.split('_');
-        let reject = parts.next() == Some("reject");
-        Self { ports: parts.filter_map(|port| port.parse().ok()).collect(), reject }
-    }
-
-    fn rules(&self) -> Vec<Rule> {
-        let end = |rule: Rule, tcp| if self.reject { rule.refuse(tcp) } else { rule.then(&Verdict::Drop) };
-        if self.ports.is_empty() {
-            return vec![
-                end(Rule::new("meta l4proto tcp reject with tcp reset").if_protocol(TCP), true),
-                end(Rule::new("reject with icmpx type admin-prohibited"), false),
-            ];
-        }
-        let of = |port: &u16| {
-            [TCP, UDP].map(|protocol| end(Rule::new("th dport").if_port(protocol, *port), protocol == TCP))
-        };
-        self.ports.iter().flat_map(of).collect()
-    }
 }
 
 /// The table, spoken to by netlink. What is banned ends by itself, whoever lives then.
@@ -185,7 +141,11 @@ impl Bans {
     /// # Errors
     /// When the kernel refuses; nothing is changed then.
     pub fn unban(&self, who: &[Prefix]) -> Result<(), Error> {
-        let mut batch = self.base(std::iter::empty())?;
+        if !self.is_whole() {
+            return Ok(());
+        }
+        let mut batch = Batch::of(BANS_TABLE);
+        let mut changes = false;
         for (v4, addresses, networks) in sets() {
             let own: Vec<AddressRange> =
                 who.iter().filter(|p| p.address().is_ipv4() == v4).map(|p| AddressRange::from(*p)).collect();
@@ -197,13 +157,15 @@ impl Bans {
             let hosts =
                 self.keys(addresses)?.into_iter().filter(|element| address(&element.key).is_some_and(within));
             let hosts: Vec<Element> = hosts.map(|element| Element::new(element.key)).collect();
+            changes |= !hosts.is_empty();
             batch.take(addresses, &hosts);
             let all = self.intervals(networks, v4)?;
             if !all.is_empty() {
+                changes = true;
                 write_networks(&mut batch, networks, &without(&all, &own))?;
             }
         }
-        self.socket.commit(batch)
+        if changes { self.socket.commit(batch) } else { Ok(()) }
     }
 
     /// Who is banned, and for how long still. Networks that lay in each other are told as the ranges that came of them.
@@ -382,139 +344,10 @@ fn write_networks(batch: &mut Batch, set: &str, bans: &[Ban]) -> Result<(), Erro
     Ok(())
 }
 
-/// The same bans without overlaps: where several hold, the one that holds longest. What was counted stays with the first part.
-fn disjoint(bans: &[Ban]) -> Vec<Ban> {
-    let mut starts: Vec<IpAddr> = bans.iter().map(|ban| ban.who.first).collect();
-    starts.extend(bans.iter().filter_map(|ban| after(ban.who.last)));
-    starts.sort_unstable();
-    starts.dedup();
-    let mut parts: Vec<Ban> = Vec::new();
-    let highest = bans.iter().map(|ban| ban.who.last).max();
-    for (at, first) in starts.iter().enumerate() {
-        let last = starts.get(at + 1).and_then(|next| before(*next)).or(highest);
-        let here = bans.iter().filter(|b| b.who.first <= *first && *first <= b.who.last);
-        let (Some(last), Some(longest)) = (last, here.max_by_key(|ban| ban.left)) else { continue };
-        let counted = bans.iter().filter(|ban| ban.who.first == *first);
-        let (packets, bytes) = counted.fold((0, 0), |(p, b), ban| (p + ban.packets, b + ban.bytes));
-        match parts.last_mut() {
-            Some(part)
-                if (part.left, &part.kind) == (longest.left, &longest.kind)
-                    && after(part.who.last) == Some(*first) =>
-            {
-                part.who.last = last;
-                (part.packets, part.bytes) = (part.packets + packets, part.bytes + bytes);
-            }
-            _ => parts.push(Ban {
-                who: AddressRange { first: *first, last },
-                packets,
-                bytes,
-                ..longest.clone()
-            }),
-        }
-    }
-    parts
-}
-
-/// What is left of some bans when these addresses are let in.
-fn without(bans: &[Ban], gone: &[AddressRange]) -> Vec<Ban> {
-    let mut parts = bans.to_vec();
-    for hole in gone {
-        parts = parts
-            .into_iter()
-            .flat_map(|ban| {
-                if ban.who.last < hole.first || hole.last < ban.who.first {
-                    return vec![ban];
-                }
-                let below = before(hole.first).filter(|last| ban.who.first <= *last);
-                let above = after(hole.last).filter(|first| *first <= ban.who.last);
-                // What was counted is told once.
-                let (packets, bytes) = if below.is_some() { (0, 0) } else { (ban.packets, ban.bytes) };
-                let above = above.map(|first| Ban {
-                    who: AddressRange { first, ..ban.who },
-                    packets,
-                    bytes,
-                    ..ban.clone()
-                });
-                let below = below.map(|last| Ban { who: AddressRange { last, ..ban.who }, ..ban });
-                below.into_iter().chain(above).collect()
-            })
-            .collect();
-    }
-    parts
-}
-
 fn address(key: &[u8]) -> Option<IpAddr> {
     match key.len() {
         4 => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(key).ok()?))),
         16 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(key).ok()?))),
         _ => None,
-    }
-}
-
-fn after(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => v4.to_bits().checked_add(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
-        IpAddr::V6(v6) => v6.to_bits().checked_add(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
-    }
-}
-
-fn before(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => v4.to_bits().checked_sub(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
-        IpAddr::V6(v6) => v6.to_bits().checked_sub(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Small addresses, so that they often meet, and the ends of what there is.
-    fn bans() -> impl Strategy<Value = Vec<Ban>> {
-        let end = prop_oneof![0u32..40, (u32::MAX - 5)..=u32::MAX];
-        let one = (end.clone(), end, 1u64..5).prop_map(|(a, b, left)| {
-            let range = |bits: u32| IpAddr::V4(Ipv4Addr::from_bits(bits));
-            let who = AddressRange { first: range(a.min(b)), last: range(a.max(b)) };
-            let kind = BanKind { ports: vec![22; left as usize % 2], reject: left > 2 };
-            Ban { who, kind, left: Duration::from_secs(left), packets: left, bytes: left * 60 }
-        });
-        proptest::collection::vec(one, 0..8)
-    }
-
-    fn left(bans: &[Ban], at: IpAddr) -> Option<Duration> {
-        bans.iter().filter(|ban| ban.who.first <= at && at <= ban.who.last).map(|ban| ban.left).max()
-    }
-
-    #[test]
-    fn what_becomes_of_packets_is_read_from_the_name_of_a_chain() {
-        for (ports, reject) in [(vec![], false), (vec![], true), (vec![22], false), (vec![22, 65_535], true)]
-        {
-            let kind = BanKind { ports, reject };
-            assert_eq!(BanKind::of(Some(&kind.verdict())), kind);
-        }
-        let longest = BanKind { ports: vec![65_535; MAX_BANNED_PORTS], reject: true };
-        assert!(longest.chain().is_some_and(|name| name.len() < 127), "the kernel takes 127 bytes");
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_overlaps_and_the_longest_holds(all in bans(), hole in bans()) {
-            let parts = disjoint(&all);
-            let sum = |bans: &[Ban]| bans.iter().map(|ban| ban.packets).sum::<u64>();
-            prop_assert_eq!(sum(&parts), sum(&all), "what was counted is kept");
-            let hole: Vec<AddressRange> = hole.into_iter().map(|ban| ban.who).collect();
-            let rest = without(&parts, &hole);
-            for list in [&parts, &rest] {
-                prop_assert!(list.windows(2).all(|pair| pair[0].who.last < pair[1].who.first), "{list:?}");
-                prop_assert!(list.iter().all(|ban| ban.who.first <= ban.who.last));
-            }
-            for bits in (0u32..42).chain((u32::MAX - 7)..=u32::MAX) {
-                let at = IpAddr::V4(Ipv4Addr::from_bits(bits));
-                prop_assert_eq!(left(&parts, at), left(&all, at));
-                let let_in = hole.iter().any(|range| range.first <= at && at <= range.last);
-                prop_assert_eq!(left(&rest, at), left(&all, at).filter(|_| !let_in));
-            }
-        }
     }
 }

@@ -47,6 +47,14 @@ fn a_ban_holds_for_its_time_and_no_longer() {
     world.at_host(|| Bans::open().unwrap().unban(&[prefix(FAR[0]), prefix("192.0.2.1")]).unwrap());
     assert!(world.reaches(FAR[0], HOST[0], 80));
     assert!(list(&world).is_empty());
+    // Of whom nobody knows, with a table and without.
+    world.at_host(|| {
+        let bans = Bans::open().unwrap();
+        bans.unban(&[prefix("192.0.2.1")]).unwrap();
+        assert!(bans.remove().unwrap() && !bans.remove().unwrap());
+        bans.unban(&[prefix("192.0.2.1")]).unwrap();
+        assert!(!bans.remove().unwrap(), "nobody is let in by making a table");
+    });
 }
 
 #[test]

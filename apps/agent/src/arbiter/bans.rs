@@ -28,7 +28,9 @@ pub(crate) enum BanOrder {
 impl Arbiter {
     pub(super) fn on_ban(&mut self, order: BanOrder) {
         match order {
-            BanOrder::Begin { who, ports, reject, seconds, by, reply } => {
+            BanOrder::Begin { who, mut ports, reject, seconds, by, reply } => {
+                ports.sort_unstable();
+                ports.dedup();
                 let action = Action::Ban { who, ports, reject, seconds };
                 let by =
                     by.map_or_else(|| "an administrator".to_owned(), |uid| self.users.name_or_number(uid));
@@ -88,6 +90,11 @@ impl Arbiter {
 
     fn end_bans(&mut self, who: Option<Prefix>) -> Result<String, String> {
         let all = self.bans.take(who);
+        // The kernel may hold one of which no journal tells any more.
+        let strangers = self.bans.let_in(who)?;
+        if all.is_empty() && strangers > 0 {
+            return Ok("who was banned is let in again; no journal told of it".to_owned());
+        }
         if all.is_empty() {
             return Err(match who {
                 Some(who) => format!("nobody is banned in {who}; `davy bans` says who is"),
@@ -152,7 +159,11 @@ impl Arbiter {
     /// Sees to bans whose time is over, and to what somebody else did to those that hold.
     pub(super) fn look_after_bans(&mut self) {
         let now = clock::now();
-        for record in self.bans.over(now) {
+        let over = self.bans.over(now);
+        if !over.is_empty() {
+            self.bans.tidy();
+        }
+        for record in over {
             // Whoever goes on is banned anew, and for longer.
             let print = fingerprint(&record.action);
             self.decided.retain(|(_, decided, _)| *decided != print);

@@ -94,8 +94,40 @@ impl BansDesk {
     /// Why it does not, in plain words.
     pub(crate) fn unban(&self, who: Prefix) -> Result<(), String> {
         self.kernel(|bans| bans.unban(&[who])).map_err(|error| error.to_string())?;
-        self.note_generation();
+        self.tidy();
         Ok(())
+    }
+
+    /// Takes the table away when nobody is banned: every packet is looked at for it.
+    pub(crate) fn tidy(&self) {
+        if self.count() == 0 && self.kernel(|bans| bans.list()).is_ok_and(|list| list.is_empty()) {
+            let _ = self.kernel(|bans| bans.remove());
+        }
+        self.note_generation();
+    }
+
+    /// Has the kernel let in whoever it holds banned within this network, everybody where there is none, and says how many bans those were.
+    ///
+    /// # Errors
+    /// Why it does not, in plain words.
+    pub(crate) fn let_in(&self, who: Option<Prefix>) -> Result<usize, String> {
+        let words = |error: Error| error.to_string();
+        let within = |ban: &Ban| {
+            who.map(AddressRange::from).is_none_or(|w| w.first <= ban.who.first && ban.who.last <= w.last)
+        };
+        let held = match self.kernel(|bans| bans.list()) {
+            Err(Error::Absent) => return Ok(0),
+            held => held.map_err(words)?.iter().filter(|ban| within(ban)).count(),
+        };
+        match who {
+            _ if held == 0 => {}
+            Some(who) => self.unban(who)?,
+            None => {
+                self.kernel(|bans| bans.remove()).map_err(words)?;
+                self.note_generation();
+            }
+        }
+        Ok(held)
     }
 
     /// Forgets that somebody was ever banned: his next time is a first one.

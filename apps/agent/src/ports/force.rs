@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use davy_firewall::{Error, Ports, Refused, Standing};
+use davy_firewall::{Error, Refused, Standing};
 use davy_model::{Door, Timestamp};
 use davy_net::inbound::{Listener, Plan};
 use davy_trust::host;
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use super::hand::Hand;
+use super::moment::Moment;
 
 /// For how long the kernel holds ports closed without hearing of an agent whose enforcement is not to outlive it, and how often
 /// such an agent is heard of, in seconds.
@@ -19,80 +20,6 @@ const RENEW_SECS: f64 = 15.0;
 
 /// How often the table is looked at although nobody seems to have changed anything, in seconds.
 const LOOK_SECS: f64 = 30.0;
-
-/// A moment by two clocks: people's, which may be set, and one that only goes on, as that of the kernel's own times does.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    pub(super) wall: Timestamp,
-    pub(super) steady: Duration,
-}
-
-impl Moment {
-    pub(super) fn now() -> Self {
-        let steady = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        Self { wall: clock::now(), steady: Duration::try_from(steady).unwrap_or_default() }
-    }
-
-    /// How many seconds have gone by since.
-    fn secs_since(self, earlier: Duration) -> f64 {
-        self.steady.saturating_sub(earlier).as_secs_f64()
-    }
-}
-
-/// The kernel's side; a test has one of its own.
-pub(super) trait Hand: Send {
-    fn close(&mut self, doors: &[Door], spared: &[IpAddr], lease: Option<Duration>) -> Result<(), Error>;
-    fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error>;
-    fn spare(&mut self, administrators: &[IpAddr]) -> Result<(), Error>;
-    /// Says whether anything was there.
-    fn remove(&mut self) -> Result<bool, Error>;
-    fn generation(&mut self) -> Result<u32, Error>;
-    fn standing(&mut self) -> Result<Standing, Error>;
-    fn refused(&mut self) -> Result<Vec<Refused>, Error>;
-}
-
-/// nftables in the agent's own network namespace, spoken to from the first time on that there is something to say.
-#[derive(Debug, Default)]
-pub(super) struct Nftables(Option<Ports>);
-
-impl Nftables {
-    fn ports(&mut self) -> Result<&Ports, Error> {
-        match &mut self.0 {
-            Some(ports) => Ok(ports),
-            none => Ok(none.insert(Ports::open()?)),
-        }
-    }
-}
-
-impl Hand for Nftables {
-    fn close(&mut self, doors: &[Door], spared: &[IpAddr], lease: Option<Duration>) -> Result<(), Error> {
-        self.ports()?.close_all_but(doors, spared, lease)
-    }
-
-    fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
-        self.ports()?.renew(lease)
-    }
-
-    fn spare(&mut self, administrators: &[IpAddr]) -> Result<(), Error> {
-        self.ports()?.spare(administrators)
-    }
-
-    fn remove(&mut self) -> Result<bool, Error> {
-        self.ports()?.remove()
-    }
-
-    fn generation(&mut self) -> Result<u32, Error> {
-        self.ports()?.generation()
-    }
-
-    fn standing(&mut self) -> Result<Standing, Error> {
-        self.ports()?.standing()
-    }
-
-    fn refused(&mut self) -> Result<Vec<Refused>, Error> {
-        self.ports()?.refused()
-    }
-}
 
 /// What outlives the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,11 @@
 //! Who may reach which port: what the policy says is looked up here, held in the kernel where it is enforced, and told.
 
 mod force;
+mod hand;
 mod listeners;
 mod lists;
 mod lockout;
+mod moment;
 mod thread;
 mod view;
 mod watch;
@@ -22,8 +24,10 @@ pub(crate) use thread::PortsThread;
 
 use crate::shared::{Intake, Shared, lock};
 use crate::{Paths, clock};
-use force::{Force, Moment, Nftables};
+use force::Force;
+use hand::Nftables;
 use lists::Lists;
+use moment::Moment;
 use watch::Watch;
 
 /// The protection's name in the policy.

@@ -8,8 +8,8 @@ use davy_proc::Users;
 use davy_wire::{ListeningPort, OpenTo, PortOwner, PortSource, PortsState, PortsView};
 
 use super::PortsDesk;
-use super::force::Moment;
 use super::listeners::{self, Listening};
+use super::moment::Moment;
 use crate::shared::lock;
 
 /// How many of a port's latest sources are shown.
