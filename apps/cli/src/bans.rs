@@ -34,11 +34,7 @@ pub(crate) fn list(client: &Client, answering: &Answering) -> Result<(), Failure
     if answering.json {
         return Ok(answering.document(&Value::Array(bans.iter().map(document::ban).collect()))?);
     }
-    answering.page(&page(&bans, answering))?;
-    if !bans.is_empty() {
-        answering.next("sudo davy unban ADDRESS lets somebody in again");
-    }
-    Ok(())
+    Ok(answering.page(&page(&bans, answering))?)
 }
 
 /// Who is banned, for people.
