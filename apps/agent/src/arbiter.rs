@@ -78,6 +78,12 @@ pub(crate) enum Order {
     Stop,
 }
 
+/// What the arbiter does through the packet filter.
+pub(crate) struct Firewall {
+    pub(crate) ports: Arc<PortsDesk>,
+    pub(crate) bans: Arc<BansDesk>,
+}
+
 /// The arbiter's thread.
 pub(crate) struct Arbiter {
     shared: Arc<Shared>,
@@ -110,8 +116,7 @@ impl Arbiter {
         responder: Responder,
         block: Arc<KernelBlock>,
         intake: Intake,
-        ports: Arc<PortsDesk>,
-        bans: Arc<BansDesk>,
+        Firewall { ports, bans }: Firewall,
     ) -> Self {
         Self {
             shared,

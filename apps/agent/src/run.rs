@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::alarm::Alarm;
 use crate::answer::Desk;
-use crate::arbiter::{Arbiter, Order};
+use crate::arbiter::{Arbiter, Firewall, Order};
 use crate::banner;
 use crate::bans::BansDesk;
 use crate::block::{KernelBlock, Shareable};
@@ -232,8 +232,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         responder,
         block,
         intake.clone(),
-        Arc::clone(&ports),
-        Arc::clone(&bans),
+        Firewall { ports: Arc::clone(&ports), bans: Arc::clone(&bans) },
     );
     let mut journal = store.open_actions().await.context("cannot read the journal")?;
     let undone = store.actions(UNDONE_LOOKED_AT).await.context("cannot read the journal")?;

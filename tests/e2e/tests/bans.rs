@@ -152,6 +152,12 @@ fn who_is_banned_is_shut_out_at_once_shown_and_let_in_again() {
     host.order(&["ban", "198.51.100.7", "--for", "1h"]);
     assert!(!host.reaches(Network::FAR));
     assert!(host.refused(&["unban", "192.0.2.1"]).contains("nobody is banned in 192.0.2.1"));
+    assert!(host.refused(&["unban", Network::FAR]).contains("is banned with 203.0.113.0/24"));
+    for part in [Network::FAR, "203.0.113.0/28"] {
+        host.order(&["ban", part, "--for", "2h"]);
+        assert!(host.order(&["unban", part]).contains("still is with 203.0.113.0/24"));
+        assert!(!host.reaches(Network::FAR) && host.bans().iter().all(|ban| ban.held));
+    }
     host.order(&["unban", "203.0.113.0/24"]);
     assert!(host.reaches(Network::FAR) && host.bans().len() == 1);
     host.order(&["unban", "--all"]);

@@ -96,9 +96,12 @@ impl Arbiter {
             return Ok("who was banned is let in again; no journal told of it".to_owned());
         }
         if all.is_empty() {
-            return Err(match who {
-                Some(who) => format!("nobody is banned in {who}; `davy bans` says who is"),
-                None => "nobody is banned".to_owned(),
+            return Err(match (who, who.and_then(|who| self.bans.around(who))) {
+                (Some(who), Some(wider)) => {
+                    format!("{who} is banned with {wider}; davy unban {wider} lets it in")
+                }
+                (Some(who), None) => format!("nobody is banned in {who}; `davy bans` says who is"),
+                (None, _) => "nobody is banned".to_owned(),
             });
         }
         let mut lines = Vec::new();
@@ -132,7 +135,12 @@ impl Arbiter {
         }
         self.bans.forgive(who);
         self.close_ban(record, ActionState::Undone, "let in again by order of an administrator");
-        Ok(format!("{who} is let in again"))
+        // The kernel has let in a part of it.
+        let Some(wider) = self.bans.around(who) else { return Ok(format!("{who} is let in again")) };
+        self.bans
+            .restore(clock::now())
+            .map_err(|why| format!("{wider} is not banned as a whole any more: {why}"))?;
+        Ok(format!("{who} is banned no more by itself, and still is with {wider}"))
     }
 
     /// Takes over a ban that an agent before this one left. What the kernel still holds goes on there by the kernel's own time.

@@ -216,6 +216,12 @@ impl BansDesk {
         lock(&self.held).lines.contains_key(&who)
     }
 
+    /// The widest network that is banned and has all of this one in it.
+    pub(crate) fn around(&self, who: Prefix) -> Option<Prefix> {
+        let holds = |banned: &&Prefix| banned.length() < who.length() && banned.contains(who.address());
+        lock(&self.held).lines.keys().filter(holds).min_by_key(|banned| banned.length()).copied()
+    }
+
     /// How many networks are banned.
     pub(crate) fn count(&self) -> u64 {
         lock(&self.held).lines.len() as u64
