@@ -153,7 +153,7 @@ fn a_ban_can_be_for_some_ports_and_can_be_told() {
 
     // Who is told does not wait.
     let refused = |from: &str, to: &str| {
-        let (from, to) = (format!("{from}"), to.to_owned());
+        let (from, to) = (from.to_owned(), to.to_owned());
         world.elsewhere(move || {
             let begun = Instant::now();
             let family = if to.contains(':') { "-6" } else { "-4" };
