@@ -16,7 +16,8 @@ use davy_trust::Question;
 use davy_wire::{AgentStatus, Command, DropCount, ErrorCode, Proof, Query, Reply, StoreStatus};
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use crate::arbiter::{IsolationOrder, Order, PortsOrder, SealedOrder};
+use crate::arbiter::{BanOrder, IsolationOrder, Order, PortsOrder, SealedOrder};
+use crate::bans::{BansDesk, MAX_BAN};
 use crate::canary::Poke;
 use crate::clock;
 use crate::control::{Answer, Client, Hangup, error};
@@ -65,6 +66,8 @@ pub(crate) struct Desk {
     pub(crate) outbound: Arc<OutboundDesk>,
     /// Who may reach which port.
     pub(crate) ports: Arc<PortsDesk>,
+    /// Who is banned.
+    pub(crate) bans: Arc<BansDesk>,
     /// What was scanned.
     pub(crate) scan: Arc<ScanDesk>,
     /// Who looks for open ports.
@@ -137,6 +140,12 @@ impl Answer for Desk {
             Query::Ports => {
                 let view = tokio::task::block_in_place(|| self.ports.view());
                 client.send(&Reply::Ports(view)).await
+            }
+            Query::Bans => {
+                for entry in tokio::task::block_in_place(|| self.bans.view()) {
+                    client.send(&Reply::Ban(entry)).await?;
+                }
+                Ok(())
             }
             Query::Scans { limit } => {
                 for source in self.port_scans.watched(limit as usize) {
@@ -234,12 +243,21 @@ impl Answer for Desk {
             Command::Rehearse { cgroup, seconds, code, mount } => {
                 tokio::task::block_in_place(|| self.rehearse(&cgroup, seconds, code, mount.as_deref()))
             }
+            Command::Ban { seconds, .. } if seconds == 0 || seconds > MAX_BAN => {
+                return error(ErrorCode::Invalid, format!("ban for 1 to {MAX_BAN} seconds"));
+            }
+            Command::Ban { who, ports, reject, seconds } => {
+                let ban = |reply| BanOrder::Begin { who, ports, reject, seconds, by, reply };
+                self.arbitrate(|reply| Order::Ban(ban(reply))).await
+            }
+            Command::Unban { who } => self.arbitrate(|reply| Order::Ban(BanOrder::End { who, reply })).await,
             Command::PortsApply { seconds, .. } if !(MIN_TRIAL..=MAX_TRIAL).contains(&seconds) => {
                 let message = format!("confirm within {MIN_TRIAL} to {MAX_TRIAL} seconds");
                 return error(ErrorCode::Invalid, message);
             }
-            Command::PortsApply { seconds, unused } => {
-                self.arbitrate(|reply| Order::Ports(PortsOrder::Apply { seconds, unused, reply })).await
+            Command::PortsApply { seconds, unused, anyway } => {
+                let apply = |reply| PortsOrder::Apply { seconds, unused, anyway, reply };
+                self.arbitrate(|reply| Order::Ports(apply(reply))).await
             }
             Command::PortsConfirm => self.arbitrate(|reply| Order::Ports(PortsOrder::Confirm(reply))).await,
             Command::PortsOpen => self.arbitrate(|reply| Order::Ports(PortsOrder::Open(reply))).await,
@@ -381,6 +399,7 @@ impl Desk {
             disarmed_until,
             fallen_back,
             isolated: lock(&self.shared.isolated).clone(),
+            banned: self.bans.count(),
             policy: summary,
             events: counters.events.load(Ordering::Relaxed),
             drops,

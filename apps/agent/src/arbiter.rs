@@ -3,6 +3,7 @@
 //! The detector proposes. The arbiter asks the policy and what overrules it, lets the responder's failsafes look, writes
 //! the action down durably, has it carried out, and writes down what became of it.
 
+mod bans;
 mod isolating;
 mod ports;
 mod sealed;
@@ -24,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::bans::BansDesk;
 use crate::block::{KernelBlock, Reach};
 use crate::deed::{self, fingerprint, in_order, outcome_words, record, said, settle, timed};
 use crate::ports::PortsDesk;
@@ -31,6 +33,7 @@ use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
 use crate::{clock, opening};
 
+pub(crate) use bans::BanOrder;
 pub(crate) use isolating::IsolationOrder;
 pub(crate) use ports::PortsOrder;
 pub(crate) use sealed::{Refused, SealedOrder};
@@ -67,10 +70,18 @@ pub(crate) enum Order {
     Sealed(SealedOrder),
     /// The host, or a cgroup, is to be isolated or let back.
     Isolation(IsolationOrder),
+    /// Somebody is to be banned or let in again.
+    Ban(BanOrder),
     /// Something about closed ports.
     Ports(PortsOrder),
     /// Time to go; what is timed is left to the kernel and the next agent.
     Stop,
+}
+
+/// What the arbiter does through the packet filter.
+pub(crate) struct Firewall {
+    pub(crate) ports: Arc<PortsDesk>,
+    pub(crate) bans: Arc<BansDesk>,
 }
 
 /// The arbiter's thread.
@@ -82,6 +93,7 @@ pub(crate) struct Arbiter {
     block: Arc<KernelBlock>,
     intake: Intake,
     ports: Arc<PortsDesk>,
+    bans: Arc<BansDesk>,
     /// What the journal says of closed ports.
     lines: ports::Lines,
     /// What was decided, so that a finding that grows is not answered twice; the mode belongs to it, because what would
@@ -104,7 +116,7 @@ impl Arbiter {
         responder: Responder,
         block: Arc<KernelBlock>,
         intake: Intake,
-        ports: Arc<PortsDesk>,
+        Firewall { ports, bans }: Firewall,
     ) -> Self {
         Self {
             shared,
@@ -114,6 +126,7 @@ impl Arbiter {
             block,
             intake,
             ports,
+            bans,
             lines: ports::Lines::default(),
             decided: BTreeSet::new(),
             let_be: BTreeSet::new(),
@@ -134,6 +147,10 @@ impl Arbiter {
             }
             if matches!(record.action, Action::ClosePorts { .. }) {
                 self.take_over_ports(record);
+                continue;
+            }
+            if matches!(record.action, Action::Ban { .. }) {
+                self.take_over_ban(record);
                 continue;
             }
             if record.state == ActionState::Undone {
@@ -161,6 +178,11 @@ impl Arbiter {
             }
         }
         self.tell_isolated();
+        if self.bans.count() > 0
+            && let Err(why) = self.bans.restore(clock::now())
+        {
+            tracing::error!("who was banned is not any longer: {why}");
+        }
     }
 
     /// Judges until told to stop.
@@ -179,6 +201,7 @@ impl Arbiter {
                 }
                 Ok(Order::Sealed(order)) => self.on_sealed(order),
                 Ok(Order::Isolation(order)) => self.on_isolation(order),
+                Ok(Order::Ban(order)) => self.on_ban(order),
                 Ok(Order::Ports(order)) => self.on_ports(order),
                 Ok(Order::Prove(action, cgroup, reply)) => {
                     // Of a canary without a cgroup nothing is cut; what comes here all the same is cut for nobody.
@@ -210,7 +233,7 @@ impl Arbiter {
             None => reach(&policy),
         });
         for proposal in in_order(&case.proposals, &decision.actions) {
-            let action = timed(proposal.action.clone(), &policy);
+            let action = self.lengthened(timed(proposal.action.clone(), &policy));
             let print = fingerprint(&action);
             if self.let_be.contains(&print) || !self.decided.insert((case.finding.id, print, enforce)) {
                 continue;
@@ -234,8 +257,21 @@ impl Arbiter {
         }
     }
 
+    /// A ban that a finding asks for is longer each time for whoever was banned before.
+    fn lengthened(&self, action: Action) -> Action {
+        match action {
+            Action::Ban { who, ports, reject, seconds } => {
+                Action::Ban { who, ports, reject, seconds: self.bans.length(who, seconds) }
+            }
+            other => other,
+        }
+    }
+
     /// Writes down, does, writes down.
     fn carry_out(&mut self, mut record: ActionRecord) -> ActionRecord {
+        if matches!(record.action, Action::Ban { .. }) {
+            return self.carry_out_ban(record);
+        }
         let prepared = match self.responder.prepare(&record.action) {
             Ok(prepared) => prepared,
             Err(refusal) => {
@@ -312,8 +348,12 @@ impl Arbiter {
                 lines.push(format!("{}: cannot be undone: {}", fingerprint(&record.action), record.note));
                 continue;
             }
-            if matches!(record.action, Action::ClosePorts { .. }) {
-                let outcome = self.undo_ports(&record);
+            if matches!(record.action, Action::ClosePorts { .. } | Action::Ban { .. }) {
+                let outcome = if matches!(record.action, Action::Ban { .. }) {
+                    self.undo_ban(&record)
+                } else {
+                    self.undo_ports(&record)
+                };
                 undone += u32::from(outcome.is_ok());
                 failed |= outcome.is_err();
                 let words = outcome.unwrap_or_else(|why| why);
@@ -354,7 +394,8 @@ impl Arbiter {
 
     /// Remembers what was undone. A destination is left out: another miner may dial it tomorrow.
     fn leave_alone(&mut self, action: &Action) {
-        if !matches!(action, Action::Cut { .. } | Action::Isolate { .. } | Action::Alert) {
+        if !matches!(action, Action::Cut { .. } | Action::Isolate { .. } | Action::Ban { .. } | Action::Alert)
+        {
             self.let_be.insert(fingerprint(action));
             if self.let_be.len() > MAX_CASES {
                 self.let_be.pop_first();
@@ -374,6 +415,7 @@ impl Arbiter {
             self.change(&record);
         }
         self.block.follow();
+        self.look_after_bans();
         self.tell_isolated();
         // A canary's port is nobody's destination.
         let own =

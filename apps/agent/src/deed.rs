@@ -82,6 +82,7 @@ fn kind_of(action: &Action) -> ActionKind {
         Action::Alert => ActionKind::Alert,
         Action::Freeze { .. } => ActionKind::Freeze,
         Action::Quarantine { .. } => ActionKind::Quarantine,
+        Action::Ban { .. } => ActionKind::Ban,
         // An isolation and closed ports are ordered by an administrator; no guard proposes them.
         Action::Cut { .. } | Action::Isolate { .. } | Action::ClosePorts { .. } => ActionKind::Cut,
         Action::Kill { .. } => ActionKind::Kill,
@@ -94,6 +95,12 @@ pub(crate) fn timed(action: Action, policy: &Policy) -> Action {
         Action::Cut { destination, .. } => Action::Cut {
             destination,
             seconds: u32::try_from(policy.mining.cut_for.as_secs()).unwrap_or(u32::MAX),
+        },
+        Action::Ban { who, ports, reject, .. } => Action::Ban {
+            who,
+            ports,
+            reject,
+            seconds: u32::try_from(policy.scans.ban_for.as_secs()).unwrap_or(u32::MAX),
         },
         other => other,
     }
@@ -108,6 +115,7 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
         Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
         Action::Isolate { cgroup, .. } => format!("isolate {}", cgroup.as_deref().unwrap_or("the host")),
+        Action::Ban { who, .. } => format!("ban {who}"),
         Action::ClosePorts { .. } => "close ports".to_owned(),
     }
 }

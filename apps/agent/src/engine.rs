@@ -25,7 +25,7 @@ use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
 use crate::outbound::OutboundTeller;
 use crate::own;
-use crate::port_scans::PortScanTeller;
+use crate::port_scans::{self, PortScanTeller};
 use crate::ports::PortsDesk;
 use crate::scan::ScanSights;
 use crate::services::{Look, ServiceWatch};
@@ -417,7 +417,8 @@ impl Engine {
         if let Some(incident) = incident {
             self.publish_incident(incident);
         }
-        self.publish_finding(finding, Vec::new());
+        let proposals = port_scans::proposals(scan, finding.id);
+        self.publish_finding(finding, proposals);
     }
 
     fn measure_rate(&mut self) {

@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 
 use crate::alarm::Alarm;
 use crate::answer::Desk;
-use crate::arbiter::{Arbiter, Order};
+use crate::arbiter::{Arbiter, Firewall, Order};
 use crate::banner;
+use crate::bans::BansDesk;
 use crate::block::{KernelBlock, Shareable};
 use crate::canary::Prover;
 use crate::clock;
@@ -163,6 +164,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
     probes.push(file_systems(&eyes));
     let services = Arc::new(ServiceDesk::open(paths.state.join("services.json"), Arc::clone(&shared)));
     let ports = Arc::new(PortsDesk::open(paths, Arc::clone(&shared), options.pin));
+    let bans = Arc::new(BansDesk::open(paths, options.pin));
     let trust =
         trust::open(paths, &eyes, &intake, &services, facts.cgroup2.clone(), eyes_config.pin, &mut probes)?;
     *lock(&shared.probes) = probes.clone();
@@ -230,7 +232,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         responder,
         block,
         intake.clone(),
-        Arc::clone(&ports),
+        Firewall { ports: Arc::clone(&ports), bans: Arc::clone(&bans) },
     );
     let mut journal = store.open_actions().await.context("cannot read the journal")?;
     let undone = store.actions(UNDONE_LOOKED_AT).await.context("cannot read the journal")?;
@@ -275,6 +277,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
         outbound: Arc::clone(&outbound),
         scan: scan.desk,
         ports: Arc::clone(&ports),
+        bans: Arc::clone(&bans),
         port_scans: port_scans.desk,
     });
     service::ready();
@@ -304,6 +307,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
     drop(sockets);
     tokio::task::block_in_place(|| threads.stop());
     ports.end(ending == Ending::Ordered);
+    bans.end(ending == Ending::Ordered);
     // A signal may be a restart, and then what is pinned bridges it. An order to stop means it.
     if let (Ending::Ordered, Some(blocker)) = (ending, blocker)
         && let Err(e) = blocker.release()

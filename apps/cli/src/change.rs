@@ -1,5 +1,6 @@
 //! The verbs that change something: they go to the change socket, and the agent says in a sentence what it did.
 
+use davy_agent::Paths;
 use davy_model::IncidentId;
 use davy_wire::Command;
 
@@ -13,6 +14,21 @@ use crate::verbs;
 pub(crate) fn order(client: &Client, answering: &Answering, command: Command) -> Result<(), Failure> {
     let sentence = client.command(command)?;
     Ok(answering.sentence(&sentence)?)
+}
+
+/// `davy stop`. Where no agent runs, what one may have left in force is taken away here.
+pub(crate) fn stop(client: &Client, answering: &Answering, paths: &Paths) -> Result<(), Failure> {
+    let none = match order(client, answering, Command::Stop) {
+        Err(failure) if failure.exit == Exit::NoAgent && rustix::process::geteuid().is_root() => failure,
+        other => return other,
+    };
+    let gone = davy_agent::take_away_leftovers(paths)
+        .map_err(|error| Failure::new(Exit::Failed, format!("no agent runs, and {error:#}")))?;
+    if gone.is_empty() {
+        return Err(none);
+    }
+    Ok(answering
+        .sentence(&format!("no agent runs; what one had left in force is gone: {}", gone.join(", ")))?)
 }
 
 /// `davy undo`.

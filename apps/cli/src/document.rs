@@ -161,6 +161,13 @@ pub(crate) fn ports(view: &PortsView) -> Value {
     value
 }
 
+/// Somebody who is banned.
+pub(crate) fn ban(ban: &davy_wire::BanEntry) -> Value {
+    let mut value = raw(ban);
+    dated(&mut value, &["since", "until"]);
+    value
+}
+
 /// An incident.
 pub(crate) fn incident(incident: &Incident) -> Value {
     let mut value = raw(incident);

@@ -7,6 +7,7 @@
 mod actions;
 mod amount;
 mod answer;
+mod bans;
 mod change;
 mod client;
 mod clock;
@@ -81,7 +82,7 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
     match &cli.verb {
         Verb::Run => return watch::run(paths, answering, true, false),
         Verb::Agent(asked) => return watch::run(paths, answering, false, asked.pin),
-        Verb::Stop => change::order(&client, answering, Command::Stop)?,
+        Verb::Stop => change::stop(&client, answering, &paths)?,
         Verb::Status => status::run(&client, answering)?,
         Verb::Events(asked) => events::run(&client, answering, asked)?,
         Verb::Findings(asked) => findings::run(&client, answering, asked)?,
@@ -92,6 +93,9 @@ fn run(cli: &Cli, answering: &Answering) -> Result<Exit, Failure> {
         Verb::Act(asked) => change::act(&client, answering, asked)?,
         Verb::Disarm(asked) => change::disarm(&client, answering, asked)?,
         Verb::Isolate(asked) => change::isolate(&client, answering, asked)?,
+        Verb::Ban(asked) => bans::ban(&client, answering, asked)?,
+        Verb::Bans => bans::list(&client, answering)?,
+        Verb::Unban(asked) => bans::unban(&client, answering, asked)?,
         Verb::Actions(asked) => actions::run(&client, answering, asked)?,
         Verb::Scans(asked) => scans::run(&client, answering, asked)?,
         Verb::Quarantine(verb) => quarantine::run(verb, &client, answering)?,

@@ -1,7 +1,7 @@
 //! `davy ports`: who listens where, who may reach it, and who did.
 
 use davy_model::{Mode, Place, Transport};
-use davy_wire::{Command, ListeningPort, OpenTo, PortsState, PortsView, Query, Reply};
+use davy_wire::{Command, ListeningPort, OpenTo, PortOwner, PortsState, PortsView, Query, Reply};
 
 use crate::answer::Answering;
 use crate::change::order;
@@ -19,7 +19,7 @@ pub(crate) fn run(client: &Client, answering: &Answering, asked: &Ports) -> Resu
         Some(PortsVerb::Apply(asked)) => order(
             client,
             answering,
-            Command::PortsApply { seconds: asked.confirm_within, unused: asked.unused },
+            Command::PortsApply { seconds: asked.confirm_within, unused: asked.unused, anyway: asked.anyway },
         ),
         Some(PortsVerb::Confirm) => order(client, answering, Command::PortsConfirm),
         Some(PortsVerb::Open) => order(client, answering, Command::PortsOpen),
@@ -97,6 +97,16 @@ fn verdict(view: &PortsView, answering: &Answering) -> Line {
     }
 }
 
+/// A program with the service or the container that it is in.
+fn program(owner: Option<&PortOwner>) -> Line {
+    let name = owner.map_or("", |owner| owner.program.rsplit('/').next().unwrap_or_default());
+    let line = Line::of(if name.is_empty() { "unknown" } else { name });
+    match owner.and_then(|owner| owner.container.as_deref().or(owner.service.as_deref())) {
+        Some(of) => line.and(Role::Quiet, format!(" {}", of.strip_suffix(".service").unwrap_or(of))),
+        None => line,
+    }
+}
+
 fn row(port: &ListeningPort, answering: &Answering) -> Vec<Line> {
     let transport = match port.transport {
         Transport::Tcp => "tcp",
@@ -107,12 +117,13 @@ fn row(port: &ListeningPort, answering: &Answering) -> Vec<Line> {
         Place::Inside => "inside",
         Place::Outside => "all",
     };
-    let name = port.program.rsplit('/').next().unwrap_or_default();
-    let name = if name.is_empty() { "unknown" } else { name };
-    let mut program = Line::of(name);
-    let of = port.container.as_deref().or(port.service.as_deref());
-    if let Some(of) = of {
-        program = program.and(Role::Quiet, format!(" {}", of.strip_suffix(".service").unwrap_or(of)));
+    let first = port.owners.first();
+    let mut program = program(first);
+    let more = port.owners.len().saturating_sub(1);
+    if more > 0 || port.more_owners {
+        let over = if port.more_owners { "over " } else { "" };
+        program =
+            program.and(Role::Warning, format!(", and {over}{}", amount::of(more as u64, "other", "others")));
     }
     let mut used = match (port.connections, port.sources) {
         (0, _) => Line::in_role(Role::Quiet, "never"),
@@ -143,7 +154,7 @@ fn row(port: &ListeningPort, answering: &Answering) -> Vec<Line> {
         Line::in_role(Role::Strong, format!("{transport} {}", port.port)),
         Line::of(reach),
         program,
-        Line::of(&port.user),
+        first.map_or_else(Line::new, |owner| Line::of(&owner.user)),
         used,
         port.last.map_or_else(Line::new, |last| Line::of(answering.clock.moment(last))),
         open_to,

@@ -131,6 +131,11 @@ fn alarms(status: &AgentStatus, clock: &Clock) -> Vec<String> {
             isolated.action.0
         )
     }));
+    if status.banned > 0 {
+        let banned =
+            amount::of(status.banned, "address or network is banned", "addresses and networks are banned");
+        alarms.push(format!("{banned} (davy bans says who and until when)"));
+    }
     alarms.extend(status.fallen_back.iter().map(|f| format!("Fell back to observe by itself: {f}")));
     alarms.extend(proof::alarms(status));
     for worker in &status.workers {

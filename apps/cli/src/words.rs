@@ -163,6 +163,18 @@ pub(crate) fn deed(record: &ActionRecord) -> String {
             cgroup.as_deref().unwrap_or("the host"),
             amount::duration(f64::from(*seconds))
         ),
+        Action::Ban { who, ports, seconds, .. } => {
+            let from = match ports.as_slice() {
+                [] => String::new(),
+                [port] => format!(" from port {port}"),
+                ports => {
+                    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                    format!(" from ports {}", ports.join(", "))
+                }
+            };
+            let long = amount::duration(f64::from(*seconds));
+            format!("{} {who}{from} for {long}", verb("banned", "ban"))
+        }
         Action::ClosePorts { entries, .. } => {
             let open = amount::of((*entries).into(), "entry opens", "entries open");
             format!("{} every port but those that {open}", verb("closed", "close"))

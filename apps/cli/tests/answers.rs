@@ -24,6 +24,7 @@ fn host() -> FakeAgent {
             Query::Process { pid: 811 } => {
                 vec![Reply::Process(canned::process(811, "apache2", "/usr/sbin/apache2", &[]))]
             }
+            Query::Bans => canned::network::bans().into_iter().map(Reply::Ban).collect(),
             Query::Ports => vec![Reply::Ports(canned::network::ports())],
             Query::Outbound => vec![Reply::Outbound(canned::network::outbound())],
             Query::Quarantine => canned::quarantined().into_iter().map(Reply::Quarantined).collect(),
@@ -135,6 +136,11 @@ fn connections_are_asked_for_by_where_they_go() {
         assert_eq!(host.heard(), [RequestBody::Query(asked)]);
     }
     assert_eq!(host().davy(&["connections", "--outside", "--inside"]).code, 2);
+}
+
+#[test]
+fn bans() {
+    answers("bans", &["bans"]);
 }
 
 #[test]

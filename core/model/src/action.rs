@@ -63,6 +63,17 @@ pub enum Action {
         /// For how many seconds; never zero, because it must end when nobody can reach the host any more.
         seconds: u32,
     },
+    /// Let nothing in from some addresses for a time.
+    Ban {
+        /// Whose addresses.
+        who: Prefix,
+        /// To which TCP and UDP ports of this host; none for everything that comes from there.
+        ports: Vec<u16>,
+        /// Whether the sender is told, instead of waiting for nothing.
+        reject: bool,
+        /// For how many seconds; never zero.
+        seconds: u32,
+    },
     /// Close every port of this host but those that the policy opens.
     ClosePorts {
         /// How many entries of the policy open something.
@@ -130,12 +141,15 @@ pub struct ActionRecord {
 
 impl ActionRecord {
     /// Whether it was done to a process of Davy's own, to see whether it is done. Everything else is done for a finding, but
-    /// for what an administrator ordered: a file taken away, an isolation, ports closed; no canary is.
+    /// for what an administrator ordered: a file taken away, an isolation, a ban, ports closed; no canary is.
     #[must_use]
     pub const fn is_canary(&self) -> bool {
         let ordered = matches!(
             self.action,
-            Action::Quarantine { .. } | Action::Isolate { .. } | Action::ClosePorts { .. }
+            Action::Quarantine { .. }
+                | Action::Isolate { .. }
+                | Action::Ban { .. }
+                | Action::ClosePorts { .. }
         );
         self.finding.is_none() && self.incident.is_none() && !ordered
     }

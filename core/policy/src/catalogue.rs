@@ -304,15 +304,18 @@ pub(crate) const SECTIONS: &[Section] = &[
     ),
     table(
         "scans",
-        "Who looks for open ports of this host. It is told, and nobody is shut out for it: an address can be forged.",
+        "Who looks for open ports of this host. Where it is enforced, whoever is proven to is banned for a time; an address can be forged, so \
+         nobody else is.",
         &[
             key(
                 "mode",
-                Kind::Observed {
-                    instead: "write `observe`: scans are told in this version, and nobody is shut out.\n\
-                              what strangers may reach is closed by `[inbound]`, whether they scan or not",
-                },
-                "off (look at no packets) or observe.",
+                Kind::Mode { enforce: true },
+                "off (look at no packets), observe (tell who scans) or enforce (ban who is proven to).",
+            ),
+            key(
+                "ban_for",
+                Kind::Duration { min: 60, max: 7 * DAY, off: false },
+                "For how long somebody is banned the first time, a week at the most; four times as long each further time.",
             ),
             key(
                 "decoy_ports",
@@ -476,7 +479,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             required("name", Kind::Text, "What it shows."),
             required(
                 "expect",
-                Kind::OneOf(&["allow", "alert", "freeze", "cut", "quarantine", "kill"]),
+                Kind::OneOf(&["allow", "alert", "freeze", "cut", "ban", "quarantine", "kill"]),
                 "The strongest thing done; allow means not even an alert.",
             ),
         ],

@@ -168,7 +168,10 @@ impl Policy {
                 vec![ActionKind::Alert, ActionKind::Kill],
                 "what the service started is ended, and the service goes on".to_owned(),
             ),
-            FindingKind::Scan => (alert, "scans are told, and nobody is shut out for one".to_owned()),
+            FindingKind::Scan => (
+                vec![ActionKind::Alert, ActionKind::Ban],
+                "whoever is proven to have sent it himself is banned".to_owned(),
+            ),
             // What is refused is refused where it begins, and not because of a finding.
             FindingKind::Untrusted | FindingKind::Fileless => {
                 (alert, "code is refused where it begins; a finding about it only alerts".to_owned())
@@ -311,6 +314,16 @@ mod tests {
         let p = policy("[mining]\nmode = \"enforce\"\n");
         let d = p.decide(&finding(FindingKind::PoolContact, 0.99), &subject("/a", "www"), NOW);
         assert_eq!(d.actions, [ActionKind::Alert, ActionKind::Cut]);
+    }
+
+    #[test]
+    fn who_scans_is_banned_where_that_is_enforced() {
+        for (mode, strongest) in [("enforce", ActionKind::Ban), ("observe", ActionKind::Alert)] {
+            let p = policy(&format!("[scans]\nmode = \"{mode}\"\n"));
+            let decision = p.decide(&finding(FindingKind::Scan, 0.9), &subject("", ""), NOW);
+            assert_eq!(decision.strongest(), Some(strongest), "{mode}");
+            assert_eq!(decision.actions, [ActionKind::Alert, ActionKind::Ban], "what would be done is told");
+        }
     }
 
     #[test]

@@ -228,6 +228,8 @@ pub enum ActionKind {
     Freeze,
     /// Cut the connection and its destination.
     Cut,
+    /// Let nothing in from an address for a time.
+    Ban,
     /// Take the program's file away.
     Quarantine,
     /// End the process tree.
@@ -235,7 +237,7 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
-    /// All of them, in order.
+    /// All that a policy can choose for what runs on this host, in order. A ban is about who comes from elsewhere.
     pub const ALL: [Self; 5] = [Self::Alert, Self::Freeze, Self::Cut, Self::Quarantine, Self::Kill];
 
     /// Its name in a policy.
@@ -246,6 +248,7 @@ impl ActionKind {
             Self::Freeze => "freeze",
             Self::Quarantine => "quarantine",
             Self::Cut => "cut",
+            Self::Ban => "ban",
             Self::Kill => "kill",
         }
     }

@@ -74,7 +74,12 @@ impl Expectation {
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        if name == "allow" { Some(Self::Allow) } else { ActionKind::from_name(name).map(Self::Action) }
+        match name {
+            "allow" => Some(Self::Allow),
+            // What no policy chooses for itself, and what follows on a scan.
+            "ban" => Some(Self::Action(ActionKind::Ban)),
+            name => ActionKind::from_name(name).map(Self::Action),
+        }
     }
 
     fn of(decision: &Decision) -> Self {

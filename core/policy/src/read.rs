@@ -431,7 +431,7 @@ impl Fields {
         if let Some(Value::Duration(duration)) = self.get(name) { Some(*duration) } else { None }
     }
 
-    fn duration(&self, name: &str, default: Duration) -> Duration {
+    pub(crate) fn duration(&self, name: &str, default: Duration) -> Duration {
         self.duration_or_off(name).flatten().unwrap_or(default)
     }
 

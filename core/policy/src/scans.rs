@@ -1,5 +1,7 @@
 //! What the policy says of who looks for open ports.
 
+use std::time::Duration;
+
 use davy_model::{Mode, PortRange, Prefix, Timestamp};
 
 use crate::check::{Node, Value};
@@ -8,17 +10,24 @@ use crate::read::Fields;
 /// Who looks for open ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scans {
-    /// Off or observe: whether packets are looked at.
+    /// Whether packets are looked at, and whether whoever is proven to scan is banned.
     pub mode: Mode,
     /// Ports that nobody should touch: one probe there is a scan.
     pub decoy_ports: Vec<PortRange>,
+    /// For how long whoever is proven to scan is banned the first time.
+    pub ban_for: Duration,
     /// Who may look for ports.
     pub ignore: Vec<ScansIgnore>,
 }
 
 impl Default for Scans {
     fn default() -> Self {
-        Self { mode: Mode::Observe, decoy_ports: Vec::new(), ignore: Vec::new() }
+        Self {
+            mode: Mode::Observe,
+            decoy_ports: Vec::new(),
+            ban_for: Duration::from_secs(3600),
+            ignore: Vec::new(),
+        }
     }
 }
 
@@ -56,6 +65,7 @@ pub(crate) fn scans(root: &mut Node) -> Scans {
     Scans {
         mode: section.mode("mode", Scans::default().mode),
         decoy_ports,
+        ban_for: section.duration("ban_for", Scans::default().ban_for),
         ignore: ignore.iter().filter_map(entry).collect(),
     }
 }

@@ -73,6 +73,7 @@ impl Policy {
             }
             ("mining", "confidence") => self.mining.confidence.into(),
             ("mining", "cut_for") => seconds(self.mining.cut_for),
+            ("scans", "ban_for") => seconds(self.scans.ban_for),
             ("mining.pools", "domains") => texts(&self.mining.pools.domains),
             ("mining.pools", "hosts") => texts(&self.mining.pools.hosts),
             ("mining.pools", "cidrs") => texts(&self.mining.pools.cidrs),

@@ -5,7 +5,8 @@ use davy_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentStatus, ConnectionEntry, OutboundSummary, PortsView, Quarantined, Tally, TopView, TrustSummary,
+    AgentStatus, BanEntry, ConnectionEntry, OutboundSummary, PortsView, Quarantined, Tally, TopView,
+    TrustSummary,
 };
 
 /// The protocol's version. A higher one may add fields and variants; it never changes the meaning of one.
@@ -136,6 +137,8 @@ pub enum Query {
     },
     /// Who may reach which port, and who did.
     Ports,
+    /// Who is banned, those that were banned last last.
+    Bans,
     /// What is known of a pid.
     Process {
         /// Which.
@@ -251,12 +254,30 @@ pub enum Command {
         /// The content.
         sha256: Sha256,
     },
+    /// Let nothing in from some addresses for a time.
+    Ban {
+        /// Whose addresses.
+        who: Prefix,
+        /// To which TCP and UDP ports; none for everything that comes from there.
+        ports: Vec<u16>,
+        /// Whether the sender is told, instead of waiting for nothing.
+        reject: bool,
+        /// For how many seconds.
+        seconds: u32,
+    },
+    /// Let in again whoever is banned within this network; everybody where there is none.
+    Unban {
+        /// The network.
+        who: Option<Prefix>,
+    },
     /// Close every port but those that the policy opens, for a trial.
     PortsApply {
         /// Within how many seconds it must be confirmed, else it undoes itself.
         seconds: u32,
         /// Whether entries that open nothing, because nobody listens there, are let pass.
         unused: bool,
+        /// Also when an administrator who is logged in now could not log in again.
+        anyway: bool,
     },
     /// Keep closed what was closed for a trial.
     PortsConfirm,
@@ -303,6 +324,8 @@ pub enum Reply {
     ServiceStart(ServiceStart),
     /// Answer to [`Query::Ports`].
     Ports(PortsView),
+    /// Somebody who is banned.
+    Ban(BanEntry),
     /// One source that looks for open ports, or may.
     ScanSource(ScanSource),
     /// Answer to [`Query::Outbound`].

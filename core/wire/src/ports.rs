@@ -57,16 +57,10 @@ pub struct ListeningPort {
     pub reach: Place,
     /// Whether it is in a network of its own, such as a container's, where Davy closes nothing.
     pub apart: bool,
-    /// Who listens.
-    pub pid: Option<u32>,
-    /// The program's path, or its short name.
-    pub program: String,
-    /// The user it runs as.
-    pub user: String,
-    /// The systemd unit it belongs to.
-    pub service: Option<String>,
-    /// The container it runs in.
-    pub container: Option<String>,
+    /// Who listens, at most sixteen; several where they share the port or have each an address of it.
+    pub owners: Vec<PortOwner>,
+    /// Whether there are more of them than these.
+    pub more_owners: bool,
     /// To whom the policy opens it.
     pub open_to: OpenTo,
     /// Connections.
@@ -85,6 +79,21 @@ pub struct ListeningPort {
     pub last: Option<Timestamp>,
     /// The latest sources, at most ten.
     pub latest: Vec<PortSource>,
+}
+
+/// Who listens on a port: a program as a user in a service or a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortOwner {
+    /// One process of it; `None` where it is not known who listens.
+    pub pid: Option<u32>,
+    /// The program's path, or its short name; empty where unknown.
+    pub program: String,
+    /// The user it runs as.
+    pub user: String,
+    /// The service's systemd unit: of those that it lies in the one nearest to the root.
+    pub service: Option<String>,
+    /// The container it runs in.
+    pub container: Option<String>,
 }
 
 /// To whom the policy opens a port.

@@ -30,6 +30,9 @@ pub struct AgentStatus {
     /// What is isolated from the network now.
     #[serde(default)]
     pub isolated: Vec<IsolatedStatus>,
+    /// How many addresses and networks are banned now.
+    #[serde(default)]
+    pub banned: u64,
     /// The policy in force.
     pub policy: PolicySummary,
     /// Events taken in since the start.

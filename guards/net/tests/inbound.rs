@@ -204,3 +204,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_plan_is_bounded_as_a_whole() {
+    let lines = |n: u32, from: u32| -> String {
+        (0..n).map(|n| format!("{}\n", Ipv4Addr::from_bits(from + n * 2))).collect()
+    };
+    let read = |name: &str| match name {
+        "a" => Ok(lines(150_000, 0x0b00_0000)),
+        "b" => Ok(lines(150_000, 0x1b00_0000)),
+        _ => Ok(lines(150_000, 0x2b00_0000)),
+    };
+    let make = |text: &str| {
+        let policy = Policy::parse("p.toml", text).unwrap_or_else(|faults| panic!("{faults}"));
+        Plan::make(&policy.inbound, &policy.origin, read)
+    };
+    let group = |name: &str| format!("[[inbound.group]]\nname = \"{name}\"\nfiles = [\"{name}\"]\n");
+    let open = |port: u16, from: &str| {
+        format!("[[inbound.allow]]\nport = {port}\nfrom = [\"{from}\"]\nreason = \"r\"\n")
+    };
+    let two = format!("{}{}", group("a"), group("b"));
+    assert!(make(&format!("{two}{}{}", open(1, "a"), open(2, "b"))).is_ok());
+    // Each entry has its own copy.
+    let why = make(&format!("{two}{}{}{}", open(1, "a"), open(2, "b"), open(3, "a"))).unwrap_err();
+    assert!(
+        why.len() == 1 && why[0].starts_with("p.toml:") && why[0].contains("more than 400000"),
+        "{why:?}"
+    );
+    let why = make(&format!("{two}{}{}", group("c"), open(1, "a"))).unwrap_err();
+    assert!(why[0].contains("the groups have more than 400000 networks"), "{why:?}");
+}

@@ -10,7 +10,7 @@ mod error;
 mod nft;
 mod ports;
 
-pub use bans::{Ban, Bans, MAX_BANNED_NETWORKS};
+pub use bans::{Ban, BanKind, Bans, MAX_BANNED_ADDRESSES, MAX_BANNED_NETWORKS, MAX_BANNED_PORTS, Sentence};
 pub use error::Error;
 pub use ports::{Ports, Refused, Standing};
 

@@ -152,14 +152,17 @@ impl Ports {
         self.socket.commit(batch)
     }
 
-    /// Opens everything: takes the table away, if it is there.
+    /// Opens everything: takes the table away, and says whether it was there. Where it is not, nothing is changed.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn remove(&self) -> Result<(), Error> {
+    pub fn remove(&self) -> Result<bool, Error> {
+        if !self.socket.has(PORTS_TABLE)? {
+            return Ok(false);
+        }
         let mut batch = Batch::of(PORTS_TABLE);
         batch.drop_table();
-        self.socket.commit(batch)
+        self.socket.commit(batch).map(|()| true)
     }
 
     /// A number that changes whenever anybody changes rules in this network namespace; cheap to ask for.
@@ -233,8 +236,8 @@ fn judge() -> Vec<Rule> {
         // A connection that was there before it was tracked looks new to connection tracking, and must not end for that.
         Rule::new("tcp flags & (syn|rst|ack) != syn accept").if_not_tcp_beginning().then(accept),
         Rule::new("ct state established,related accept").if_known_connection().then(accept),
-        Rule::new("udp dport 68 accept").if_udp_port(68).then(accept),
-        Rule::new("ip6 saddr fe80::/10 udp dport 546 accept").if_from_link().if_udp_port(546).then(accept),
+        Rule::new("udp dport 68 accept").if_port(UDP, 68).then(accept),
+        Rule::new("ip6 saddr fe80::/10 udp dport 546 accept").if_from_link().if_port(UDP, 546).then(accept),
     ];
     for (v4, set) in [(true, ADMINISTRATORS[0]), (false, ADMINISTRATORS[1])] {
         rules.push(Rule::new("ip saddr @administrators accept").if_from(v4, set).then(accept));

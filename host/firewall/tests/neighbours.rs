@@ -4,7 +4,7 @@
 
 mod world;
 
-use davy_firewall::{Bans, Ports};
+use davy_firewall::{BanKind, Bans, Ports, Sentence};
 use davy_model::{Door, Prefix, Transport};
 use world::{FAR, HOST, NEAR, World, sh};
 
@@ -113,7 +113,9 @@ fn nothing_of_dockers_changes_and_published_ports_are_judged() {
         "a port that is published is closed by the number it is published as"
     );
     world.at_host(|| {
-        Bans::open().unwrap().ban(&[NEAR[0].parse().unwrap()], std::time::Duration::from_secs(60)).unwrap()
+        let length = std::time::Duration::from_secs(60);
+        let sentence = Sentence { who: NEAR[0].parse().unwrap(), kind: BanKind::default(), length };
+        Bans::open().unwrap().ban(&[sentence]).unwrap();
     });
     assert!(!world.reaches(NEAR[0], HOST[0], 8080), "who is banned does not reach containers either");
     assert_eq!(theirs(&world), before);

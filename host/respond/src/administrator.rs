@@ -59,6 +59,12 @@ pub(crate) fn addresses(all: &HashMap<u32, Stat>) -> Vec<IpAddr> {
     sessions(all).into_iter().map(|(address, _)| address).collect()
 }
 
+/// Administrators' login sessions over the network that live now: where each comes from, and at which port of this host.
+#[must_use]
+pub fn administrators_sessions() -> Vec<(IpAddr, u16)> {
+    sessions(&crate::process::snapshot())
+}
+
 /// Administrators' living login sessions over the network, by the `SSH_CONNECTION` that sshd gave them: where each comes
 /// from, and at which port of this host. Nobody else's count: whoever was let in can write another address there.
 pub(crate) fn sessions(all: &HashMap<u32, Stat>) -> Vec<(IpAddr, u16)> {

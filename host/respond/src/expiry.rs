@@ -6,7 +6,7 @@ use davy_model::{Action, ActionRecord, ActionState, Timestamp};
 #[must_use]
 pub fn ends(record: &ActionRecord) -> Option<Timestamp> {
     match record.action {
-        Action::Cut { seconds, .. } | Action::Isolate { seconds, .. }
+        Action::Cut { seconds, .. } | Action::Isolate { seconds, .. } | Action::Ban { seconds, .. }
             if seconds > 0 && record.state == ActionState::Done =>
         {
             Some(record.changed.plus_secs(f64::from(seconds)))
@@ -25,7 +25,11 @@ pub fn due(records: &[ActionRecord], now: Timestamp) -> Vec<&ActionRecord> {
 /// never makes it longer than it was ordered.
 #[must_use]
 pub fn remaining(record: &ActionRecord, now: Timestamp) -> Option<u32> {
-    let (Action::Cut { seconds, .. } | Action::Isolate { seconds, .. }) = record.action else { return None };
+    let (Action::Cut { seconds, .. } | Action::Isolate { seconds, .. } | Action::Ban { seconds, .. }) =
+        record.action
+    else {
+        return None;
+    };
     let left = ends(record)?.secs_since(now).ceil();
     (left > 0.0).then(|| (left.min(f64::from(u32::MAX)) as u32).min(seconds))
 }

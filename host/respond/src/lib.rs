@@ -26,7 +26,7 @@ mod tree;
 mod undo;
 mod vaulted;
 
-pub use administrator::administrators;
+pub use administrator::{administrators, administrators_sessions};
 pub use block::{Block, Isolation};
 pub use config::{Protected, QuarantineLimits, ResponderConfig};
 pub use error::Error;

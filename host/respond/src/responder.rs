@@ -49,7 +49,9 @@ impl Responder {
             Action::Isolate { cgroup, seconds, .. } => {
                 self.prepare_isolation(cgroup.as_deref(), *seconds)?.to_json()
             }
-            Action::ClosePorts { .. } => return Err(Refusal::new("ports are the firewall's to close")),
+            Action::Ban { .. } | Action::ClosePorts { .. } => {
+                return Err(Refusal::new("it is the firewall's to do"));
+            }
         };
         Ok(Prepared { action: action.clone(), undo })
     }
@@ -72,7 +74,7 @@ impl Responder {
             }
             Action::Cut { destination, seconds } => self.cut(*destination, *seconds),
             Action::Isolate { cgroup, keep, seconds } => self.isolate(cgroup.as_deref(), keep, *seconds),
-            Action::ClosePorts { .. } => Outcome::failed("ports are the firewall's to close"),
+            Action::Ban { .. } | Action::ClosePorts { .. } => Outcome::failed("it is the firewall's to do"),
         }
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use davy_wire::{AgentStatus, Query, Reply, Request, RequestBody, VERSION};
 
 mod acts;
+mod administrator;
 mod apart;
 mod bypasses;
 mod network;
@@ -18,6 +19,7 @@ mod scope;
 mod two_hosts;
 
 pub use acts::{freezes, kills, puts_away};
+pub use administrator::Administrator;
 pub use bypasses::assert_published;
 pub use network::Network;
 pub use scope::{Scope, cgroup2};
@@ -61,6 +63,24 @@ pub fn root_or_skip() -> bool {
         println!("SKIPPED: this test needs root");
     }
     root
+}
+
+/// Whether the programs that a test runs are installed; says loudly which is not.
+#[must_use]
+pub fn needs(programs: &[&str]) -> bool {
+    let missing = |program: &&&str| {
+        let found = std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path)
+                .chain([PathBuf::from("/usr/sbin")])
+                .any(|dir| dir.join(program).exists())
+        });
+        !found
+    };
+    let missing = programs.iter().find(missing);
+    if let Some(program) = missing {
+        println!("SKIPPED: {program} is not installed");
+    }
+    missing.is_none()
 }
 
 /// A running agent.

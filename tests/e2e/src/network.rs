@@ -3,26 +3,27 @@
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::{TwoHosts, davy};
+
 /// How long a connection that is not answered is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-static NUMBER: AtomicU32 = AtomicU32::new(0);
+/// Which of the two hosts is which.
+const AGENTS: usize = 0;
+const OTHERS: usize = 1;
 
-/// Two hosts that are a test's own; they go with it.
+/// Two hosts that are a test's own: one for an agent, one with the addresses of everybody else.
 #[derive(Debug)]
-pub struct Network {
-    host: String,
-    others: String,
-}
+pub struct Network(TwoHosts);
 
 impl Network {
     /// The host's address, and two of everybody else's.
@@ -35,31 +36,37 @@ impl Network {
     /// Makes them.
     ///
     /// # Errors
-    /// Without root, or without ip(8).
+    /// As [`TwoHosts::make`].
     pub fn make() -> Result<Self> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = |what: &str| format!("davye2e-{}-{number}-{what}", std::process::id());
-        let network = Self { host: name("h"), others: name("o") };
-        let (h, o) = (&network.host, &network.others);
-        sh(&format!(
-            "ip netns add {h} && ip netns add {o} && ip -n {h} link add e0 type veth peer name e0 netns {o} && \
-             ip -n {h} link set lo up && ip -n {o} link set lo up && ip -n {h} link set e0 up && ip -n {o} link set e0 up && \
-             ip -n {h} addr add {}/24 dev e0 && ip -n {o} addr add {}/24 dev e0 && ip -n {o} addr add {}/32 dev e0 && \
-             ip -n {h} route add {}/32 dev e0",
-            Self::HOST,
-            Self::NEAR,
-            Self::FAR,
-            Self::FAR
-        ))?;
-        Ok(network)
+        let with = |address: &str, length: u8| format!("{address}/{length}");
+        let others = [with(Self::NEAR, 24), with(Self::FAR, 32)];
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        Ok(Self(TwoHosts::make(&[&with(Self::HOST, 24)], &others)?))
     }
 
     /// A command that runs another at the host; what is added to it is what it runs.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.host)).arg("--");
+        self.0.command(AGENTS)
+    }
+
+    /// A command that starts an agent at the host, with a BPF file system of its own, so that nothing it pins is on the machine's.
+    /// `stage` is a shell's line for the mount namespace that it is alone in; its arguments are to be added.
+    #[must_use]
+    pub fn agent(&self, stage: &str) -> Command {
+        let mut command = self.command();
+        command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c"]);
         command
+            .arg(format!("mount -t bpf davy-e2e /sys/fs/bpf && {stage} && exec \"$@\""))
+            .arg("sh")
+            .arg(davy());
+        command
+    }
+
+    /// A command that runs another at the host of everybody else.
+    #[must_use]
+    pub fn elsewhere(&self) -> Command {
+        self.0.command(OTHERS)
     }
 
     /// Listens at a port of the host, in the test's own process.
@@ -67,7 +74,7 @@ impl Network {
     /// # Errors
     /// When somebody does already.
     pub fn listen(&self, address: &str, port: u16) -> Result<TcpListener> {
-        Ok(within(&self.host, || TcpListener::bind((address, port)))??)
+        Ok(within(&self.0.namespace(AGENTS), || TcpListener::bind((address, port)))??)
     }
 
     /// Whether a connection from this address to a port of the host is answered.
@@ -84,33 +91,19 @@ impl Network {
     /// When it cannot be tried.
     pub fn connect(&self, from: &str, port: u16) -> Result<Option<TcpStream>> {
         let (from, to): (IpAddr, IpAddr) = (from.parse()?, Self::HOST.parse()?);
-        within(&self.others, || dial(SocketAddr::new(from, 0), SocketAddr::new(to, port)))?
+        within(&self.0.namespace(OTHERS), || dial(SocketAddr::new(from, 0), SocketAddr::new(to, port)))?
     }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for namespace in [&self.host, &self.others] {
-            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
-        }
-    }
-}
-
-fn sh(line: &str) -> Result<()> {
-    let output = Command::new("sh").args(["-c", line]).output().context("sh did not start")?;
-    ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 /// Runs something in a thread that has entered a network namespace, and ends with it.
-fn within<T: Send>(namespace: &str, task: impl FnOnce() -> T + Send) -> Result<T> {
-    let handle = File::open(format!("/run/netns/{namespace}"))?;
+fn within<T: Send>(namespace: &Path, task: impl FnOnce() -> T + Send) -> Result<T> {
+    let handle = File::open(namespace)?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let entered = move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network));
             entered.map(|()| task()).context("the network namespace cannot be entered")
         });
-        thread.join().map_err(|_| anyhow::anyhow!("what was tried in {namespace} panicked"))?
+        thread.join().map_err(|_| anyhow::anyhow!("what was tried in {} panicked", namespace.display()))?
     })
 }
 

@@ -1,13 +1,14 @@
 //! An agent in a network of its own that says who reaches which port, and closes ports to those who may not.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use davy_model::{Action, ActionRecord, ActionState, EventKind, InboundRefusal, Mode, Place};
-use davy_test_e2e::{Agent, Network, davy, root_or_skip};
+use davy_test_e2e::{Administrator, Agent, Network, davy, needs, root_or_skip};
 use davy_wire::{Command as Order, ListeningPort, OpenTo, PortsState, PortsView, Query, Reply, RequestBody};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,9 +50,7 @@ impl Host {
 
     /// Starts an agent in the host's network, with a BPF file system of its own, so that nothing it pins is on the machine's.
     fn again(&mut self, policy: &str, flags: &[&str]) {
-        let mut command = self.network.command();
-        command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c"]);
-        command.arg("mount -t bpf davy-e2e /sys/fs/bpf && exec \"$@\"").arg("sh").arg(davy());
+        let command = self.network.agent(&Administrator::stage(self.folder.path()).unwrap());
         self.agent = Some(Agent::start_in(self.folder.path(), policy, command, flags).unwrap());
         // It answers before it has looked at all that is there; the busiest trees are known after that.
         self.agent().ask(RequestBody::Query(Query::Top)).unwrap();
@@ -78,7 +77,7 @@ impl Host {
     }
 
     fn apply(&self, seconds: u32) -> Result<String, String> {
-        self.order(Order::PortsApply { seconds, unused: false })
+        self.order(Order::PortsApply { seconds, unused: false, anyway: false })
     }
 
     fn view(&self) -> PortsView {
@@ -92,6 +91,18 @@ impl Host {
         let view = self.view();
         let found = view.ports.iter().find(|p| p.port == port && !p.apart).cloned();
         found.unwrap_or_else(|| panic!("{port} is not in {view:?}"))
+    }
+
+    /// Both ends of a connection to 5432.
+    fn living(&self, from: &str) -> (TcpStream, TcpStream) {
+        let theirs = self.network.connect(from, 5432).unwrap().expect("it is open yet");
+        let own = theirs.local_addr().unwrap();
+        loop {
+            let (ours, from) = self._listeners[2].accept().unwrap();
+            if from == own {
+                return (theirs, ours);
+            }
+        }
     }
 
     /// Who may reach 8022: the near address, and the far one.
@@ -136,9 +147,25 @@ impl Host {
     }
 }
 
+/// Something is said and answered over a connection.
+fn goes_on((theirs, ours): &mut (TcpStream, TcpStream)) {
+    let say = |from: &mut TcpStream, to: &mut TcpStream| {
+        for end in [&*from, &*to] {
+            end.set_nonblocking(false).unwrap();
+            end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        }
+        from.write_all(b"still there?").unwrap();
+        let mut heard = [0; 12];
+        to.read_exact(&mut heard).expect("a connection that was there goes on");
+        assert_eq!(&heard, b"still there?");
+    };
+    say(theirs, ours);
+    say(ours, theirs);
+}
+
 #[test]
 fn observed_ports_are_shown_with_owner_and_users_and_what_would_be_refused_is_told() {
-    if !root_or_skip() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
         return;
     }
     let _alone = alone();
@@ -161,11 +188,12 @@ fn observed_ports_are_shown_with_owner_and_users_and_what_would_be_refused_is_to
         .unwrap();
     assert_eq!((used.inside, used.outside, used.not_covered), (1, 1, 1), "{used:?}");
     assert_eq!(used.open_to, OpenTo::Some(vec!["office".to_owned()]));
+    let [owner] = &used.owners[..] else { panic!("one listens: {used:?}") };
     assert_eq!(
-        (used.pid, used.reach, used.user.as_str()),
+        (owner.pid, used.reach, owner.user.as_str()),
         (Some(std::process::id()), Place::Outside, "root")
     );
-    assert!(used.program.contains("ports-"), "the test's own program: {}", used.program);
+    assert!(owner.program.contains("ports-"), "the test's own program: {}", owner.program);
     assert!(
         used.latest
             .iter()
@@ -199,13 +227,13 @@ fn observed_ports_are_shown_with_owner_and_users_and_what_would_be_refused_is_to
 
 #[test]
 fn a_trial_closes_and_undoes_itself_with_or_without_the_agent() {
-    if !root_or_skip() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
         return;
     }
     let _alone = alone();
     let mut host = Host::start(&policy("enforce"), &[]);
     assert_eq!(host.reaches(), (true, true), "nothing is closed before it is applied");
-    let living = host.network.connect(Network::FAR, 5432).unwrap().unwrap();
+    let mut living = host.living(Network::FAR);
     for seconds in [0, 4, 3601] {
         assert!(host.apply(seconds).unwrap_err().contains("5 to 3600"), "{seconds}");
     }
@@ -215,7 +243,7 @@ fn a_trial_closes_and_undoes_itself_with_or_without_the_agent() {
         host.network.reaches(Network::FAR, 8080).unwrap()
             && !host.network.reaches(Network::NEAR, 5432).unwrap()
     );
-    assert!(living.peer_addr().is_ok(), "what was there goes on");
+    goes_on(&mut living);
     assert_eq!(host.view().state, PortsState::Trial);
     assert_eq!(host.states(), [ActionState::Done]);
     host.wait_until_open(Duration::from_secs(12));
@@ -246,7 +274,7 @@ fn a_trial_closes_and_undoes_itself_with_or_without_the_agent() {
 
 #[test]
 fn what_is_confirmed_stays_until_it_is_opened() {
-    if !root_or_skip() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
         return;
     }
     let _alone = alone();
@@ -299,7 +327,16 @@ fn what_is_confirmed_stays_until_it_is_opened() {
     std::thread::sleep(Duration::from_millis(6500));
     assert_eq!(host.reaches(), (true, false));
 
+    // One that is undone gives way to it as well.
     let line = host.journal().into_iter().find(|record| record.state == ActionState::Done).unwrap();
+    host.apply(600).unwrap();
+    assert_eq!(host.reaches(), (true, true));
+    let on_trial = host.journal().into_iter().max_by_key(|record| record.id).unwrap();
+    let said = host.order(Order::UndoAction { id: on_trial.id }).unwrap();
+    assert!(said.contains(&format!("action {} closed is closed again", line.id.0)), "{said}");
+    assert_eq!((host.reaches(), host.view().state), ((true, false), PortsState::Closed));
+    assert!(host.order(Order::PortsConfirm).unwrap_err().contains("nothing waits"));
+
     host.order(Order::UndoAction { id: line.id }).unwrap();
     assert_eq!((host.reaches(), host.view().state), ((true, true), PortsState::Open));
     assert!(host.states().iter().all(|state| *state != ActionState::Done), "{:?}", host.states());
@@ -318,7 +355,7 @@ fn what_is_confirmed_stays_until_it_is_opened() {
 
 #[test]
 fn without_the_pin_nothing_outlives_the_agent() {
-    if !root_or_skip() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
         return;
     }
     let _alone = alone();
@@ -337,7 +374,7 @@ fn without_the_pin_nothing_outlives_the_agent() {
 
 #[test]
 fn what_opens_nothing_is_refused_before_anything_is_closed() {
-    if !root_or_skip() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
         return;
     }
     let _alone = alone();
@@ -354,7 +391,7 @@ fn what_opens_nothing_is_refused_before_anything_is_closed() {
     );
     assert_eq!((host.reaches(), host.states()), ((true, true), vec![]));
     assert!(host.view().faults.len() == 2);
-    host.order(Order::PortsApply { seconds: 60, unused: true }).unwrap();
+    host.order(Order::PortsApply { seconds: 60, unused: true, anyway: false }).unwrap();
     assert_eq!(host.reaches(), (true, false));
     host.order(Order::PortsOpen).unwrap();
 
@@ -373,4 +410,88 @@ fn what_opens_nothing_is_refused_before_anything_is_closed() {
     assert_eq!(checked.status.code(), Some(6));
     assert!(String::from_utf8_lossy(&checked.stdout).contains("none.txt is empty"));
     assert_eq!(host.reaches(), (true, true));
+}
+
+#[test]
+fn an_administrator_who_could_not_come_back_is_named_before_anything_is_closed() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
+        return;
+    }
+    let _alone = alone();
+    let host = Host::start(&policy("enforce"), &[]);
+    let session = Administrator::log_in(host.agent().pid(), Network::FAR, 8022).unwrap();
+    let why = host.apply(60).unwrap_err();
+    assert!(
+        why.contains(&format!("from {} at TCP port 8022", Network::FAR)) && why.contains("--anyway"),
+        "{why}"
+    );
+    assert_eq!((host.reaches(), host.states()), ((true, true), vec![]));
+    host.order(Order::PortsApply { seconds: 60, unused: false, anyway: true }).unwrap();
+    assert_eq!(host.reaches(), (true, true), "while the session lasts, its address is let in");
+    assert_eq!(host.view().administrators, [Network::FAR.parse::<std::net::IpAddr>().unwrap()]);
+    drop(session);
+    host.agent()
+        .wait_for("nobody is spared any more", PATIENCE, |_| {
+            Ok((host.reaches() == (true, false)).then_some(()))
+        })
+        .unwrap();
+    host.order(Order::PortsOpen).unwrap();
+    let _inside = Administrator::log_in(host.agent().pid(), Network::NEAR, 8022).unwrap();
+    host.apply(60).unwrap();
+}
+
+/// As a package is removed: the service is stopped, or was long ago, and then `davy stop` is said.
+#[test]
+fn an_order_to_stop_opens_what_an_agent_that_is_gone_left_closed() {
+    if !root_or_skip() || !needs(&["ip", "nft"]) {
+        return;
+    }
+    let _alone = alone();
+    let mut host = Host::start(&policy("enforce"), &["--pin"]);
+    host.apply(60).unwrap();
+    host.order(Order::PortsConfirm).unwrap();
+    host.agent().signal(rustix::process::Signal::TERM);
+    host.agent.take().unwrap().wait_end(PATIENCE).unwrap();
+    assert_eq!(host.reaches(), (true, false), "the unit's stop may be a restart");
+    let stop = || {
+        let mut command = host.network.command();
+        command.arg(davy()).arg("--base-dir").arg(host.folder.path()).arg("stop").output().unwrap()
+    };
+    let said = stop();
+    assert!(
+        said.status.success() && String::from_utf8_lossy(&said.stdout).contains("closed ports"),
+        "{said:?}"
+    );
+    assert_eq!(host.reaches(), (true, true));
+    assert_eq!(stop().status.code(), Some(3), "nothing is left, and no agent runs");
+    host.again("", &["--pin"]);
+    host.agent()
+        .wait_for("what was confirmed holds again", PATIENCE, |_| {
+            Ok((host.reaches() == (true, false)).then_some(()))
+        })
+        .unwrap();
+}
+
+#[test]
+fn while_nobody_asks_for_it_it_costs_next_to_nothing() {
+    if !root_or_skip() || !needs(&["ip"]) {
+        return;
+    }
+    let _alone = alone();
+    let host = Host::start("", &[]);
+    let tasks = format!("/proc/{}/task", host.agent().pid());
+    let named = |task: &std::path::Path| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "davy-inbound")
+    };
+    let task = std::fs::read_dir(tasks).unwrap().flatten().map(|entry| entry.path()).find(|task| named(task));
+    let task = task.expect("the thread runs");
+    let woken = || {
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let of = |line: &str| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok();
+        status.lines().find_map(of).unwrap()
+    };
+    let before = woken();
+    std::thread::sleep(Duration::from_secs(11));
+    let times = woken() - before;
+    assert!(times <= 6, "it woke {times} times in eleven seconds");
 }

@@ -19,3 +19,18 @@ pub const STEPS: &[&str] = &[
 
 /// Where the package lies in the machine, by its version: the first, and the one it is upgraded to.
 pub const PACKAGES: [&str; 2] = ["/opt/first.deb", "/opt/second.deb"];
+
+/// Kernel modules that Davy's tables in nftables need, each after what it depends on. They lie in `/opt/modules`.
+pub const FIREWALL_MODULES: [&str; 11] = [
+    "libcrc32c",
+    "nfnetlink",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "nf_conntrack",
+    "nf_tables",
+    "nft_ct",
+    "nft_fib",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_fib_inet",
+];

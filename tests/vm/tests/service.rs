@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Result;
-use davy_test_vm::service_life::{PACKAGES, STEPS};
-use davy_test_vm::{Boot, Recipe, Series, SystemdMachine, Unbooted, judge, package, store, turn};
+use anyhow::{Context, Result};
+use davy_test_vm::service_life::{FIREWALL_MODULES, PACKAGES, STEPS};
+use davy_test_vm::{Boot, Kernel, Recipe, Series, SystemdMachine, Unbooted, judge, package, store, turn};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -40,6 +40,13 @@ fn boot() -> Result<Boot, Unbooted> {
         steps: "life",
     };
     machine.boot(|binary, folder| {
+        let modules = folder.join("opt/modules");
+        fs::create_dir_all(&modules)?;
+        let kernel = Kernel::obtain(machine.series, &store())?;
+        for name in FIREWALL_MODULES {
+            let module = kernel.module(name).with_context(|| format!("the kernel has no module {name}"))?;
+            fs::copy(module, modules.join(format!("{name}.ko")))?;
+        }
         for (path, revision) in PACKAGES.into_iter().zip(["", "2"]) {
             let package = package(binary, &std::path::absolute(store())?.join("service.deb"), revision)?;
             fs::rename(&package, folder.join(path.trim_start_matches('/')))?;

@@ -21,8 +21,8 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 /// The most bytes that are read of each.
 const MAX_RESOLV_CONF: u64 = 64 * 1024;
 
-/// The host's name servers.
-fn resolvers() -> Vec<IpAddr> {
+/// The host's name servers (resolv.conf(5)).
+pub(crate) fn resolvers() -> Vec<IpAddr> {
     let read = |path: &str| {
         use std::io::Read;
         let mut text = Vec::new();

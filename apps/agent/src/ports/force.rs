@@ -4,79 +4,31 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use davy_firewall::{Error, Ports, Refused, Standing};
+use davy_firewall::{Error, Refused, Standing};
 use davy_model::{Door, Timestamp};
 use davy_net::inbound::{Listener, Plan};
 use davy_trust::host;
 use serde::{Deserialize, Serialize};
 
+use super::hand::Hand;
+use super::moment::Moment;
+
 /// For how long the kernel holds ports closed without hearing of an agent whose enforcement is not to outlive it, and how often
 /// such an agent is heard of, in seconds.
-const LEASE_SECS: f64 = 60.0;
+const LEASE: Duration = Duration::from_secs(60);
 const RENEW_SECS: f64 = 15.0;
 
 /// How often the table is looked at although nobody seems to have changed anything, in seconds.
 const LOOK_SECS: f64 = 30.0;
-
-/// The kernel's side; a test has one of its own.
-pub(super) trait Hand: Send {
-    fn close(&mut self, doors: &[Door], spared: &[IpAddr], lease: Option<Duration>) -> Result<(), Error>;
-    fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error>;
-    fn spare(&mut self, administrators: &[IpAddr]) -> Result<(), Error>;
-    fn remove(&mut self) -> Result<(), Error>;
-    fn generation(&mut self) -> Result<u32, Error>;
-    fn standing(&mut self) -> Result<Standing, Error>;
-    fn refused(&mut self) -> Result<Vec<Refused>, Error>;
-}
-
-/// nftables in the agent's own network namespace, spoken to from the first time on that there is something to say.
-#[derive(Debug, Default)]
-pub(super) struct Nftables(Option<Ports>);
-
-impl Nftables {
-    fn ports(&mut self) -> Result<&Ports, Error> {
-        match &mut self.0 {
-            Some(ports) => Ok(ports),
-            none => Ok(none.insert(Ports::open()?)),
-        }
-    }
-}
-
-impl Hand for Nftables {
-    fn close(&mut self, doors: &[Door], spared: &[IpAddr], lease: Option<Duration>) -> Result<(), Error> {
-        self.ports()?.close_all_but(doors, spared, lease)
-    }
-
-    fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
-        self.ports()?.renew(lease)
-    }
-
-    fn spare(&mut self, administrators: &[IpAddr]) -> Result<(), Error> {
-        self.ports()?.spare(administrators)
-    }
-
-    fn remove(&mut self) -> Result<(), Error> {
-        self.ports()?.remove()
-    }
-
-    fn generation(&mut self) -> Result<u32, Error> {
-        self.ports()?.generation()
-    }
-
-    fn standing(&mut self) -> Result<Standing, Error> {
-        self.ports()?.standing()
-    }
-
-    fn refused(&mut self) -> Result<Vec<Refused>, Error> {
-        self.ports()?.refused()
-    }
-}
 
 /// What outlives the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     /// What was confirmed, with all that it named as it was then.
     confirmed: Option<Plan>,
+    /// The number of the action that it was closed by.
+    #[serde(default)]
+    action: Option<u64>,
     /// Whether something of Davy's may be in the kernel.
     touched: bool,
 }
@@ -84,8 +36,17 @@ struct Kept {
 /// What is closed until it is confirmed.
 #[derive(Clone, Debug)]
 struct Trial {
+    /// The number of the action that began it.
+    action: u64,
     plan: Plan,
-    until: Timestamp,
+    /// By the clock that only goes on.
+    ends: Duration,
+}
+
+impl Trial {
+    fn left(&self, now: Moment) -> Duration {
+        self.ends.saturating_sub(now.steady)
+    }
 }
 
 /// What was put into the kernel.
@@ -95,9 +56,9 @@ struct Put {
     spared: Vec<IpAddr>,
     generation: u32,
     /// When the kernel was told last for how long it holds.
-    told: Timestamp,
+    told: Duration,
     /// When it was looked at last.
-    looked: Timestamp,
+    looked: Duration,
     /// When the first of what is open for a time closes.
     ends: Option<Timestamp>,
 }
@@ -105,8 +66,8 @@ struct Put {
 /// Something that came to pass by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// A trial was not confirmed in time, or the policy enforces no more, and is undone.
-    RolledBack,
+    /// The trial that this action began was not confirmed in time, or the policy enforces no more, and is undone.
+    RolledBack { action: u64 },
 }
 
 /// What holds, and what is to hold.
@@ -128,12 +89,15 @@ pub(super) struct Force {
 }
 
 impl Force {
-    /// With what an earlier agent kept.
-    pub(super) fn open(hand: Box<dyn Hand>, file: PathBuf, outlives: bool) -> Self {
-        let kept: Kept = host::load(&file).unwrap_or_else(|error| {
+    /// With what an earlier agent kept. `alone` says that no agent with another folder may have closed what is closed: where
+    /// the file is gone then, nobody knows any more what is in the kernel, and it is looked at.
+    pub(super) fn open(hand: Box<dyn Hand>, file: PathBuf, outlives: bool, alone: bool) -> Self {
+        let lost = alone && !file.exists();
+        let mut kept: Kept = host::load(&file).unwrap_or_else(|error| {
             tracing::error!("which ports were closed is lost, and so they are open: {error}");
             Kept { touched: true, ..Kept::default() }
         });
+        kept.touched |= lost;
         Self {
             hand,
             file,
@@ -154,9 +118,10 @@ impl Force {
         self.spared = spared.to_vec();
     }
 
-    /// Closes what the plan does not open, until it is confirmed or its time is over.
-    pub(super) fn apply(&mut self, plan: Plan, seconds: u32, now: Timestamp) -> Result<(), String> {
-        let before = self.trial.replace(Trial { plan, until: now.plus_secs(f64::from(seconds)) });
+    /// Closes what the plan does not open, until it is confirmed or its time is over. `action` is its number in the journal.
+    pub(super) fn apply(&mut self, action: u64, plan: Plan, seconds: u32, now: Moment) -> Result<(), String> {
+        let ends = now.steady + Duration::from_secs(seconds.into());
+        let before = self.trial.replace(Trial { action, plan, ends });
         self.put = None;
         let outcome = self.touch().and_then(|()| self.hold(now).map_err(|error| error.to_string()));
         if outcome.is_err() {
@@ -166,10 +131,10 @@ impl Force {
     }
 
     /// Keeps what is on trial.
-    pub(super) fn confirm(&mut self, now: Timestamp) -> Result<(), String> {
+    pub(super) fn confirm(&mut self, now: Moment) -> Result<(), String> {
         let trial =
             self.trial.as_ref().ok_or("nothing waits to be confirmed; `davy ports` says what holds")?;
-        let kept = Kept { confirmed: Some(trial.plan.clone()), touched: true };
+        let kept = Kept { confirmed: Some(trial.plan.clone()), action: Some(trial.action), touched: true };
         // Kept first: what the kernel held for good and nobody knew of would be there for ever.
         let before = std::mem::replace(&mut self.kept, kept);
         if let Err(error) = self.save() {
@@ -180,7 +145,7 @@ impl Force {
         match self.hand.renew(self.lease(now)) {
             Ok(()) => {
                 if let Some(put) = &mut self.put {
-                    put.told = now;
+                    put.told = now.steady;
                     put.generation = self.hand.generation().unwrap_or(put.generation);
                 }
                 Ok(())
@@ -193,12 +158,38 @@ impl Force {
         }
     }
 
-    /// Opens everything, and forgets what was confirmed. Says whether anything was closed.
-    pub(super) fn release(&mut self) -> Result<bool, String> {
-        let any = self.kept.touched || self.trial.is_some();
-        if any {
-            self.hand.remove().map_err(|error| error.to_string())?;
+    /// Ends a trial before its time: what was confirmed before it holds again, else all is open.
+    pub(super) fn abandon(&mut self, now: Moment) -> Result<(), String> {
+        let Some(trial) = self.trial.take() else { return Ok(()) };
+        let put = self.put.take();
+        let outcome = if self.is_confirmed() { self.hold(now) } else { self.let_go() };
+        outcome.map_err(|error| {
+            (self.trial, self.put) = (Some(trial), put);
+            error.to_string()
+        })
+    }
+
+    /// Forgets what was confirmed. A trial goes on, and all is open when that is over.
+    pub(super) fn forget(&mut self) -> Result<(), String> {
+        if self.trial.is_none() {
+            return self.release().map(drop);
         }
+        let before = std::mem::replace(&mut self.kept, Kept { touched: true, ..Kept::default() });
+        self.save().map_err(|error| {
+            self.kept = before;
+            format!("it cannot be kept, so what was confirmed stays: {error}")
+        })
+    }
+
+    /// Opens everything, and forgets what was confirmed. Says whether anything was closed, which the kernel is asked for whatever
+    /// was kept: what was kept may be lost.
+    pub(super) fn release(&mut self) -> Result<bool, String> {
+        let known = self.kept.touched || self.trial.is_some();
+        let any = match self.hand.remove() {
+            Ok(was_there) => known || was_there,
+            Err(Error::Absent) if !self.is_confirmed() => known,
+            Err(error) => return Err(error.to_string()),
+        };
         (self.trial, self.put, self.fault, self.clean) = (None, None, None, true);
         if any {
             self.kept = Kept::default();
@@ -208,11 +199,10 @@ impl Force {
     }
 
     /// Has the kernel hold what is to hold. `enforce` says whether the policy wants anything held at all.
-    pub(super) fn tick(&mut self, enforce: bool, spared: &[IpAddr], now: Timestamp) -> Option<Happened> {
+    pub(super) fn tick(&mut self, enforce: bool, spared: &[IpAddr], now: Moment) -> Option<Happened> {
         self.spared = spared.to_vec();
-        let over = self.trial.as_ref().is_some_and(|trial| !enforce || trial.until <= now);
-        if over {
-            self.trial = None;
+        let over = self.trial.take_if(|trial| !enforce || trial.left(now).is_zero());
+        if over.is_some() {
             self.put = None;
         }
         let outcome = if enforce && self.plan().is_some() { self.hold(now) } else { self.let_go() };
@@ -224,11 +214,11 @@ impl Force {
             );
         }
         self.fault = fault;
-        over.then_some(Happened::RolledBack)
+        over.map(|trial| Happened::RolledBack { action: trial.action })
     }
 
     /// The agent goes. `ordered` says that its enforcement is to go with it.
-    pub(super) fn end(&mut self, ordered: bool, enforce: bool, now: Timestamp) {
+    pub(super) fn end(&mut self, ordered: bool, enforce: bool, now: Moment) {
         let stays = !ordered && self.outlives && enforce && self.kept.confirmed.is_some();
         if self.trial.take().is_some() {
             self.put = None;
@@ -236,6 +226,18 @@ impl Force {
         let outcome = if stays { self.hold(now) } else { self.let_go() };
         if let Err(error) = outcome {
             tracing::error!("ports are not left as they are to be: {error}");
+        }
+    }
+
+    /// Opens what is closed and says whether anything was; what was confirmed is kept for an agent that comes later.
+    pub(super) fn take_away(mut self) -> Result<bool, String> {
+        if !self.kept.touched {
+            return Ok(false);
+        }
+        match self.hand.remove() {
+            Ok(was_there) => Ok(was_there),
+            Err(Error::Absent) => Ok(false),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -255,9 +257,24 @@ impl Force {
         self.trial.as_ref().map(|trial| &trial.plan).or(self.kept.confirmed.as_ref())
     }
 
-    /// Until when a trial must be confirmed.
-    pub(super) fn trial_until(&self) -> Option<Timestamp> {
-        self.trial.as_ref().map(|trial| trial.until)
+    /// Until when a trial must be confirmed, by people's clock as it goes now.
+    pub(super) fn trial_until(&self, now: Moment) -> Option<Timestamp> {
+        self.trial.as_ref().map(|trial| now.wall.plus_secs(trial.left(now).as_secs_f64()))
+    }
+
+    /// Whether what holds must yet be confirmed.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// The number of the action that closed what was confirmed.
+    pub(super) fn confirmed_action(&self) -> Option<u64> {
+        self.kept.action.filter(|_| self.is_confirmed())
+    }
+
+    /// Whether there is nothing to look after: nothing is to hold, and nothing is left to be taken away.
+    pub(super) fn is_idle(&self) -> bool {
+        self.trial.is_none() && self.put.is_none() && (!self.kept.touched || self.clean)
     }
 
     /// Whether anything was confirmed.
@@ -299,13 +316,13 @@ impl Force {
         faults
     }
 
-    fn hold(&mut self, now: Timestamp) -> Result<(), Error> {
+    fn hold(&mut self, now: Moment) -> Result<(), Error> {
         let lease = self.lease(now);
-        let ended = |put: &Put| put.ends.is_some_and(|ends| ends <= now);
+        let ended = |put: &Put| put.ends.is_some_and(|ends| ends <= now.wall);
         let stale = self.moved || self.put.as_ref().is_none_or(ended);
         if stale {
             let Some(plan) = self.plan() else { return Ok(()) };
-            let (doors, ends) = (plan.doors(now), plan.ends(now));
+            let (doors, ends) = (plan.doors(now.wall), plan.ends(now.wall));
             let same = self.put.as_ref().is_some_and(|put| put.doors == doors);
             if !same {
                 return self.put_in(doors, ends, lease, now);
@@ -327,7 +344,7 @@ impl Force {
             }
             self.note_generation();
             if let Some(put) = &mut self.put {
-                put.looked = now;
+                put.looked = now.steady;
             }
         }
         // A trial was told its time when it began; who asks for more must confirm.
@@ -335,7 +352,7 @@ impl Force {
             self.hand.renew(lease)?;
             self.note_generation();
             if let Some(put) = &mut self.put {
-                put.told = now;
+                put.told = now.steady;
             }
         }
         if self.put.as_ref().is_some_and(|put| put.spared != self.spared) {
@@ -353,13 +370,14 @@ impl Force {
         doors: Vec<Door>,
         ends: Option<Timestamp>,
         lease: Option<Duration>,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<(), Error> {
         self.put = None;
         self.clean = false;
         self.hand.close(&doors, &self.spared, lease)?;
         let generation = self.hand.generation()?;
-        self.put = Some(Put { doors, spared: self.spared.clone(), generation, told: now, looked: now, ends });
+        let (told, looked) = (now.steady, now.steady);
+        self.put = Some(Put { doors, spared: self.spared.clone(), generation, told, looked, ends });
         self.moved = false;
         Ok(())
     }
@@ -376,7 +394,11 @@ impl Force {
             return Ok(());
         }
         if !self.clean {
-            self.hand.remove()?;
+            match self.hand.remove() {
+                // What cannot be put there, and of which nobody knows that it was, is not there.
+                Err(Error::Absent | Error::Forbidden) if !self.is_confirmed() => {}
+                other => drop(other?),
+            }
             (self.put, self.clean) = (None, true);
         }
         if !self.is_confirmed() {
@@ -389,13 +411,12 @@ impl Force {
     }
 
     /// For how long the kernel is to hold it: a trial for its time, and what was confirmed for ever where it outlives the agent.
-    fn lease(&self, now: Timestamp) -> Option<Duration> {
-        let seconds = match &self.trial {
-            Some(trial) => trial.until.secs_since(now).max(0.001),
-            None if self.outlives => return None,
-            None => LEASE_SECS,
-        };
-        Some(Duration::from_secs_f64(seconds))
+    fn lease(&self, now: Moment) -> Option<Duration> {
+        match &self.trial {
+            Some(trial) => Some(trial.left(now).max(Duration::from_millis(1))),
+            None if self.outlives => None,
+            None => Some(LEASE),
+        }
     }
 
     /// Keeps in mind that there may be something in the kernel, before there is.

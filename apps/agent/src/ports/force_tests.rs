@@ -17,6 +17,7 @@ struct Fake {
     generation: u32,
     renewed: u32,
     refuses: bool,
+    absent: bool,
 }
 
 #[derive(Clone, Default)]
@@ -37,7 +38,14 @@ impl Kernel {
 
 fn changed(kernel: &mut Fake) -> Result<(), Error> {
     kernel.generation += 1;
-    if kernel.refuses { Err(Error::Absent) } else { Ok(()) }
+    match (kernel.absent, kernel.refuses) {
+        (true, _) => Err(Error::Absent),
+        (_, true) => {
+            let source = std::io::Error::from_raw_os_error(5);
+            Err(Error::Refused { act: "make the table davy".to_owned(), source, hint: "" })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Hand for Kernel {
@@ -63,11 +71,10 @@ impl Hand for Kernel {
         Ok(())
     }
 
-    fn remove(&mut self) -> Result<(), Error> {
+    fn remove(&mut self) -> Result<bool, Error> {
         let kernel = &mut lock(&self.0);
         changed(kernel)?;
-        kernel.doors = None;
-        Ok(())
+        Ok(kernel.doors.take().is_some())
     }
 
     fn generation(&mut self) -> Result<u32, Error> {
@@ -85,8 +92,14 @@ impl Hand for Kernel {
 }
 
 /// A moment so many seconds after the beginning.
-fn at(secs: i64) -> Timestamp {
-    Timestamp::from_secs(1_790_000_000 + secs)
+fn at(secs: u32) -> Moment {
+    let wall = Timestamp::from_secs(1_790_000_000 + i64::from(secs));
+    Moment { wall, steady: Duration::from_secs(u64::from(secs) + 100) }
+}
+
+/// What happens when a trial that began so is not confirmed.
+fn rolled_back(action: u64) -> Option<Happened> {
+    Some(Happened::RolledBack { action })
 }
 
 /// A plan that opens so many ports.
@@ -98,26 +111,26 @@ fn plan(ports: u16) -> Plan {
 }
 
 fn force(kernel: &Kernel, folder: &Path, outlives: bool) -> Force {
-    Force::open(Box::new(kernel.clone()), folder.join("ports.json"), outlives)
+    Force::open(Box::new(kernel.clone()), folder.join("ports.json"), outlives, true)
 }
 
 #[test]
 fn a_trial_that_nobody_confirms_gives_way_to_what_was_confirmed_before() {
     let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
     let mut force = force(&kernel, folder.path(), true);
-    force.apply(plan(1), 60, at(0)).unwrap();
+    force.apply(1, plan(1), 60, at(0)).unwrap();
     assert_eq!((kernel.holds(), lock(&kernel.0).lease), (Some(1), Some(Duration::from_secs(60))));
     assert_eq!(force.tick(true, &[], at(59)), None);
-    assert_eq!(force.tick(true, &[], at(60)), Some(Happened::RolledBack));
+    assert_eq!(force.tick(true, &[], at(60)), rolled_back(1));
     assert_eq!(kernel.holds(), None, "before it, all was open");
 
-    force.apply(plan(2), 60, at(100)).unwrap();
+    force.apply(2, plan(2), 60, at(100)).unwrap();
     force.confirm(at(110)).unwrap();
     assert_eq!(lock(&kernel.0).lease, None, "for good");
     assert!(force.confirm(at(111)).is_err(), "nothing waits");
-    force.apply(plan(3), 60, at(200)).unwrap();
+    force.apply(3, plan(3), 60, at(200)).unwrap();
     assert_eq!(kernel.holds(), Some(3));
-    assert_eq!(force.tick(true, &[], at(260)), Some(Happened::RolledBack));
+    assert_eq!(force.tick(true, &[], at(260)), rolled_back(3));
     assert_eq!((kernel.holds(), lock(&kernel.0).lease), (Some(2), None));
     assert!(force.release().unwrap() && !force.release().unwrap());
     assert_eq!(kernel.holds(), None);
@@ -129,7 +142,7 @@ fn a_trial_that_nobody_confirms_gives_way_to_what_was_confirmed_before() {
 fn an_agent_that_died_on_trial_left_nothing_closed_and_one_that_had_confirmed_goes_on() {
     let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
     let mut first = force(&kernel, folder.path(), true);
-    first.apply(plan(1), 60, at(0)).unwrap();
+    first.apply(1, plan(1), 60, at(0)).unwrap();
     drop(first);
     let mut second = force(&kernel, folder.path(), true);
     assert_eq!(
@@ -137,7 +150,7 @@ fn an_agent_that_died_on_trial_left_nothing_closed_and_one_that_had_confirmed_go
         (None, None),
         "undone before its time is over"
     );
-    second.apply(plan(2), 60, at(10)).unwrap();
+    second.apply(2, plan(2), 60, at(10)).unwrap();
     second.confirm(at(20)).unwrap();
     drop(second);
     let mut third = force(&kernel, folder.path(), true);
@@ -149,8 +162,8 @@ fn an_agent_that_died_on_trial_left_nothing_closed_and_one_that_had_confirmed_go
     assert_eq!(kernel.holds(), None);
     third.tick(true, &[], at(32));
     assert_eq!(kernel.holds(), Some(2), "what was confirmed holds again");
-    third.apply(plan(3), 60, at(40)).unwrap();
-    assert_eq!(third.tick(false, &[], at(41)), Some(Happened::RolledBack), "disarmed on trial");
+    third.apply(3, plan(3), 60, at(40)).unwrap();
+    assert_eq!(third.tick(false, &[], at(41)), rolled_back(3), "disarmed on trial");
     drop(third);
     // Changed while no agent ran.
     kernel.flush();
@@ -164,7 +177,7 @@ fn an_agent_that_died_on_trial_left_nothing_closed_and_one_that_had_confirmed_go
 fn what_is_not_to_outlive_the_agent_lives_on_a_lease() {
     let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
     let mut mortal = force(&kernel, folder.path(), false);
-    mortal.apply(plan(1), 60, at(0)).unwrap();
+    mortal.apply(1, plan(1), 60, at(0)).unwrap();
     mortal.confirm(at(1)).unwrap();
     assert_eq!(lock(&kernel.0).lease, Some(Duration::from_secs(60)));
     for second in 2..32 {
@@ -176,7 +189,7 @@ fn what_is_not_to_outlive_the_agent_lives_on_a_lease() {
 
     let mut outliving = force(&kernel, folder.path(), true);
     outliving.tick(true, &[], at(50));
-    outliving.apply(plan(4), 60, at(51)).unwrap();
+    outliving.apply(4, plan(4), 60, at(51)).unwrap();
     outliving.end(false, true, at(52));
     assert_eq!(
         (kernel.holds(), lock(&kernel.0).lease),
@@ -191,7 +204,7 @@ fn what_is_not_to_outlive_the_agent_lives_on_a_lease() {
 fn a_reload_of_somebody_elses_firewall_is_made_good() {
     let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
     let mut force = force(&kernel, folder.path(), true);
-    force.apply(plan(1), 60, at(0)).unwrap();
+    force.apply(1, plan(1), 60, at(0)).unwrap();
     force.confirm(at(1)).unwrap();
     kernel.flush();
     force.tick(true, &[], at(2));
@@ -211,11 +224,11 @@ fn a_kernel_that_refuses_is_told_and_nothing_counts_as_closed() {
     let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
     lock(&kernel.0).refuses = true;
     let mut force = force(&kernel, folder.path(), true);
-    let why = force.apply(plan(1), 60, at(0)).unwrap_err();
-    assert!(why.contains("CONFIG_NF_TABLES"), "{why}");
-    assert!(!force.is_held() && force.trial_until().is_none() && force.confirm(at(1)).is_err());
+    let why = force.apply(1, plan(1), 60, at(0)).unwrap_err();
+    assert!(why.contains("nftables refused"), "{why}");
+    assert!(!force.is_held() && !force.is_on_trial() && force.confirm(at(1)).is_err());
     force.tick(true, &[], at(2));
-    assert!(force.faults()[0].contains("no nftables"), "{:?}", force.faults());
+    assert!(force.faults()[0].contains("nftables refused"), "{:?}", force.faults());
     lock(&kernel.0).refuses = false;
     force.tick(true, &[], at(3));
     assert!(force.faults().is_empty());
@@ -227,10 +240,10 @@ fn a_trial_that_cannot_be_written_down_is_not_confirmed() {
     let place = folder.path().join("state");
     std::fs::create_dir(&place).unwrap();
     let mut force = force(&kernel, &place, true);
-    force.apply(plan(1), 60, at(0)).unwrap();
+    force.apply(1, plan(1), 60, at(0)).unwrap();
     std::fs::remove_dir_all(&place).unwrap();
     assert!(force.confirm(at(1)).unwrap_err().contains("undoes itself"));
-    assert_eq!(force.tick(true, &[], at(60)), Some(Happened::RolledBack));
+    assert_eq!(force.tick(true, &[], at(60)), rolled_back(1));
     assert_eq!(kernel.holds(), None);
 }
 
@@ -248,7 +261,7 @@ fn administrators_who_come_and_services_that_move_are_followed() {
     };
     plan.hear(&[listens(8080)]);
     let mut force = force(&kernel, folder.path(), true);
-    force.apply(plan, 60, at(0)).unwrap();
+    force.apply(1, plan, 60, at(0)).unwrap();
     force.confirm(at(1)).unwrap();
     let ports =
         || lock(&kernel.0).doors.as_ref().unwrap().iter().map(|door| door.ports.first()).collect::<Vec<_>>();
@@ -269,4 +282,80 @@ fn administrators_who_come_and_services_that_move_are_followed() {
         (vec![9090], vec![office]),
         "what is open for a time closes"
     );
+}
+
+#[test]
+fn whatever_was_kept_the_kernel_is_asked() {
+    let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
+    // The state was removed, and what it told of was not.
+    lock(&kernel.0).doors = Some(Vec::new());
+    let mut first = force(&kernel, folder.path(), true);
+    first.tick(true, &[], at(0));
+    assert_eq!(kernel.holds(), None, "nobody knows why it is closed");
+    assert!(first.is_idle());
+    // Somebody else's hand, of whom nothing was kept.
+    lock(&kernel.0).doors = Some(Vec::new());
+    assert!(first.release().unwrap());
+    assert_eq!((kernel.holds(), first.release().unwrap()), (None, false));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    lock(&kernel.0).doors = Some(Vec::new());
+    let file = elsewhere.path().join("ports.json");
+    let mut second = Force::open(Box::new(kernel.clone()), file, true, false);
+    second.tick(true, &[], at(1));
+    assert_eq!(kernel.holds(), Some(0), "of another folder's agent, whose table it is");
+}
+
+#[test]
+fn a_kernel_without_nftables_is_no_fault_while_nothing_is_to_be_closed() {
+    let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
+    lock(&kernel.0).absent = true;
+    let mut force = force(&kernel, folder.path(), true);
+    force.tick(false, &[], at(0));
+    assert!(force.faults().is_empty() && force.is_idle(), "{:?}", force.faults());
+    assert!(!force.release().unwrap());
+    let why = force.apply(1, plan(1), 60, at(1)).unwrap_err();
+    assert!(why.contains("CONFIG_NF_TABLES"), "{why}");
+}
+
+#[test]
+fn a_clock_that_is_set_changes_no_trial_and_no_lease() {
+    let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
+    let mut force = force(&kernel, folder.path(), false);
+    let day = 86_400.0;
+    let set = |secs, by| Moment { wall: at(secs).wall.plus_secs(by), ..at(secs) };
+    force.apply(1, plan(1), 60, at(0)).unwrap();
+    assert_eq!(force.tick(true, &[], set(59, day)), None, "a day later by people's clock");
+    assert_eq!(force.trial_until(set(59, day)), Some(set(60, day).wall));
+    assert_eq!(force.tick(true, &[], set(60, -day)), rolled_back(1), "and a day earlier");
+    force.apply(2, plan(2), 60, at(100)).unwrap();
+    force.confirm(at(101)).unwrap();
+    for second in 102..132 {
+        force.tick(true, &[], set(second, -day));
+    }
+    assert_eq!(lock(&kernel.0).renewed, 3, "the lease is renewed however the clock is set");
+}
+
+#[test]
+fn what_is_undone_gives_way_to_what_stood_before_it() {
+    let (kernel, folder) = (Kernel::default(), tempfile::tempdir().unwrap());
+    let mut force = force(&kernel, folder.path(), true);
+    force.apply(1, plan(1), 60, at(0)).unwrap();
+    force.abandon(at(1)).unwrap();
+    assert_eq!(kernel.holds(), None, "nothing stood before the first");
+    force.apply(2, plan(2), 60, at(10)).unwrap();
+    force.confirm(at(11)).unwrap();
+    assert_eq!(force.confirmed_action(), Some(2));
+    force.apply(3, plan(3), 60, at(20)).unwrap();
+    lock(&kernel.0).refuses = true;
+    assert!(force.abandon(at(21)).is_err() && force.is_on_trial(), "it goes on, and ends by itself");
+    lock(&kernel.0).refuses = false;
+    force.abandon(at(22)).unwrap();
+    assert_eq!((kernel.holds(), lock(&kernel.0).lease, force.confirmed_action()), (Some(2), None, Some(2)));
+    // What was confirmed goes, and the trial that is on goes on until its time.
+    force.apply(4, plan(4), 60, at(30)).unwrap();
+    force.forget().unwrap();
+    assert_eq!((kernel.holds(), force.confirmed_action()), (Some(4), None));
+    assert_eq!(force.tick(true, &[], at(90)), rolled_back(4));
+    assert_eq!(kernel.holds(), None);
 }

@@ -1,19 +1,21 @@
 //! Who may reach which port: what the policy says is looked up here, held in the kernel where it is enforced, and told.
 
 mod force;
+mod hand;
 mod listeners;
 mod lists;
+mod lockout;
+mod moment;
 mod thread;
 mod view;
 mod watch;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use davy_detect::Detector;
-use davy_model::{Event, EventKind, Mode, ProcessKey, ProtectionStatus, Tier, Timestamp};
-use davy_net::inbound::Plan;
+use davy_model::{ActionId, Event, EventKind, Mode, ProcessKey, ProtectionStatus, Tier, Timestamp};
+use davy_net::inbound::{Listener, Plan};
 use davy_policy::Policy;
 
 pub(crate) use force::Happened;
@@ -22,7 +24,10 @@ pub(crate) use thread::PortsThread;
 
 use crate::shared::{Intake, Shared, lock};
 use crate::{Paths, clock};
-use force::{Force, Nftables};
+use force::Force;
+use hand::Nftables;
+use lists::Lists;
+use moment::Moment;
 use watch::Watch;
 
 /// The protection's name in the policy.
@@ -35,13 +40,30 @@ pub(crate) const MAX_TRIAL: u32 = 3600;
 /// All that is known of ports. Shared by the engine, the arbiter, the sockets that ask, and a thread of its own.
 pub(crate) struct PortsDesk {
     shared: Arc<Shared>,
-    config: PathBuf,
+    lists: Lists,
     /// The network namespace that the agent is in; zero where unknown.
     network: u64,
     force: Mutex<Force>,
     watch: Mutex<Watch>,
     /// What is wrong with what the policy names.
     faults: Mutex<Vec<String>>,
+    judged: Mutex<Option<Judged>>,
+}
+
+/// By what connections are judged that the kernel lets in, and what that was made of.
+struct Judged {
+    written: Arc<Plan>,
+    heard: Vec<Listener>,
+    plan: Arc<Plan>,
+}
+
+/// Opens what an agent that is gone left closed, and says whether there was anything. What was confirmed is kept.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn take_away(paths: &Paths) -> Result<bool, String> {
+    let file = paths.state.join("ports.json");
+    Force::open(Box::new(Nftables::default()), file, true, paths.base.is_none()).take_away()
 }
 
 /// Something to be closed, looked up and found to make sense.
@@ -60,14 +82,16 @@ impl PortsDesk {
     /// With what an earlier agent kept. `outlives` says whether what was confirmed holds on when the agent ends.
     pub(crate) fn open(paths: &Paths, shared: Arc<Shared>, outlives: bool) -> Self {
         let network = std::fs::metadata("/proc/self/ns/net").map(|m| std::os::unix::fs::MetadataExt::ino(&m));
-        let force = Force::open(Box::new(Nftables::default()), paths.state.join("ports.json"), outlives);
+        let file = paths.state.join("ports.json");
+        let force = Force::open(Box::new(Nftables::default()), file, outlives, paths.base.is_none());
         Self {
             shared,
-            config: paths.config.clone(),
+            lists: Lists::new(paths.config.clone()),
             network: network.unwrap_or(0),
             force: Mutex::new(force),
             watch: Mutex::default(),
             faults: Mutex::default(),
+            judged: Mutex::default(),
         }
     }
 
@@ -98,8 +122,9 @@ impl PortsDesk {
         }
     }
 
-    /// Looks up what the policy opens, for a trial. Entries that open nothing are refused unless `unused` lets them pass.
-    pub(crate) fn prepare(&self, unused: bool) -> Result<Ready, String> {
+    /// Looks up what the policy opens, for a trial. Entries that open nothing are refused unless `unused` lets them pass, and what
+    /// would lock an administrator out is unless `anyway` does.
+    pub(crate) fn prepare(&self, unused: bool, anyway: bool) -> Result<Ready, String> {
         let policy = self.policy();
         if policy.inbound.mode != Mode::Enforce {
             let mode = if policy.inbound.mode == Mode::Off { "off" } else { "observe" };
@@ -112,7 +137,7 @@ impl PortsDesk {
         if lock(&self.shared.standing).holds_back(PROTECTION, now) {
             return Err("Davy is disarmed and closes nothing; `davy disarm --end` ends that".to_owned());
         }
-        let mut plan = inbound_plan(&policy, &self.config).map_err(|faults| faults.join("\n"))?;
+        let mut plan = Plan::clone(&*self.lists.plan(&policy).map_err(|faults| faults.join("\n"))?);
         let all = listeners::gather(self.network);
         plan.hear(&listeners::lasting(&all));
         let idle = plan.unheard(&listeners::ours(&all), now);
@@ -122,16 +147,19 @@ impl PortsDesk {
                 idle.join("\n")
             ));
         }
+        if !anyway {
+            lockout::refuse(&plan, &davy_respond::administrators_sessions(), now)?;
+        }
         Ok(Ready { plan })
     }
 
-    /// Closes what was found to make sense, for a trial of so many seconds.
-    pub(crate) fn apply(&self, ready: Ready, seconds: u32) -> Result<(), String> {
+    /// Closes what was found to make sense, for a trial of so many seconds. `action` is its number in the journal.
+    pub(crate) fn apply(&self, ready: Ready, action: ActionId, seconds: u32) -> Result<(), String> {
         lock(&self.watch).spared = davy_respond::administrators();
         let spared = lock(&self.watch).spared.clone();
         let mut force = lock(&self.force);
         force.spare_from_now(&spared);
-        force.apply(ready.plan, seconds, clock::now())?;
+        force.apply(action.0, ready.plan, seconds, Moment::now())?;
         drop(force);
         lock(&self.watch).judging = None;
         Ok(())
@@ -139,7 +167,17 @@ impl PortsDesk {
 
     /// Keeps what is on trial.
     pub(crate) fn confirm(&self) -> Result<(), String> {
-        lock(&self.force).confirm(clock::now())
+        lock(&self.force).confirm(Moment::now())
+    }
+
+    /// Ends a trial before its time: what was confirmed before it holds again, else all is open.
+    pub(crate) fn abandon(&self) -> Result<(), String> {
+        lock(&self.force).abandon(Moment::now())
+    }
+
+    /// Forgets what was confirmed; a trial goes on.
+    pub(crate) fn forget(&self) -> Result<(), String> {
+        lock(&self.force).forget()
     }
 
     /// Opens everything. Says whether anything was closed.
@@ -147,9 +185,9 @@ impl PortsDesk {
         lock(&self.force).release()
     }
 
-    /// Whether something was confirmed, by this agent or one before it.
-    pub(crate) fn is_confirmed(&self) -> bool {
-        lock(&self.force).is_confirmed()
+    /// The action that closed what was confirmed, by this agent or one before it.
+    pub(crate) fn confirmed(&self) -> Option<ActionId> {
+        lock(&self.force).confirmed_action().map(ActionId)
     }
 
     /// How the protection stands, for `davy status`; nothing while the policy does not speak of it.
@@ -159,7 +197,7 @@ impl PortsDesk {
             return None;
         }
         let held = force.is_held();
-        let mut note = match (policy.inbound.mode, held, force.trial_until().is_some()) {
+        let mut note = match (policy.inbound.mode, held, force.is_on_trial()) {
             (Mode::Enforce, true, true) => "ports are closed for a trial by nftables; davy ports confirm keeps them so",
             (Mode::Enforce, true, false) => "every port but those that the policy opens is closed by nftables",
             (Mode::Enforce, false, _) => {
@@ -192,15 +230,15 @@ impl PortsDesk {
 
     /// Has the kernel hold what is to hold now, and looks who was refused.
     fn tick(&self, spared: &[IpAddr], intake: &Intake) -> Option<Happened> {
-        let now = clock::now();
-        let enforce = self.enforces(&self.policy(), now);
+        let now = Moment::now();
+        let enforce = self.enforces(&self.policy(), now.wall);
         let mut force = lock(&self.force);
         let happened = force.tick(enforce, spared, now);
         let refused = force.refused();
         drop(force);
         let mut watch = lock(&self.watch);
         watch.spared = spared.to_vec();
-        let events = watch.refused(now, &refused);
+        let events = watch.refused(now.wall, &refused);
         drop(watch);
         events.into_iter().for_each(|event| intake.event(event));
         happened
@@ -214,6 +252,7 @@ impl PortsDesk {
         let held = lock(&self.force).is_held();
         if !wanted {
             lock(&self.watch).judging = None;
+            *lock(&self.judged) = None;
             lock(&self.faults).clear();
             return;
         }
@@ -221,11 +260,8 @@ impl PortsDesk {
         let heard =
             if services || held { listeners::lasting(&listeners::gather(self.network)) } else { Vec::new() };
         lock(&self.force).hear(&heard);
-        let (judging, faults) = match inbound_plan(&policy, &self.config) {
-            Ok(mut plan) => {
-                plan.hear(&heard);
-                ((!held).then(|| Arc::new(plan)), Vec::new())
-            }
+        let (judging, faults) = match self.lists.plan(&policy) {
+            Ok(written) => ((!held).then(|| self.judge_by(written, heard)), Vec::new()),
             Err(faults) => (None, faults),
         };
         let mut known = lock(&self.faults);
@@ -237,10 +273,29 @@ impl PortsDesk {
         lock(&self.watch).judging = judging;
     }
 
+    /// What is written with the ports on which services listen; the same as before while neither changes.
+    fn judge_by(&self, written: Arc<Plan>, heard: Vec<Listener>) -> Arc<Plan> {
+        let mut judged = lock(&self.judged);
+        let same = |judged: &&Judged| Arc::ptr_eq(&judged.written, &written) && judged.heard == heard;
+        if let Some(judged) = judged.as_ref().filter(same) {
+            return Arc::clone(&judged.plan);
+        }
+        let mut plan = Plan::clone(&written);
+        plan.hear(&heard);
+        let plan = Arc::new(plan);
+        *judged = Some(Judged { written, heard, plan: Arc::clone(&plan) });
+        plan
+    }
+
+    /// Whether there is nothing to look after: the policy does not speak of ports, and nothing is closed.
+    fn is_idle(&self) -> bool {
+        self.policy().inbound.mode == Mode::Off && lock(&self.force).is_idle()
+    }
+
     /// The agent goes.
     pub(crate) fn end(&self, ordered: bool) {
-        let now = clock::now();
-        let enforce = self.enforces(&self.policy(), now);
+        let now = Moment::now();
+        let enforce = self.enforces(&self.policy(), now.wall);
         lock(&self.force).end(ordered, enforce, now);
     }
 }

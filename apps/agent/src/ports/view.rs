@@ -1,13 +1,15 @@
 //! What `davy ports` shows.
 
-use davy_model::{Mode, Place, Timestamp, Transport};
-use davy_net::inbound::{Plan, PortUse};
-use davy_proc::Users;
-use davy_wire::{ListeningPort, OpenTo, PortSource, PortsState, PortsView};
+use std::collections::BTreeMap;
 
+use davy_model::{Mode, Place, Timestamp, Transport};
+use davy_net::inbound::{Entry, Plan, PortKey, PortUse};
+use davy_proc::Users;
+use davy_wire::{ListeningPort, OpenTo, PortOwner, PortSource, PortsState, PortsView};
+
+use super::PortsDesk;
 use super::listeners::{self, Listening};
-use super::{PortsDesk, inbound_plan};
-use crate::clock;
+use super::moment::Moment;
 use crate::shared::lock;
 
 /// How many of a port's latest sources are shown.
@@ -16,11 +18,13 @@ const LATEST: usize = 10;
 impl PortsDesk {
     /// Who listens, who may reach it, and who did. Looks at every socket and every file that the policy names.
     pub(crate) fn view(&self) -> PortsView {
-        let now = clock::now();
+        let moment = Moment::now();
+        let now = moment.wall;
         let policy = self.policy();
         let all = listeners::gather(self.network);
         let written = (policy.inbound.mode != Mode::Off).then(|| {
-            inbound_plan(&policy, &self.config).map(|mut plan| {
+            self.lists.plan(&policy).map(|plan| {
+                let mut plan = Plan::clone(&plan);
                 plan.hear(&listeners::lasting(&all));
                 plan
             })
@@ -30,13 +34,13 @@ impl PortsDesk {
         let standing = force.standing();
         let held = force.is_held();
         let in_force = force.plan().filter(|_| held).cloned();
-        let state = match (held && standing.armed, force.trial_until().is_some(), force.is_confirmed()) {
+        let state = match (held && standing.armed, force.is_on_trial(), force.is_confirmed()) {
             (true, true, _) => PortsState::Trial,
             (true, false, _) => PortsState::Closed,
             (false, _, true) if !enforce => PortsState::Suspended,
             _ => PortsState::Open,
         };
-        let confirm_until = force.trial_until();
+        let confirm_until = force.trial_until(moment);
         let mut faults = force.faults();
         drop(force);
         let (written, wrong) = match written {
@@ -51,14 +55,21 @@ impl PortsDesk {
         let outdated =
             in_force.as_ref().is_some_and(|holds| written.as_ref().is_none_or(|plan| !same(plan, holds)));
         let plan = in_force.as_ref().or(written.as_ref());
+        // Whoever counts connections waits for this lock, so what is looked up on disk is not looked up under it.
         let watch = lock(&self.watch);
+        let used: BTreeMap<PortKey, PortUse> =
+            all.iter().filter_map(|one| Some((one.key, watch.usage.of(one.key)?.clone()))).collect();
+        let (uncounted, spared) = (watch.usage.lost(), watch.spared.clone());
+        drop(watch);
+        // Nobody looks who is logged in while nothing is closed or judged.
+        let administrators = if self.is_idle() { davy_respond::administrators() } else { spared };
         let mut users = Users::new();
         // A socket that only asks is shown when somebody came to it, or the policy opens its port.
         let opens = |one: &Listening| {
             plan.is_some_and(|plan| plan.of_port(one.key.transport, one.key.port, now).next().is_some())
         };
-        let shown = all.iter().filter(|one| !one.passing || watch.usage.of(one.key).is_some() || opens(one));
-        let ports = shown.map(|one| row(one, plan, watch.usage.of(one.key), &mut users, now)).collect();
+        let shown = all.iter().filter(|one| !one.passing || used.contains_key(&one.key) || opens(one));
+        let ports = shown.map(|one| row(one, plan, used.get(&one.key), &mut users, now)).collect();
         PortsView {
             mode: policy.inbound.mode,
             state,
@@ -66,10 +77,10 @@ impl PortsDesk {
             entries: plan.map_or(0, |plan| u32::try_from(plan.entries.len()).unwrap_or(u32::MAX)),
             outdated,
             refused_packets: standing.refused,
-            administrators: watch.spared.clone(),
+            administrators,
             faults,
             since: self.shared.started,
-            uncounted: watch.usage.lost(),
+            uncounted,
             ports,
         }
     }
@@ -77,14 +88,12 @@ impl PortsDesk {
 
 /// Whether two plans open the same. Where services were heard before, and on which line it stands, does not count.
 fn same(one: &Plan, other: &Plan) -> bool {
-    let plain = |plan: &Plan| {
-        let mut plan = plan.clone();
-        for entry in &mut plan.entries {
-            (entry.place, entry.heard) = (String::new(), Vec::new());
-        }
-        plan
+    let alike = |a: &Entry, b: &Entry| {
+        (&a.ports, &a.service, &a.transports, &a.from, &a.said, &a.reason, a.until)
+            == (&b.ports, &b.service, &b.transports, &b.from, &b.said, &b.reason, b.until)
     };
-    plain(one) == plain(other)
+    one.entries.len() == other.entries.len()
+        && one.entries.iter().zip(&other.entries).all(|(a, b)| alike(a, b))
 }
 
 fn row(
@@ -114,11 +123,18 @@ fn row(
         addresses: one.addresses.clone(),
         reach: one.reach(),
         apart: one.apart,
-        pid: one.pid,
-        program: one.program.clone(),
-        user: users.name_or_number(one.uid),
-        service: one.service.clone(),
-        container: one.container.clone(),
+        owners: one
+            .owners
+            .iter()
+            .map(|owner| PortOwner {
+                pid: owner.pid,
+                program: owner.program.clone(),
+                user: users.name_or_number(owner.uid),
+                service: owner.service.clone(),
+                container: owner.container.clone(),
+            })
+            .collect(),
+        more_owners: one.more_owners,
         open_to,
         connections: used.map_or(0, |used| used.connections),
         not_covered: used.map_or(0, |used| used.refused),

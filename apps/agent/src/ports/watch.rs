@@ -1,12 +1,17 @@
 //! What is seen at ports: counted, and told where the policy would refuse it.
 
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use davy_firewall::Refused;
-use davy_model::{Event, EventKind, FlowAggregate, FlowOpen, InboundRefusal, Place, Timestamp};
+use davy_model::{Event, EventKind, FlowAggregate, FlowKey, FlowOpen, InboundRefusal, Place, Timestamp};
 use davy_net::inbound::{Plan, PortKey, Told, Usage, Verdict};
 use davy_net::place_of;
+
+/// The connections of which it is remembered that they were counted; the oldest go. What is told twice is told by the sensors and by
+/// the first look at what was there before them, so within seconds.
+const MAX_COUNTED: usize = 8192;
 
 /// What was seen, and what is told of it.
 #[derive(Debug, Default)]
@@ -19,6 +24,30 @@ pub(super) struct Watch {
     pub(super) own: Vec<IpAddr>,
     /// Who is let in everywhere.
     pub(super) spared: Vec<IpAddr>,
+    counted: Counted,
+}
+
+/// The latest connections that were counted.
+#[derive(Debug, Default)]
+struct Counted {
+    known: HashSet<FlowKey>,
+    order: VecDeque<FlowKey>,
+}
+
+impl Counted {
+    /// Whether it was not counted yet.
+    fn is_new(&mut self, flow: FlowKey) -> bool {
+        if !self.known.insert(flow) {
+            return false;
+        }
+        self.order.push_back(flow);
+        if self.order.len() > MAX_COUNTED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
 }
 
 impl Watch {
@@ -41,6 +70,9 @@ impl Watch {
         network: u64,
         apart: bool,
     ) -> Option<InboundRefusal> {
+        if !self.counted.is_new(open.flow) {
+            return None;
+        }
         let (transport, port) = (open.transport, open.local.port());
         let from = open.remote.ip().to_canonical();
         let place = place_of(from, Some(open.local.ip()));
@@ -82,9 +114,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-    fn open(port: u16, from: &str) -> FlowOpen {
+    fn open(flow: u64, port: u16, from: &str) -> FlowOpen {
         FlowOpen {
-            flow: FlowKey(1),
+            flow: FlowKey(flow),
             transport: Transport::Tcp,
             local: std::net::SocketAddr::new("192.0.2.1".parse().unwrap(), port),
             remote: std::net::SocketAddr::new(from.parse().unwrap(), 40_000),
@@ -102,7 +134,11 @@ mod tests {
             spared: vec!["198.51.100.99".parse().unwrap()],
             ..Watch::default()
         };
-        let mut see = |port, from, apart| watch.accepted(NOW, &open(port, from), 7, apart).is_some();
+        let mut flow = 0;
+        let mut see = |port, from, apart| {
+            flow += 1;
+            watch.accepted(NOW, &open(flow, port, from), 7, apart).is_some()
+        };
         assert!(!see(22, "203.0.113.9", false), "the policy opens it to the office");
         assert!(see(22, "198.51.100.7", false) && !see(22, "::ffff:198.51.100.7", false), "told once");
         assert!(!see(22, "198.51.100.99", false), "an administrator's own");
@@ -112,5 +148,19 @@ mod tests {
         assert_eq!((used.connections, used.refused), (7, 2));
         let refused = Refused { transport: Transport::Tcp, port: 23, from: "198.51.100.7".parse().unwrap() };
         assert_eq!(watch.refused(NOW, &[refused, refused]).len(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_is_told_twice_is_one() {
+        let mut watch = Watch::default();
+        let key = PortKey { network: 7, transport: Transport::Tcp, port: 22 };
+        for flow in (1..=3).chain(1..=4) {
+            watch.accepted(NOW, &open(flow, 22, "198.51.100.7"), 7, false);
+        }
+        assert_eq!(watch.usage.of(key).unwrap().connections, 4);
+        for flow in 0..20_000 {
+            watch.accepted(NOW, &open(flow, 22, "198.51.100.7"), 7, false);
+        }
+        assert!(watch.counted.known.len() == MAX_COUNTED && watch.counted.order.len() == MAX_COUNTED);
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: every verb with its help.
 
+mod bans;
 mod connections;
 mod isolate;
 mod outbound;
@@ -13,6 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use davy_model::Timestamp;
 
+pub(crate) use bans::{Ban, Unban};
 pub(crate) use connections::Connections;
 pub(crate) use isolate::Isolate;
 pub(crate) use outbound::Outbound;
@@ -153,6 +155,19 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  sudo davy isolate --for 30m                       the whole host; administrators' SSH sessions and loopback stay\n  sudo davy isolate --for 2h --keep 10.0.9.0/24     and this network\n  sudo davy isolate --for 1h --in /system.slice/nginx.service\n  sudo davy isolate --end"
     )]
     Isolate(Isolate),
+    /// Let nothing in from an address or a network for a time
+    #[command(
+        after_help = "Never banned are loopback, this host's own addresses, its gateway, its name servers, and where an administrator is logged in \
+                      from by SSH.\n\nExamples:\n  sudo davy ban 203.0.113.9 --for 1h\n  sudo davy ban 198.51.100.0/24 --for 1d --port 22 \
+                      --reject"
+    )]
+    Ban(Ban),
+    /// Who is banned: since when, until when, by whom, and how much was refused
+    #[command(after_help = "Examples:\n  davy bans\n  davy bans --json | jq '.[] | select(.packets > 1000)'")]
+    Bans,
+    /// Let somebody in again who is banned
+    #[command(after_help = "Examples:\n  sudo davy unban 203.0.113.9\n  sudo davy unban --all")]
+    Unban(Unban),
     /// The journal: what was done, would have been done, was undone
     #[command(after_help = "Examples:\n  davy actions\n  davy actions --limit 500 --json")]
     Actions(Actions),

@@ -17,8 +17,9 @@ pub(crate) struct Ports {
 pub(crate) enum PortsVerb {
     /// Close every port but those that the policy opens, for a trial that undoes itself
     #[command(
-        after_help = "The policy must say `[inbound] mode = \"enforce\"`. Connections that are there go on, and the addresses that somebody is \
-                      logged in from by SSH are always let in.\n\nExamples:\n  sudo davy ports apply\n  sudo davy ports apply --confirm-within 5m"
+        after_help = "The policy must say `[inbound] mode = \"enforce\"`. Connections that are there go on, and the addresses that \
+                      administrators (root, and members of sudo, wheel or admin) are logged in from by SSH are let in while they are; \
+                      what would keep one of them from logging in again is refused.\n\nExamples:\n  sudo davy ports apply\n  sudo davy ports apply --confirm-within 5m"
     )]
     Apply(PortsApply),
     /// Keep closed what is closed for a trial
@@ -38,6 +39,9 @@ pub(crate) struct PortsApply {
     /// Let entries pass that open nothing, because nobody listens there now
     #[arg(long)]
     pub(crate) unused: bool,
+    /// Also when an administrator who is logged in by SSH now could not log in again from there
+    #[arg(long)]
+    pub(crate) anyway: bool,
 }
 
 /// A length that leaves time to look whether a way in still works.

@@ -409,6 +409,7 @@ pub fn status() -> AgentStatus {
         disarmed_until: None,
         fallen_back: vec![],
         isolated: vec![],
+        banned: 0,
         policy: PolicySummary {
             path: Some("/etc/davy/davy.toml".to_owned()),
             loaded: BEGAN.plus_secs(-12_000.0),

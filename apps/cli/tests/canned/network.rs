@@ -8,17 +8,22 @@ use davy_wire::*;
 use super::BEGAN;
 
 pub fn ports() -> PortsView {
+    let owner = |program: &str| PortOwner {
+        pid: Some(811),
+        program: program.to_owned(),
+        user: "root".to_owned(),
+        service: None,
+        container: None,
+    };
+    let of = |program: &str, service: &str| PortOwner { service: Some(service.to_owned()), ..owner(program) };
     let port = |transport, number, address: &str, program: &str| ListeningPort {
         transport,
         port: number,
         addresses: vec![address.parse().expect("an address")],
         reach: Place::Outside,
         apart: false,
-        pid: Some(811),
-        program: program.to_owned(),
-        user: "root".to_owned(),
-        service: None,
-        container: None,
+        owners: vec![owner(program)],
+        more_owners: false,
         open_to: OpenTo::Nobody,
         connections: 0,
         not_covered: 0,
@@ -48,7 +53,7 @@ pub fn ports() -> PortsView {
         uncounted: 0,
         ports: vec![
             ListeningPort {
-                service: Some("ssh.service".to_owned()),
+                owners: vec![of("/usr/sbin/sshd", "ssh.service")],
                 open_to: OpenTo::Some(vec!["office".to_owned(), "192.0.2.7".to_owned()]),
                 connections: 12,
                 sources: 3,
@@ -58,8 +63,10 @@ pub fn ports() -> PortsView {
                 ..port(Transport::Tcp, 22, "0.0.0.0", "/usr/sbin/sshd")
             },
             ListeningPort {
-                service: Some("nginx.service".to_owned()),
-                user: "www-data".to_owned(),
+                owners: vec![
+                    PortOwner { user: "www-data".to_owned(), ..of("/usr/sbin/nginx", "nginx.service") },
+                    of("/tmp/nginx", "user@1000.service"),
+                ],
                 open_to: OpenTo::Some(vec!["anyone".to_owned()]),
                 connections: 14_212,
                 sources: 128,
@@ -84,12 +91,47 @@ pub fn ports() -> PortsView {
             },
             ListeningPort {
                 apart: true,
-                container: Some("abababababab".to_owned()),
+                owners: vec![PortOwner {
+                    container: Some("abababababab".to_owned()),
+                    ..owner("/usr/sbin/httpd")
+                }],
                 open_to: OpenTo::Exempt,
                 ..port(Transport::Tcp, 80, "0.0.0.0", "/usr/sbin/httpd")
             },
         ],
     }
+}
+
+pub fn bans() -> Vec<BanEntry> {
+    let ban = |who: &str, action| BanEntry {
+        who: who.parse().expect("a network"),
+        ports: vec![],
+        reject: false,
+        since: BEGAN,
+        until: BEGAN.plus_secs(3600.0),
+        by: "root".to_owned(),
+        action: ActionId(action),
+        finding: None,
+        incident: None,
+        packets: 0,
+        held: true,
+    };
+    vec![
+        BanEntry { packets: 12_345, ..ban("203.0.113.9", 31) },
+        BanEntry {
+            ports: vec![22, 2222],
+            reject: true,
+            until: BEGAN.plus_secs(7.0 * 86_400.0),
+            ..ban("198.51.100.0/24", 32)
+        },
+        BanEntry {
+            by: "f12".to_owned(),
+            finding: Some(FindingId(12)),
+            incident: Some(IncidentId(7)),
+            held: false,
+            ..ban("2001:db8:7:1::/64", 35)
+        },
+    ]
 }
 
 pub fn outbound() -> OutboundSummary {

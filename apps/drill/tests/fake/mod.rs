@@ -417,6 +417,7 @@ fn status(manners: Manners) -> AgentStatus {
         disarmed_until: None,
         fallen_back: Vec::new(),
         isolated: Vec::new(),
+        banned: 0,
         policy: PolicySummary { path: None, loaded: now(), scope: "host".to_owned(), refused: String::new() },
         events: 0,
         drops: Vec::new(),

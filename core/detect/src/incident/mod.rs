@@ -194,7 +194,11 @@ impl IncidentCase {
             Action::Freeze { .. } | Action::Kill { .. } => true,
             // Where nothing runs, taking the file away is all there is to stop.
             Action::Quarantine { .. } => at_rest,
-            Action::Alert | Action::Cut { .. } | Action::Isolate { .. } | Action::ClosePorts { .. } => false,
+            Action::Alert
+            | Action::Cut { .. }
+            | Action::Isolate { .. }
+            | Action::Ban { .. }
+            | Action::ClosePorts { .. } => false,
         };
         let stopping: Vec<&ActionRecord> = self.actions.values().filter(stops).collect();
         let done = stopping.iter().filter(|a| a.state == ActionState::Done).map(|a| a.changed).min();

@@ -7,6 +7,6 @@ mod told;
 mod usage;
 
 pub use lists::{MAX_NETWORKS, read_networks};
-pub use plan::{Entry, Listener, Plan, Verdict};
+pub use plan::{Entry, Listener, MAX_PLAN_NETWORKS, Plan, Verdict};
 pub use told::Told;
 pub use usage::{PortKey, PortUse, SourceUse, Usage};

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::read_networks;
 
+/// The most networks in one plan: of all groups together, and of all entries, each of which has its own copy of what it names.
+pub const MAX_PLAN_NETWORKS: usize = 400_000;
+
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 /// Who may reach which port: everything else is closed.
@@ -75,6 +78,7 @@ impl Plan {
     ) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut groups = BTreeMap::new();
+        let mut room = MAX_PLAN_NETWORKS;
         for (index, group) in inbound.groups.iter().enumerate() {
             let place = origin.of(&format!("inbound.group[{index}]"));
             let mut networks = group.networks.clone();
@@ -89,12 +93,33 @@ impl Plan {
             if networks.is_empty() && group.files.is_empty() {
                 faults.push(format!("{place}: group `{}` is empty", group.name));
             }
+            match room.checked_sub(networks.len()) {
+                Some(left) => room = left,
+                None => {
+                    faults.push(format!("{place}: the groups have more than {MAX_PLAN_NETWORKS} networks"));
+                    return Err(faults);
+                }
+            }
             groups.insert(group.name.as_str(), networks);
         }
-        let entries = inbound.allow.iter().enumerate();
-        let entries = entries
-            .map(|(index, allow)| entry(allow, origin.of(&format!("inbound.allow[{index}]")), &groups));
-        let entries = entries.collect();
+        let mut entries = Vec::with_capacity(inbound.allow.len());
+        let mut room = MAX_PLAN_NETWORKS;
+        for (index, allow) in inbound.allow.iter().enumerate() {
+            let place = origin.of(&format!("inbound.allow[{index}]"));
+            let entry = entry(allow, place, &groups);
+            match room.checked_sub(entry.from.as_ref().map_or(0, Vec::len)) {
+                Some(left) => room = left,
+                None => {
+                    faults.push(format!(
+                        "{}: the entries open ports to more than {MAX_PLAN_NETWORKS} ranges of addresses; give ports that are \
+                         open to the same group one entry",
+                        entry.place
+                    ));
+                    return Err(faults);
+                }
+            }
+            entries.push(entry);
+        }
         if faults.is_empty() { Ok(Self { entries }) } else { Err(faults) }
     }
 
@@ -212,8 +237,12 @@ impl Entry {
     }
 
     fn opens(&self, transport: Transport, port: u16) -> bool {
+        let named = || self.ports.iter().any(|ports| ports.contains(port));
         self.transports.contains(&transport)
-            && self.open_ports(transport).iter().any(|ports| ports.contains(port))
+            && match self.service {
+                None => named(),
+                Some(_) => self.heard.contains(&(transport, port)) && (self.ports.is_empty() || named()),
+            }
     }
 
     fn lets(&self, from: IpAddr) -> bool {

@@ -9,8 +9,8 @@ const APPEND: u16 = 0x800;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
-/// How many elements go into one message, whose length has sixteen bits.
-const ELEMENTS: usize = 800;
+/// From how many bytes of elements on a new message begins. The length of one has sixteen bits, and no element is a kilobyte long.
+const ENOUGH: usize = 48 * 1024;
 
 /// Changes that hold together or not at all.
 #[derive(Debug)]
@@ -153,10 +153,17 @@ impl Batch {
 
     fn elements(&mut self, kind: u16, flags: u16, act: String, set: &str, elements: &[Element]) -> &mut Self {
         let table = self.table;
-        for some in elements.chunks(ELEMENTS) {
+        let mut waiting = elements.iter().peekable();
+        while waiting.peek().is_some() {
             self.change(kind, flags, act.clone(), "", |a| {
                 a.text(1, table).text(2, set);
-                a.nested(3, |list| some.iter().for_each(|element| element.write(list)));
+                a.nested(3, |list| {
+                    while list.written().len() < ENOUGH
+                        && let Some(element) = waiting.next()
+                    {
+                        element.write(list);
+                    }
+                });
             });
         }
         self

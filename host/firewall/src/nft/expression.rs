@@ -35,6 +35,11 @@ const TRANSPORT: u32 = 2;
 const EQUAL: u32 = 0;
 const UNEQUAL: u32 = 1;
 
+/// `NFT_REJECT_TCP_RST`, `NFT_REJECT_ICMPX_UNREACH` and `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`.
+const RESET: u32 = 1;
+const UNREACHABLE: u32 = 2;
+const PROHIBITED: u8 = 3;
+
 /// `NF_CT_STATE_BIT` of established and related.
 const KNOWN_CONNECTION: u32 = 0b110;
 
@@ -144,9 +149,9 @@ impl Rule {
         .compare(UNEQUAL, &0u32.to_ne_bytes())
     }
 
-    /// If it is for this UDP port.
-    pub(crate) fn if_udp_port(self, port: u16) -> Self {
-        self.if_protocol(17).load_payload(TRANSPORT, 2, 2, REGISTER).compare(EQUAL, &port.to_be_bytes())
+    /// If it is for this port of a protocol that has ports.
+    pub(crate) fn if_port(self, protocol: u8, port: u16) -> Self {
+        self.if_protocol(protocol).load_payload(TRANSPORT, 2, 2, REGISTER).compare(EQUAL, &port.to_be_bytes())
     }
 
     /// If it comes from a link-local IPv6 address.
@@ -166,6 +171,12 @@ impl Rule {
     /// What a map says of the port it is for, if anything.
     pub(crate) fn by_port(self, protocol: u8, map: &str) -> Self {
         self.if_protocol(protocol).load_payload(TRANSPORT, 2, 2, REGISTER).look_up(map, Some(VERDICT))
+    }
+
+    /// What a map says of its sender, if anything.
+    pub(crate) fn by_sender(self, v4: bool, map: &str) -> Self {
+        let (offset, length) = sender(v4);
+        self.if_family(v4).load_payload(NETWORK, offset, length, REGISTER).look_up(map, Some(VERDICT))
     }
 
     fn look_up(self, set: &str, to: Option<u32>) -> Self {
@@ -201,6 +212,17 @@ impl Rule {
     pub(crate) fn then(self, verdict: &Verdict) -> Self {
         self.with("immediate", |a| {
             a.number(1, VERDICT).nested(2, |data| verdict.write(data));
+        })
+    }
+
+    /// The end of it, and its sender is told: a TCP packet by a reset, every other by a message that it is not allowed.
+    pub(crate) fn refuse(mut self, tcp: bool) -> Self {
+        self.needs = "; it needs CONFIG_NFT_REJECT_INET, and from kernel 5.9 on";
+        self.with("reject", |a| {
+            a.number(1, if tcp { RESET } else { UNREACHABLE });
+            if !tcp {
+                a.bytes(2, &[PROHIBITED]);
+            }
         })
     }
 

@@ -11,7 +11,7 @@ pub(crate) use attributes::{Attributes, find};
 pub(crate) use batch::Batch;
 pub(crate) use expression::{Rule, Verdict};
 pub(crate) use read::{Listed, rule_counters, set_elements};
-pub(crate) use set::{Element, Interval, Key, SetKind, octets};
+pub(crate) use set::{Count, Element, Interval, Key, SetKind, octets};
 pub(crate) use socket::Socket;
 
 /// `NFPROTO_INET`: a table for IPv4 and IPv6 at once.
@@ -23,6 +23,7 @@ pub(crate) const SUBSYSTEM: u16 = 10;
 /// Kinds of messages (`enum nf_tables_msg_types`).
 pub(crate) mod message {
     pub(crate) const NEW_TABLE: u16 = 0;
+    pub(crate) const GET_TABLE: u16 = 1;
     pub(crate) const DELETE_TABLE: u16 = 2;
     pub(crate) const NEW_CHAIN: u16 = 3;
     pub(crate) const NEW_RULE: u16 = 6;

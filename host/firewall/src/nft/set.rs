@@ -48,12 +48,13 @@ pub(crate) struct SetKind {
     flags: u32,
     timeout: Option<Duration>,
     most: Option<u32>,
+    counted: bool,
 }
 
 impl SetKind {
     /// Single elements.
     pub(crate) const fn of(key: Key) -> Self {
-        Self { key, flags: 0, timeout: None, most: None }
+        Self { key, flags: 0, timeout: None, most: None, counted: false }
     }
 
     /// Elements may be ranges.
@@ -69,6 +70,11 @@ impl SetKind {
     /// Elements may be given a time after which they go.
     pub(crate) const fn timed(self) -> Self {
         Self { flags: self.flags | TIMEOUT, ..self }
+    }
+
+    /// Each element counts the packets that it is found for.
+    pub(crate) const fn counted(self) -> Self {
+        Self { counted: true, ..self }
     }
 
     /// Packets may add elements, at most so many, which go after this time.
@@ -95,7 +101,24 @@ impl SetKind {
         if let Some(timeout) = self.timeout {
             a.long(11, millis(timeout));
         }
+        if self.counted {
+            a.nested(17, |expression| counter(expression, Count::default()));
+        }
     }
+}
+
+/// What went by a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A counter that begins with what was counted already.
+fn counter(expression: &mut Attributes, begin: Count) {
+    expression.text(1, "counter").nested(2, |data| {
+        data.long(1, begin.bytes).long(2, begin.packets);
+    });
 }
 
 fn millis(length: Duration) -> u64 {
@@ -109,12 +132,13 @@ pub(crate) struct Element {
     ends_interval: bool,
     timeout: Option<Duration>,
     verdict: Option<Verdict>,
+    counted: Option<Count>,
 }
 
 impl Element {
     /// A single element.
     pub(crate) fn new(key: Vec<u8>) -> Self {
-        Self { key, ends_interval: false, timeout: None, verdict: None }
+        Self { key, ends_interval: false, timeout: None, verdict: None, counted: None }
     }
 
     /// An address.
@@ -125,6 +149,18 @@ impl Element {
     /// The same, gone after a time if there is one.
     pub(crate) fn for_a_time(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same, leading to a verdict.
+    pub(crate) fn to(mut self, verdict: Verdict) -> Self {
+        self.verdict = Some(verdict);
+        self
+    }
+
+    /// The same, going on to count from here; of a set whose elements count.
+    pub(crate) fn counting(mut self, from: Count) -> Self {
+        self.counted = Some(from);
         self
     }
 
@@ -141,6 +177,9 @@ impl Element {
             }
             if let Some(timeout) = self.timeout {
                 element.long(4, millis(timeout));
+            }
+            if let Some(begin) = self.counted {
+                element.nested(7, |expression| counter(expression, begin));
             }
         });
     }
@@ -161,12 +200,13 @@ pub(crate) struct Interval {
     last: Vec<u8>,
     timeout: Option<Duration>,
     verdict: Option<Verdict>,
+    counted: Option<Count>,
 }
 
 impl Interval {
     /// From the first to the last.
     pub(crate) fn new(first: Vec<u8>, last: Vec<u8>) -> Self {
-        Self { first, last, timeout: None, verdict: None }
+        Self { first, last, timeout: None, verdict: None, counted: None }
     }
 
     /// The same, gone after a time if there is one.
@@ -181,6 +221,12 @@ impl Interval {
         self
     }
 
+    /// The same, going on to count from here.
+    pub(crate) fn counting(mut self, from: Count) -> Self {
+        self.counted = Some(from);
+        self
+    }
+
     /// As the kernel wants it: where it begins, and where it does not hold any more, unless it goes on to the highest key.
     pub(super) fn ends(&self) -> impl Iterator<Item = Element> + use<> {
         let begin = Element {
@@ -188,6 +234,7 @@ impl Interval {
             ends_interval: false,
             timeout: self.timeout,
             verdict: self.verdict.clone(),
+            counted: self.counted,
         };
         let end = after(&self.last).map(|key| Element { ends_interval: true, ..Element::new(key) });
         std::iter::once(begin).chain(end)

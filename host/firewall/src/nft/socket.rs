@@ -99,6 +99,20 @@ impl Socket {
         Ok(())
     }
 
+    /// Whether there is such a table.
+    pub(crate) fn has(&self, table: &str) -> Result<bool, Error> {
+        let mut found = false;
+        self.dump(
+            message::GET_TABLE,
+            |_| {},
+            |attributes| {
+                let name = super::find(attributes, 1).and_then(|name| name.strip_suffix(b"\0"));
+                found |= name == Some(table.as_bytes());
+            },
+        )?;
+        Ok(found)
+    }
+
     /// How often the rules of this network namespace were changed, by anybody.
     pub(crate) fn generation(&self) -> Result<u32, Error> {
         self.send(&header(SUBSYSTEM << 8 | message::GET_GENERATION, REQUEST, 1, 0, 0, &[]))?;

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use davy_firewall::{Bans, Ports};
 use davy_test_pool::{Algorithm, Pool, PoolConfig};
 use davy_test_vm::PROGRAM;
-use davy_test_vm::service_life::PACKAGES;
+use davy_test_vm::service_life::{FIREWALL_MODULES, PACKAGES};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::system::finit_module;
 use serde_json::Value;
 
 use crate::attached::Attached;
@@ -162,7 +165,10 @@ impl Life {
     fn purge(&mut self) -> Result<()> {
         run("systemctl", &["start", "davy.service"])?;
         wait_for("what has time left is cut off again", || all(Try::Refused, 5))?;
+        close_ports()?;
         run("dpkg", &["--purge", "davy"])?;
+        ensure!(!Ports::open()?.remove()?, "ports are still closed");
+        ensure!(!Bans::open()?.remove()?, "somebody is still banned");
         wait_for("the service reaches the pool", || all(Try::Reached, 5))?;
         ensure!(run("systemctl", &["cat", "davy.service"]).is_err(), "there is still a unit");
         let running = fs::read_dir("/proc")?
@@ -178,6 +184,27 @@ impl Life {
             Ok(Some(()))
         })
     }
+}
+
+/// Ports are closed for good, and somebody is banned.
+fn close_ports() -> Result<()> {
+    for module in FIREWALL_MODULES {
+        let file = fs::File::open(format!("/opt/modules/{module}.ko")).with_context(|| module)?;
+        match finit_module(&file, c"", 0) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => bail!("{module} is not loaded: {error}"),
+        }
+    }
+    let policy = fs::read_to_string("/etc/davy/davy.toml")?;
+    let opens = "[[inbound.allow]]\nport = 22\nfrom = [\"anyone\"]\nreason = \"administration\"\n";
+    fs::write("/etc/davy/davy.toml", format!("{policy}\n[inbound]\nmode = \"enforce\"\n{opens}"))?;
+    run("davy", &["policy", "reload"])?;
+    davy(&["ports", "apply", "--unused"])?;
+    davy(&["ports", "confirm"])?;
+    davy(&["ban", "192.0.2.1", "--for", "1h"])?;
+    let (ports, bans) = (davy(&["ports"])?, davy(&["bans"])?);
+    ensure!(ports["state"] == "closed" && bans[0]["held"] == true, "{ports} {bans}");
+    Ok(())
 }
 
 /// What the unit says it takes away is taken away from the running agent too.
