@@ -134,9 +134,7 @@ impl Apt {
     }
 
     fn run(&self, program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
-        with_patience(|| {
-            run(Command::new(program).args(&self.options).args(arguments).current_dir(folder))
-        })
+        with_patience(|| run(Command::new(program).args(&self.options).args(arguments).current_dir(folder)))
     }
 }
 
