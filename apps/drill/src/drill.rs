@@ -45,6 +45,8 @@ pub(crate) enum Plot {
     Tamper,
     /// Its cgroup isolated, then let back.
     Isolate,
+    /// Somebody outside looks for open ports, and is told.
+    PortScan,
 }
 
 /// The code that is tried.
@@ -326,6 +328,15 @@ const DRILLS: &[Drill] = &[
         plot: Plot::Sample,
     },
     Drill {
+        name: "scans/ports",
+        phase: "outside",
+        technique: "T1595.001",
+        expected: "found looking for open ports of this host, from outside",
+        protection: "scans",
+        needs: &[Capability::Tracing],
+        plot: Plot::PortScan,
+    },
+    Drill {
         name: "tampering/signal",
         phase: "always",
         technique: "T1562.001",
@@ -369,9 +380,17 @@ mod tests {
     #[test]
     fn every_protection_has_a_drill() {
         // But for services: there is none to hijack that would be harmless.
-        for protection in
-            ["mining", "trust", "scan", "masquerade", "fileless", "persistence", "campaign", "tampering"]
-        {
+        for protection in [
+            "mining",
+            "trust",
+            "scan",
+            "scans",
+            "masquerade",
+            "fileless",
+            "persistence",
+            "campaign",
+            "tampering",
+        ] {
             assert!(DRILLS.iter().any(|drill| drill.protection == protection), "{protection}");
         }
     }

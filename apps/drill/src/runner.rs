@@ -14,6 +14,7 @@ use crate::drill::{Act, Code, Drill, Marks, Plot, chosen};
 use crate::isolate;
 use crate::pace::Pace;
 use crate::patience::Patience;
+use crate::port_scan;
 use crate::refuse::{self, Ground};
 use crate::respond;
 use crate::sample;
@@ -193,7 +194,7 @@ fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(Drill
     let unsupported = |why: String| Some((DrillOutcome::Unsupported, why));
     let stopped = !matches!(drill.plot, Plot::Detect { .. });
     // What is off looks at nothing, a rehearsal or not. What cannot be is off too, and says below what it lacks.
-    let looks = !stopped || matches!(drill.plot, Plot::Sample | Plot::Tamper);
+    let looks = !stopped || matches!(drill.plot, Plot::Sample | Plot::Tamper | Plot::PortScan);
     let by_policy = |p: &ProtectionStatus| p.mode == Mode::Off && p.tier.is_some();
     if looks && status.protections.iter().any(|p| p.name == drill.protection && by_policy(p)) {
         return Some((DrillOutcome::Off, format!("`{}` is off by policy", drill.protection)));
@@ -252,6 +253,7 @@ fn attempt(
         }
         Plot::Sample => sample::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Tamper => tamper::play(tier, agent, &set(respond::PROGRAM, None)?, patience),
+        Plot::PortScan => port_scan::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Isolate => isolate::play(agent, &set(respond::PROGRAM, Some(Wire::Clear))?),
         Plot::Refuse(code) => {
             let stage = set(respond::PROGRAM, None)?;

@@ -58,3 +58,65 @@ fn the_drill_of_isolation_holds_and_leaves_nothing_isolated() {
     assert!(results[0]["evidence"].as_str().unwrap().contains("not permitted"), "{results:#?}");
     assert_eq!(agent.status().unwrap().isolated, []);
 }
+
+/// In a network namespace of the test's own, which the drill gives an interface for a while.
+#[test]
+fn the_drill_of_port_scans_holds_and_leaves_no_interface() {
+    if !root_or_skip() {
+        return;
+    }
+    let net = Namespace(format!("davy-drill-scans-{}", std::process::id()));
+    let made = Command::new("ip").args(["netns", "add", &net.0]).status();
+    assert!(made.is_ok_and(|status| status.success()), "ip netns add");
+    let inside = |program: &std::path::Path| {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", net.0)).arg(program);
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::start_in(folder.path(), "", inside(&davy()), &[]).unwrap();
+    let drill = || {
+        let mut drill = inside(&davy());
+        drill.arg("--base-dir").arg(agent.base()).args(["drill", "--json", "scans"]);
+        let results: Vec<serde_json::Value> =
+            serde_json::from_slice(&drill.output().unwrap().stdout).unwrap();
+        results[0].clone()
+    };
+    // The second is by another address, and told as well.
+    for _ in 0..2 {
+        let result = drill();
+        if result["outcome"] == "unsupported" {
+            println!("SKIPPED: {}", result["evidence"]);
+            return;
+        }
+        assert_eq!(result["outcome"], "held", "{result:#?}");
+        let evidence = result["evidence"].as_str().unwrap();
+        assert!(
+            evidence.starts_with("203.0.113.") && evidence.contains("looks for open ports"),
+            "{evidence}"
+        );
+        let links = inside(std::path::Path::new("ip")).args(["-o", "link"]).output().unwrap();
+        let links = String::from_utf8(links.stdout).unwrap();
+        assert!(!links.contains("davydr"), "{links}");
+    }
+    // From elsewhere nothing can be said of the agent.
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.arg("--net").arg(davy()).arg("--base-dir").arg(agent.base()).args(["drill", "--json", "scans"]);
+    let results: Vec<serde_json::Value> =
+        serde_json::from_slice(&elsewhere.output().unwrap().stdout).unwrap();
+    assert_eq!(results[0]["outcome"], "unsupported", "{results:#?}");
+    assert!(results[0]["evidence"].as_str().unwrap().contains("another network namespace"), "{results:#?}");
+
+    // With the protection off nothing is played.
+    std::fs::write(folder.path().join("etc/davy.toml"), "[scans]\nmode = \"off\"\n").unwrap();
+    agent.ask(davy_wire::RequestBody::Command(davy_wire::Command::Reload)).unwrap();
+    assert_eq!(drill()["outcome"], "off");
+}
+
+struct Namespace(String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}

@@ -127,6 +127,26 @@ fn a_slow_scan_is_known_over_days() {
     assert!(only(&scene).visits_needed <= 12);
 }
 
+/// nmap's -T1 waits 15 seconds between probes, and -T0 five minutes.
+#[test]
+fn the_slowest_timings_of_nmap_are_known_as_published() {
+    let page = include_str!("../../../../../docs/reference/scans.md");
+    for (row, gap) in [("| `nmap -sS -T1` | ", 15.0), ("| `nmap -sS -T0` | ", 300.0)] {
+        let published = page.lines().find_map(|line| line.strip_prefix(row)?.split(' ').next()?.parse().ok());
+        let published: u32 = published.unwrap_or_else(|| panic!("{row} is not published"));
+        for answer in [Answer::Refuses, Answer::Silent] {
+            let mut scene = Scene::new();
+            for port in 20..40 {
+                scene.visit(ip("192.0.2.9"), 443, Answer::Takes, CLIENT);
+                scene.visit(ip("198.51.100.7"), port, answer, NMAP);
+                scene.pass(gap);
+            }
+            let needed = only(&scene).visits_needed;
+            assert!(needed <= published, "{row}, {answer:?}: {needed}");
+        }
+    }
+}
+
 #[test]
 fn a_connect_scan_that_finds_something_is_proven_and_a_forged_one_is_not() {
     let source = ip("198.51.100.7");
