@@ -108,7 +108,7 @@ fn what_happens_every_day_is_no_scan() {
         return;
     }
     let _alone = alone();
-    let world = World::make("daily", 5);
+    let world = World::make("daily", 7);
     let folder = tempfile::tempdir().unwrap();
     let server = world.serve(&[80, 443, 22, 8080], &[53, 123]);
     let agent = world.agent(folder.path(), "");
@@ -137,6 +137,20 @@ fn what_happens_every_day_is_no_scan() {
          try: socket.create_connection(('10.80.3.1',p),1)\n except OSError: pass\n\
          socket.create_connection(('10.80.3.1',22),2).close()\n";
     python(3, knock);
+    // A mail program that finds out its settings, and a crawler that tries the other usual ports of web servers.
+    let mail = "import socket\nfor p in (143,993,110,995,587,465,25):\n \
+         try: socket.create_connection(('10.80.5.1',p),1)\n except OSError: pass\n\
+         socket.create_connection(('10.80.5.1',443),2).close()\n";
+    python(5, mail);
+    for port in [8443, 8000, 8888, 81, 3000] {
+        let refused = format!("http://10.80.6.1:{port}/");
+        let _ = world.client(6, "curl").args(["-s", "-o", "/dev/null", &refused]).status().unwrap();
+        world.must(
+            6,
+            "curl",
+            &["-s", "-o", "/dev/null", "http://10.80.6.1/robots.txt", "http://10.80.6.1:8080/"],
+        );
+    }
     // What traceroute sends: datagrams to ports that rise, the last of them still with few hops to go.
     let trace = "import socket\nu=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\nfor n in range(48):\n \
          u.setsockopt(0,2,1+n//3); u.sendto(b'x',('10.80.4.1',33434+n))\n";

@@ -19,8 +19,8 @@ pub(super) const HALF_LIFE: f64 = 7.0 * 86_400.0;
 const FADES_EVERY: f64 = 3600.0;
 
 /// Ports that must have failed by ordinary packets, whatever the bits say. Who knocks on three to five ports before ssh is let
-/// in, or watches five of which all are down, is no scanner.
-pub(super) const LEAST_FAILED: u32 = 6;
+/// in, or watches five of which all are down, is no scanner, nor is a mail program that finds out its settings: it tries seven.
+pub(super) const LEAST_FAILED: u32 = 8;
 
 /// Packets that no honest sender makes.
 const FORBIDDEN: f32 = 10.0;

@@ -16,11 +16,11 @@ fn only(scene: &Scene) -> &PortScan {
 fn each_kind_is_known_after_few_probes() {
     use PortProbeKind::{Ack, Fin, Fragment, Maimon, Null, Protocol, Syn, Udp, Xmas};
     for (kind, refused, at_most) in [
-        (Syn, true, 7),
-        (Syn, false, 7),
-        (Ack, true, 7),
-        (Maimon, true, 7),
-        (Udp, true, 7),
+        (Syn, true, 8),
+        (Syn, false, 8),
+        (Ack, true, 8),
+        (Maimon, true, 8),
+        (Udp, true, 8),
         (Udp, false, 14),
         (Fin, true, 2),
         (Null, false, 2),
@@ -62,7 +62,7 @@ fn a_fast_scan_is_known_before_late_answers_come() {
     }
     scene.pass(4.0);
     let scan = only(&scene);
-    assert!(scan.visits_needed <= 24 + 7, "{}", scan.visits_needed);
+    assert!(scan.visits_needed <= 24 + 8, "{}", scan.visits_needed);
     assert_eq!((scan.ports, scan.failed), (665, 665));
 }
 
