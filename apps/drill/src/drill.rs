@@ -47,6 +47,10 @@ pub(crate) enum Plot {
     Isolate,
     /// Somebody outside looks for open ports, and is told.
     PortScan,
+    /// Somebody outside connects to a port that the policy opens to nobody.
+    Inbound,
+    /// A process connects to what no entry of the policy allows.
+    Outbound,
 }
 
 /// The code that is tried.
@@ -129,6 +133,11 @@ pub(crate) struct Marks {
 impl Marks {
     const fn of(kind: Option<FindingKind>, signal: Option<Signal>) -> Self {
         Self { kind, signal }
+    }
+
+    /// A finding of this kind.
+    pub(crate) const fn of_kind(kind: FindingKind) -> Self {
+        Self::of(Some(kind), None)
     }
 
     /// A finding that the process mines.
@@ -328,6 +337,24 @@ const DRILLS: &[Drill] = &[
         plot: Plot::Sample,
     },
     Drill {
+        name: "inbound/stranger",
+        phase: "outside",
+        technique: "T1190",
+        expected: "a connection from outside to a port that the policy opens to nobody refused where it is enforced, and told",
+        protection: "inbound",
+        needs: &[],
+        plot: Plot::Inbound,
+    },
+    Drill {
+        name: "outbound/unknown",
+        phase: "control",
+        technique: "T1071",
+        expected: "a connection to what no entry allows refused where it is enforced, and told",
+        protection: "outbound",
+        needs: &[Capability::CgroupBpf],
+        plot: Plot::Outbound,
+    },
+    Drill {
         name: "scans/ports",
         phase: "outside",
         technique: "T1595.001",
@@ -385,6 +412,8 @@ mod tests {
             "trust",
             "scan",
             "scans",
+            "inbound",
+            "outbound",
             "masquerade",
             "fileless",
             "persistence",

@@ -10,6 +10,7 @@ mod actor;
 mod acts;
 mod agent;
 mod canary;
+mod connect;
 mod drill;
 mod isolate;
 mod link;

@@ -13,6 +13,7 @@ const LOOPBACK: u32 = 1;
 const CABLE_LENGTH: u8 = 30;
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
@@ -69,10 +70,23 @@ pub(crate) fn lay_cable(name: &str, process: u32) -> anyhow::Result<()> {
 /// # Errors
 /// What the kernel says.
 pub(crate) fn address(name: &str, address: Ipv4Addr) -> anyhow::Result<()> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    let index = name_to_index(&socket, name).with_context(|| format!("look up {name}"))?;
+    let index = number(name)?;
     add(index, address, CABLE_LENGTH).with_context(|| format!("give {name} {address}"))?;
     raise(index).with_context(|| format!("bring {name} up"))
+}
+
+/// Takes a cable away, both ends.
+///
+/// # Errors
+/// When it is gone, or what the kernel says.
+pub(crate) fn take_away(name: &str) -> anyhow::Result<()> {
+    let what = || format!("take the cable {name} away");
+    ask(RTM_DELLINK, 0, &head(number(name)?, 0)).with_context(what)
+}
+
+fn number(name: &str) -> anyhow::Result<u32> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    name_to_index(&socket, name).with_context(|| format!("look up {name}"))
 }
 
 fn raise(index: u32) -> anyhow::Result<()> {

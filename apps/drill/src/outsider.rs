@@ -20,6 +20,7 @@ const NETWORKS: u128 = 64;
 #[derive(Debug)]
 pub(crate) struct Outsider {
     actor: Actor,
+    cable: String,
     /// This host's address at the cable.
     pub(crate) here: Ipv4Addr,
     /// The outsider's.
@@ -49,12 +50,20 @@ impl Outsider {
         command.args(["drill-act", "outsider", &own, &name, &address.to_string()]);
         let actor = Actor::start(command)?;
         actor.wait_for("steady", PATIENCE)?;
-        link::address(&name, here)?;
-        Ok(Self { actor, here, address })
+        let outsider = Self { actor, cable: name, here, address };
+        link::address(&outsider.cable, here)?;
+        Ok(outsider)
     }
 
     /// Where it is.
     pub(crate) fn network(&self) -> String {
         format!("/proc/{}/ns/net", self.actor.pid())
+    }
+}
+
+impl Drop for Outsider {
+    fn drop(&mut self) {
+        // It would go with the namespace, but only some time after the actor.
+        let _ = link::take_away(&self.cable);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
         | Plot::Sample
         | Plot::Tamper
         | Plot::PortScan
+        | Plot::Inbound
+        | Plot::Outbound
         | Plot::Isolate => kill(&mut watch),
     };
     drop(rehearsal);

@@ -12,6 +12,9 @@ const PORTS: std::ops::Range<u16> = 61_000..61_060;
 const PATIENCE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a connection may take that is to be made.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// Is that host until the moment given: leaves this network, and lays a cable to that of a process.
 pub(super) fn outsider(process: u32, name: &str, address: Ipv4Addr, until: Instant) -> anyhow::Result<()> {
     namespace::leave_network()?;
@@ -19,6 +22,18 @@ pub(super) fn outsider(process: u32, name: &str, address: Ipv4Addr, until: Insta
     link::lay_cable(name, process)?;
     link::address(name, address)?;
     super::steady();
+    while Instant::now() < until {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Connects once, says what came of it, and stays for a while.
+pub(super) fn call(to: SocketAddr, until: Instant) -> anyhow::Result<()> {
+    match TcpStream::connect_timeout(&to, ANSWER) {
+        Ok(_) => println!("steady connected"),
+        Err(why) => println!("steady refused ({why})"),
+    }
     while Instant::now() < until {
         std::thread::sleep(PAUSE);
     }

@@ -84,6 +84,7 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("outsider", [process, name, address]) => {
             knock::outsider(process.parse()?, name, address.parse()?, until)
         }
+        ("call", [to]) => knock::call(address(to)?, until),
         ("knock", [host]) => knock::knock(host.parse()?, until),
         ("connect", [pool]) => stratum::reach(address(pool)?),
         ("stage", [place, wire]) => pool::stage(place == "private", wire == "tls", until),
