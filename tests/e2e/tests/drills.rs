@@ -139,6 +139,9 @@ impl Namespace {
         let net = Self(format!("davy-drill-{name}-{}", std::process::id()));
         let made = Command::new("ip").args(["netns", "add", &net.0]).status();
         assert!(made.is_ok_and(|status| status.success()), "ip netns add {}", net.0);
+        // The agent tries what it attaches to connections on loopback.
+        let up = Command::new("ip").args(["-n", &net.0, "link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "lo up in {}", net.0);
         net
     }
 
