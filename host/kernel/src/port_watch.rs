@@ -104,18 +104,20 @@ impl PortWatch {
             object,
         };
         match watch.follow_interfaces() {
-            // Those that fit are watched.
-            Ok(()) | Err(Error::Full { .. }) => Ok(watch),
-            Err(error) => Err(error),
+            Ok(()) => {}
+            // Those that fit are watched, and the next look tells it.
+            Err(Error::Full { .. }) => watch.look.0 = true,
+            Err(error) => return Err(error),
         }
+        Ok(watch)
     }
 
     /// Follows this host's interfaces and addresses when the kernel said that they changed; to be called often, for it costs
     /// nothing otherwise. It looks once in a second at most.
     ///
     /// # Errors
-    /// When they cannot be listed or watched, or are more than 64 interfaces or 4,096 addresses; those that fit are watched. It is
-    /// tried again after some seconds.
+    /// When they cannot be listed or watched, which is tried again after some seconds; or when they are more than 64 interfaces or
+    /// 4,096 addresses, of which those that fit are watched. That is said again when they change.
     pub fn follow_interfaces(&mut self) -> Result<()> {
         self.look.0 |= self.news.take();
         let now = Instant::now();
@@ -124,7 +126,7 @@ impl PortWatch {
         }
         let done = self.look_at_interfaces();
         self.look = match &done {
-            Ok(()) => (false, now + LOOK_AGAIN),
+            Ok(()) | Err(Error::Full { .. }) => (false, now + LOOK_AGAIN),
             Err(_) => (true, now + LOOK_AGAIN_FAULTY),
         };
         done
