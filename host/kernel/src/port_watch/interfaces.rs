@@ -20,6 +20,9 @@ const BUFFER: usize = 64 * 1024;
 /// How long an answer of the kernel's is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// News taken at once; what is left is taken the next time.
+const MAX_NEWS: usize = 256;
+
 /// How often a list is asked for again that changed while it was made.
 const TRIES: usize = 4;
 
@@ -57,12 +60,11 @@ impl News {
 
     /// Whether something changed since it was asked last.
     pub(super) fn take(&self) -> bool {
-        let (mut buffer, mut any) = (vec![0; BUFFER], false);
-        // What the kernel had no room to tell is news as well.
-        while !matches!(rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty()), Err(Errno::AGAIN)) {
-            any = true;
-        }
-        any
+        // What it says is listed anyway, and cut off here; what the kernel had no room to tell is news as well.
+        let mut buffer = [0; 16];
+        let more =
+            || !matches!(rustix::net::recv(&self.0, &mut buffer, RecvFlags::empty()), Err(Errno::AGAIN));
+        std::iter::repeat_with(more).take(MAX_NEWS).take_while(|more| *more).count() > 0
     }
 }
 
@@ -244,6 +246,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
