@@ -12,12 +12,17 @@ packages="psad portsentry libdate-calc-perl libbit-vector-perl libunix-syslog-pe
 host=davy-peers-h-$$ client=davy-peers-c-$$ work=$(mktemp -d)
 root=$work/root
 running=
+# What portsentry's folders are mounted on, where they are not there.
+made_folders=
+for folder in /etc/portsentry /var/lib/portsentry; do [ -d "$folder" ] || made_folders="$made_folders $folder"; done
 
 end() {
     [ -z "$running" ] || kill -KILL $running 2>/dev/null || true
     ip netns delete "$host" 2>/dev/null || true
     ip netns delete "$client" 2>/dev/null || true
     rm -rf "$work"
+    # shellcheck disable=SC2086
+    [ -z "$made_folders" ] || rmdir $made_folders 2>/dev/null || true
 }
 trap end EXIT
 
@@ -110,8 +115,6 @@ ip -n "$host" link set c up
 ip -n "$client" link set eth up
 ip -n "$host" link set lo up
 mac=$(ip -n "$host" -o link show c | sed 's/.*ether \([0-9a-f:]*\).*/\1/' | tr : -)
-made_folders=
-for folder in /etc/portsentry /var/lib/portsentry; do [ -d "$folder" ] || made_folders="$made_folders $folder"; done
 
 try() {
     name=$1
@@ -161,6 +164,3 @@ for port in map(int, sys.argv[1:]):
 '
 try 'one visit that is refused' python3 -c "$visits" 143
 try 'a mail program that finds out its settings' python3 -c "$visits" 143 993 110 995 587 465 25
-# The folders that portsentry's were mounted on, where they were not there before.
-# shellcheck disable=SC2086
-[ -z "$made_folders" ] || rmdir $made_folders 2>/dev/null || true
