@@ -12,7 +12,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* No byte of the packet for the socket. */
 #define KEEP_NOTHING 0
 
-#define LOOPBACK 1
 #define TO_THIS_HOST 0
 #define OUTGOING 4
 
@@ -393,7 +392,7 @@ int watch(struct __sk_buff *skb)
 {
     u32 way = skb->pkt_type;
 
-    if (skb->ifindex != LOOPBACK && (way == TO_THIS_HOST || way == OUTGOING))
+    if (way == TO_THIS_HOST || way == OUTGOING)
         bpf_tail_call(skb, &looks, 0);
     return KEEP_NOTHING;
 }

@@ -14,8 +14,9 @@
 /* A port that took no connection for so long may not be open any more. */
 #define OPEN_FOR (3600 * SECOND)
 
-/* So much is told, each as a rate a second and a burst: of one source; of all sources that come again and are not proven; of
- * all that come for the first time; and of those of them that visit what is open, which teach nothing but how usual that is. */
+/* So much is told, each as a rate a second and a burst: of one source; of all sources that come again; of all that come for the
+ * first time; of those of them that visit what is open, which teach nothing but how usual that is; and of all that completed a
+ * handshake, which those that may be forged take no room from. */
 #define SOURCE_RATE 100
 #define SOURCE_BURST 2048
 #define AGAIN_RATE 8000
@@ -24,6 +25,8 @@
 #define FRESH_BURST 4000
 #define VISIT_RATE 200
 #define VISIT_BURST 400
+#define PROVEN_RATE 4000
+#define PROVEN_BURST 8000
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -100,7 +103,8 @@ enum budget {
     BUDGET_AGAIN = 0,
     BUDGET_FRESH = 1,
     BUDGET_VISIT = 2,
-    BUDGETS = 3,
+    BUDGET_PROVEN = 3,
+    BUDGETS = 4,
 };
 
 struct {
@@ -144,16 +148,22 @@ static __always_inline bool pay_from(u32 budget, u64 now, u64 rate, u64 burst)
     return arrival && pay(arrival, now, rate, burst);
 }
 
+/* Whether the source completed a handshake, and there is room to tell of one that did. */
+static __always_inline bool may_tell_proven(struct probe_record *record)
+{
+    record->proven = bpf_map_lookup_elem(&proven, record->key.source) != 0;
+    return record->proven && pay_from(BUDGET_PROVEN, record->time, PROVEN_RATE, PROVEN_BURST);
+}
+
 /* Whether there is room to tell of a source that was not told of before; counts it when there is not. */
 static __always_inline bool may_tell_fresh(struct probe_record *record)
 {
     u64 now = record->time;
 
-    bool room = record->open ? pay_from(BUDGET_VISIT, now, VISIT_RATE, VISIT_BURST)
-                             : pay_from(BUDGET_FRESH, now, FRESH_RATE, FRESH_BURST);
-
-    record->proven = bpf_map_lookup_elem(&proven, record->key.source) != 0;
-    if (room || record->proven)
+    if (may_tell_proven(record))
+        return true;
+    if (record->open ? pay_from(BUDGET_VISIT, now, VISIT_RATE, VISIT_BURST)
+                     : pay_from(BUDGET_FRESH, now, FRESH_RATE, FRESH_BURST))
         return true;
     count(record->open ? COUNT_SAMPLED : COUNT_THROTTLED);
     return false;
@@ -164,9 +174,8 @@ static __always_inline bool may_tell_again(struct source_state *state, struct pr
 {
     u64 now = record->time;
 
-    record->proven = bpf_map_lookup_elem(&proven, record->key.source) != 0;
     if (pay(&state->arrival, now, SOURCE_RATE, SOURCE_BURST) &&
-        (record->proven || pay_from(BUDGET_AGAIN, now, AGAIN_RATE, AGAIN_BURST)))
+        (may_tell_proven(record) || pay_from(BUDGET_AGAIN, now, AGAIN_RATE, AGAIN_BURST)))
         return true;
     count(COUNT_THROTTLED);
     return false;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use davy_model::{ActionId, ActionRecord, Finding, Incident, IncidentId, Timestamp};
+use davy_model::{ActionId, ActionRecord, EventKind, Finding, Incident, IncidentId, Timestamp};
 use davy_wire::{
     AgentStatus, Command, DrillResult, MAX_LINE, Query, Reply, Request, RequestBody, Tally, VERSION,
 };
@@ -44,6 +44,15 @@ impl Agent {
             .into_iter()
             .filter_map(|r| if let Reply::Finding(f) = r { Some(f) } else { None })
             .collect())
+    }
+
+    /// Connections from outside that the policy does not allow, since a moment.
+    pub(crate) fn inbound(&self, since: Timestamp) -> anyhow::Result<Vec<EventKind>> {
+        let kinds = vec!["inbound".to_owned()];
+        let replies =
+            self.ask(Query::Events { since: Some(since), limit: 500, pid: None, kinds, follow: false })?;
+        let kind = |r| if let Reply::Event(e) = r { Some(e.kind) } else { None };
+        Ok(replies.into_iter().filter_map(kind).collect())
     }
 
     /// Incidents since a moment, each with everything.

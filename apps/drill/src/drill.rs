@@ -45,6 +45,12 @@ pub(crate) enum Plot {
     Tamper,
     /// Its cgroup isolated, then let back.
     Isolate,
+    /// Somebody outside looks for open ports, and is told.
+    PortScan,
+    /// Somebody outside connects to a port that the policy opens to nobody.
+    Inbound,
+    /// A process connects to what no entry of the policy allows.
+    Outbound,
 }
 
 /// The code that is tried.
@@ -127,6 +133,11 @@ pub(crate) struct Marks {
 impl Marks {
     const fn of(kind: Option<FindingKind>, signal: Option<Signal>) -> Self {
         Self { kind, signal }
+    }
+
+    /// A finding of this kind.
+    pub(crate) const fn of_kind(kind: FindingKind) -> Self {
+        Self::of(Some(kind), None)
     }
 
     /// A finding that the process mines.
@@ -326,6 +337,33 @@ const DRILLS: &[Drill] = &[
         plot: Plot::Sample,
     },
     Drill {
+        name: "inbound/stranger",
+        phase: "outside",
+        technique: "T1190",
+        expected: "a connection from outside to a port that the policy opens to nobody refused where it is enforced, and told",
+        protection: "inbound",
+        needs: &[],
+        plot: Plot::Inbound,
+    },
+    Drill {
+        name: "outbound/unknown",
+        phase: "control",
+        technique: "T1071",
+        expected: "a connection to what no entry allows refused where it is enforced, and told",
+        protection: "outbound",
+        needs: &[Capability::CgroupBpf],
+        plot: Plot::Outbound,
+    },
+    Drill {
+        name: "scans/ports",
+        phase: "outside",
+        technique: "T1595.001",
+        expected: "found looking for open ports of this host, from outside",
+        protection: "scans",
+        needs: &[Capability::Tracing],
+        plot: Plot::PortScan,
+    },
+    Drill {
         name: "tampering/signal",
         phase: "always",
         technique: "T1562.001",
@@ -369,9 +407,19 @@ mod tests {
     #[test]
     fn every_protection_has_a_drill() {
         // But for services: there is none to hijack that would be harmless.
-        for protection in
-            ["mining", "trust", "scan", "masquerade", "fileless", "persistence", "campaign", "tampering"]
-        {
+        for protection in [
+            "mining",
+            "trust",
+            "scan",
+            "scans",
+            "inbound",
+            "outbound",
+            "masquerade",
+            "fileless",
+            "persistence",
+            "campaign",
+            "tampering",
+        ] {
             assert!(DRILLS.iter().any(|drill| drill.protection == protection), "{protection}");
         }
     }

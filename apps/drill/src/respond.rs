@@ -39,9 +39,15 @@ pub(crate) fn play(plot: Plot, agent: &Agent, stage: &Stage, patience: &Patience
         Plot::FreezeUndo => freeze_undo(&mut watch, agent),
         Plot::QuarantineUndo => quarantine_undo(&mut watch, agent, stage),
         Plot::Cut => cut(&mut watch, agent, stage),
-        Plot::Kill | Plot::Detect { .. } | Plot::Refuse(_) | Plot::Sample | Plot::Tamper | Plot::Isolate => {
-            kill(&mut watch)
-        }
+        Plot::Kill
+        | Plot::Detect { .. }
+        | Plot::Refuse(_)
+        | Plot::Sample
+        | Plot::Tamper
+        | Plot::PortScan
+        | Plot::Inbound
+        | Plot::Outbound
+        | Plot::Isolate => kill(&mut watch),
     };
     drop(rehearsal);
     watch.actor.end();

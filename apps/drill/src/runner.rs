@@ -10,10 +10,12 @@ use davy_wire::{AgentStatus, DrillOutcome, DrillResult};
 use crate::actor::CannotPlay;
 use crate::acts::ACT_LIMIT;
 use crate::agent::Agent;
+use crate::connect;
 use crate::drill::{Act, Code, Drill, Marks, Plot, chosen};
 use crate::isolate;
 use crate::pace::Pace;
 use crate::patience::Patience;
+use crate::port_scan;
 use crate::refuse::{self, Ground};
 use crate::respond;
 use crate::sample;
@@ -193,10 +195,14 @@ fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(Drill
     let unsupported = |why: String| Some((DrillOutcome::Unsupported, why));
     let stopped = !matches!(drill.plot, Plot::Detect { .. });
     // What is off looks at nothing, a rehearsal or not. What cannot be is off too, and says below what it lacks.
-    let looks = !stopped || matches!(drill.plot, Plot::Sample | Plot::Tamper);
+    let looks = !stopped || matches!(drill.plot, Plot::Sample | Plot::Tamper | Plot::PortScan);
     let by_policy = |p: &ProtectionStatus| p.mode == Mode::Off && p.tier.is_some();
     if looks && status.protections.iter().any(|p| p.name == drill.protection && by_policy(p)) {
         return Some((DrillOutcome::Off, format!("`{}` is off by policy", drill.protection)));
+    }
+    let spoken_of = status.protections.iter().any(|p| p.name == drill.protection && p.mode != Mode::Off);
+    if matches!(drill.plot, Plot::Inbound | Plot::Outbound) && !spoken_of {
+        return Some((DrillOutcome::Off, format!("the policy has no `[{}]`", drill.protection)));
     }
     if stopped && !rustix::process::geteuid().is_root() {
         return unsupported(
@@ -252,6 +258,12 @@ fn attempt(
         }
         Plot::Sample => sample::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Tamper => tamper::play(tier, agent, &set(respond::PROGRAM, None)?, patience),
+        Plot::Inbound => connect::into(agent, &set(respond::PROGRAM, None)?, patience),
+        Plot::Outbound => {
+            let whole_host = agent.status()?.policy.scope == WHOLE_HOST;
+            connect::out_of(whole_host, agent, &set(respond::PROGRAM, Some(Wire::Clear))?, patience)
+        }
+        Plot::PortScan => port_scan::play(agent, &set(respond::PROGRAM, None)?, patience),
         Plot::Isolate => isolate::play(agent, &set(respond::PROGRAM, Some(Wire::Clear))?),
         Plot::Refuse(code) => {
             let stage = set(respond::PROGRAM, None)?;

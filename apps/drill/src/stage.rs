@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::actor::{Actor, FOLDER};
 use crate::acts::{NOBODY, resolver_beside};
+use crate::outsider::Outsider;
 use crate::refuse::outcome;
 use crate::scope::{Scope, is_orphan};
 
@@ -105,6 +106,16 @@ impl Stage {
         self.play_from("act", &self.copy, argv0, act)
     }
 
+    /// The same, from the network of an outsider.
+    pub(crate) fn play_at(&self, outsider: &Outsider, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
+        self.enter("act", &outsider.network(), &self.copy, argv0, act)
+    }
+
+    /// The program that acts are played by.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts an act from a new copy and in another part of the cgroup, for when the first may be in quarantine, and its
     /// part frozen.
     pub(crate) fn play_anew(&self, file_name: &str, act: &[&str]) -> anyhow::Result<Actor> {
@@ -137,13 +148,24 @@ impl Stage {
     }
 
     fn play_from(&self, part: &str, copy: &Path, argv0: &str, act: &[&str]) -> anyhow::Result<Actor> {
-        let cgroup = match &self.scope {
-            Some(scope) => scope.part(part)?,
-            None => PathBuf::from("-"),
-        };
         let network = match &self.pool {
             Some(pool) if self.scope.is_some() => format!("/proc/{}/ns/net", pool.actor.pid()),
             _ => "-".to_owned(),
+        };
+        self.enter(part, &network, copy, argv0, act)
+    }
+
+    fn enter(
+        &self,
+        part: &str,
+        network: &str,
+        copy: &Path,
+        argv0: &str,
+        act: &[&str],
+    ) -> anyhow::Result<Actor> {
+        let cgroup = match &self.scope {
+            Some(scope) => scope.part(part)?,
+            None => PathBuf::from("-"),
         };
         let mut command = Command::new(&self.program);
         command.args(["drill-act", "enter"]).arg(cgroup).arg(network).arg(copy).arg(argv0).args(act);

@@ -1,11 +1,13 @@
 //! Who looks for open ports: a filter of a packet socket that keeps no packet, and tells of firsts.
 
+mod interfaces;
+
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use davy_model::{PacketShape, PortNews, PortSight, mapped_octets};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, RingBuffer, RingBufferBuilder};
@@ -18,12 +20,17 @@ use crate::objects;
 use crate::program_loads::{OwnPrograms, program_ids};
 use crate::sensors::per_cpu_sum;
 use crate::sys;
+use interfaces::{Interfaces, MAX_INTERFACES, News};
 
 /// The most records taken in one round; what is left waits in the kernel, and beyond that is counted.
 const BATCH: usize = 8192;
 
 /// How long records gather after the first one.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How long after a look at interfaces the next one is, and after one that found a fault.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_FAULTY: Duration = Duration::from_secs(5);
 
 /// Starts watches. It can be kept for as long as the process lives.
 #[derive(Clone)]
@@ -34,11 +41,12 @@ impl PortWatchStarter {
         Self(own)
     }
 
-    /// Watches the network namespace of the calling thread. Nothing is attached to interfaces, routes or cgroups, and no packet
-    /// is held up or copied to user space.
+    /// Watches the network namespace of the calling thread: each interface by which others reach it, but not loopback, nor parts of
+    /// bridges and ends of containers. Nothing is attached to interfaces, routes or cgroups, and no packet is held up or copied
+    /// to user space.
     ///
     /// # Errors
-    /// When the kernel refuses the program, or packet sockets (CAP_NET_RAW).
+    /// When the kernel refuses the program, packet sockets (CAP_NET_RAW), or the list of interfaces.
     pub fn start(&self) -> Result<PortWatch> {
         PortWatch::start(&self.0)
     }
@@ -57,15 +65,18 @@ pub struct PortWatchLosses {
 
 /// A running watch. It ends when it is dropped.
 pub struct PortWatch {
-    /// Without it nothing more is seen, so it goes first.
-    _socket: OwnedFd,
+    /// By the numbers of their interfaces. Without them nothing more is seen, so they go first.
+    sockets: BTreeMap<u32, OwnedFd>,
+    news: News,
+    /// Whether interfaces are to be looked at, and from when on.
+    look: (bool, Instant),
     lane: RingBuffer<'static>,
     taken: Rc<RefCell<Vec<PortProbe>>>,
     locals: Locals,
     talks: MapHandle,
     counts: MapHandle,
     clock: BootClock,
-    _object: Object,
+    object: Object,
 }
 
 impl PortWatch {
@@ -77,32 +88,84 @@ impl PortWatch {
         let map = |name| objects::map(&object, name);
         let taken = Rc::new(RefCell::new(Vec::new()));
         let lane = lane(&map("told")?, Rc::clone(&taken))?;
-        let mut locals = Locals { table: map("locals")?, known: HashSet::new() };
+        let locals = Locals { table: map("locals")?, known: HashSet::new() };
         let (talks, counts) = (map("talks")?, map("counts")?);
-        let program = object.progs().find(|program| program.name() == "watch");
-        let program = program.ok_or_else(|| Error::Unsupported("there is no scan program".to_owned()))?;
-        // The first packet is seen when the addresses are known.
-        locals.renew()?;
-        let socket = sys::filtered_packets(program.as_fd().as_raw_fd())
-            .during(|| "watching packets through a packet socket (needs CAP_NET_RAW)".to_owned())?;
-        Ok(Self {
-            _socket: socket,
+        let news = News::open().during(|| "asking for news of interfaces".to_owned())?;
+        let mut watch = Self {
+            sockets: BTreeMap::new(),
+            news,
+            look: (true, Instant::now()),
             lane,
             taken,
             locals,
             talks,
             counts,
             clock: BootClock::new(),
-            _object: object,
-        })
+            object,
+        };
+        match watch.follow_interfaces() {
+            Ok(()) => {}
+            // Those that fit are watched, and the next look tells it.
+            Err(Error::Full { .. }) => watch.look.0 = true,
+            Err(error) => return Err(error),
+        }
+        Ok(watch)
     }
 
-    /// Looks which addresses are this host's; to be called every few seconds.
+    /// Follows this host's interfaces and addresses when the kernel said that they changed; to be called often, for it costs
+    /// nothing otherwise. It looks once in a second at most.
     ///
     /// # Errors
-    /// When they cannot be listed, or are more than 4,096; those that fit are watched.
-    pub fn look_at_addresses(&mut self) -> Result<()> {
-        self.locals.renew()
+    /// When they cannot be listed or watched, which is tried again after some seconds; or when they are more than 64 interfaces or
+    /// 4,096 addresses, of which those that fit are watched. That is said again when they change.
+    pub fn follow_interfaces(&mut self) -> Result<()> {
+        self.look.0 |= self.news.take();
+        let now = Instant::now();
+        if !self.look.0 || now < self.look.1 {
+            return Ok(());
+        }
+        let done = self.look_at_interfaces();
+        self.look = match &done {
+            Ok(()) | Err(Error::Full { .. }) => (false, now + LOOK_AGAIN),
+            Err(_) => (true, now + LOOK_AGAIN_FAULTY),
+        };
+        done
+    }
+
+    fn look_at_interfaces(&mut self) -> Result<()> {
+        let now = Interfaces::list().during(|| "listing this host's interfaces".to_owned())?;
+        // The first packet is seen when the addresses are known.
+        let addressed = self.locals.renew(&now.addresses);
+        let watched = &now.reached[..now.reached.len().min(MAX_INTERFACES)];
+        // A socket whose interface went away is bound to none, also if another has its number now.
+        self.sockets.retain(|index, socket| {
+            watched.contains(index) && sys::bound_interface(socket.as_fd()) == Some(*index)
+        });
+        let program = self.object.progs().find(|program| program.name() == "watch");
+        let program = program.ok_or_else(|| Error::Unsupported("there is no scan program".to_owned()))?;
+        for index in watched {
+            if self.sockets.contains_key(index) {
+                continue;
+            }
+            match sys::filtered_packets(program.as_fd().as_raw_fd(), *index) {
+                Ok(socket) => drop(self.sockets.insert(*index, socket)),
+                // It went away since the list was made, which is news.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => {
+                    return Err(error).during(|| {
+                        format!(
+                            "watching packets of interface {index} by a packet socket (needs CAP_NET_RAW)"
+                        )
+                    });
+                }
+            }
+        }
+        addressed?;
+        if now.reached.len() > MAX_INTERFACES {
+            let bound = u32::try_from(MAX_INTERFACES).unwrap_or(u32::MAX);
+            return Err(Error::Full { what: "the list of watched interfaces", bound });
+        }
+        Ok(())
     }
 
     /// Tells with whom this host talks already, each as the other end, this host's port and the protocol's number: what belongs to
@@ -160,9 +223,7 @@ struct Locals {
 }
 
 impl Locals {
-    fn renew(&mut self) -> Result<()> {
-        let now = sys::own_addresses().during(|| "listing this host's addresses".to_owned())?;
-        let now: HashSet<IpAddr> = now.into_iter().filter(|address| !address.is_loopback()).collect();
+    fn renew(&mut self, now: &HashSet<IpAddr>) -> Result<()> {
         let (table, mut full) = (&self.table, false);
         self.known.retain(|address| {
             let stays = now.contains(address);
@@ -172,11 +233,11 @@ impl Locals {
             stays
         });
         for address in now {
-            if self.known.contains(&address) {
+            if self.known.contains(address) {
                 continue;
             }
-            match table.update(&mapped_octets(address), &1u32.to_ne_bytes(), MapFlags::ANY) {
-                Ok(()) => drop(self.known.insert(address)),
+            match table.update(&mapped_octets(*address), &1u32.to_ne_bytes(), MapFlags::ANY) {
+                Ok(()) => drop(self.known.insert(*address)),
                 Err(_) => full = true,
             }
         }

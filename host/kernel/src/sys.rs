@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -107,8 +106,7 @@ pub(crate) fn enter_and_map_executable(procs: i32, file: i32) -> i32 {
 }
 
 /// Maps a page of a file readable and executable, and takes the mapping away again.
-pub(crate) fn map_executable_once(file: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
+pub(crate) fn map_executable_once(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a new mapping that nothing refers to; the descriptor is open for the call's duration.
     unsafe {
         let protection = libc::PROT_READ | libc::PROT_EXEC;
@@ -140,9 +138,9 @@ pub(crate) fn sleep_with_mxcsr(value: u32, time: Duration) {
     }
 }
 
-/// A packet socket on every interface of this network namespace whose filter is the BPF program of this descriptor. The filter is
+/// A packet socket on one interface of this network namespace whose filter is the BPF program of this descriptor. The filter is
 /// there before the first packet is. Needs CAP_NET_RAW.
-pub(crate) fn filtered_packets(program: i32) -> io::Result<OwnedFd> {
+pub(crate) fn filtered_packets(program: i32, interface: u32) -> io::Result<OwnedFd> {
     /// Every protocol, in network order.
     const ALL: u16 = (libc::ETH_P_ALL as u16).to_be();
     // SAFETY: the call takes no pointers. Of protocol zero, the socket gets no packet before it is bound.
@@ -156,6 +154,7 @@ pub(crate) fn filtered_packets(program: i32) -> io::Result<OwnedFd> {
     let mut place: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     place.sll_family = libc::AF_PACKET as libc::c_ushort;
     place.sll_protocol = ALL;
+    place.sll_ifindex = libc::c_int::try_from(interface).map_err(io::Error::other)?;
     // SAFETY: each pointer is to a valid place of the length that is told, for the call's duration.
     let done = unsafe {
         let length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -172,40 +171,17 @@ pub(crate) fn filtered_packets(program: i32) -> io::Result<OwnedFd> {
     if done == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The addresses of this network namespace's interfaces.
-pub(crate) fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: `list` is a valid place for the call's duration.
-    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
-        return Err(io::Error::last_os_error());
+/// The interface that a packet socket is bound to, while it is there.
+pub(crate) fn bound_interface(socket: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: all zeroes is a valid value of this plain structure.
+    let mut place: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointers are to valid places, of the length that is told, for the call's duration.
+    let done = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut place).cast(), &raw mut length) };
+    if done != 0 {
+        return None;
     }
-    let mut addresses = Vec::new();
-    let mut at = list;
-    while !at.is_null() {
-        // SAFETY: getifaddrs gave a list whose entries are valid until it is freed below. An address is of the type that its
-        // family says, and is copied.
-        unsafe {
-            let entry = &*at;
-            at = entry.ifa_next;
-            if entry.ifa_addr.is_null() {
-                continue;
-            }
-            match i32::from((*entry.ifa_addr).sa_family) {
-                libc::AF_INET => {
-                    let address = entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned();
-                    addresses.push(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()));
-                }
-                libc::AF_INET6 => {
-                    let address = entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned();
-                    addresses.push(IpAddr::from(address.sin6_addr.s6_addr));
-                }
-                _ => {}
-            }
-        }
-    }
-    // SAFETY: the list came from getifaddrs, and nothing refers to it any more.
-    unsafe { libc::freeifaddrs(list) };
-    Ok(addresses)
+    u32::try_from(place.sll_ifindex).ok().filter(|index| *index != 0)
 }
 
 /// The id of the BPF program after `id`; `None` after the last. Needs CAP_SYS_ADMIN.

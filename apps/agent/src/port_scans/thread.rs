@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_millis(250);
 /// How often conclusions are drawn.
 const CONCLUDE: Duration = Duration::from_millis(500);
 
-/// How often the policy's lists, this host's addresses and the losses are looked at.
+/// How often the policy's lists and the losses are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
 
 /// How long until a filter that did not start is tried again.
@@ -46,7 +46,7 @@ impl PortScanThread {
         let stop = Arc::new(AtomicBool::new(false));
         let heard = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
-            .name("davy-ports".to_owned())
+            .name("davy-portscans".to_owned())
             // The watch is read by the thread that made it.
             .spawn(move || Watching::new(starter, desk, intake).run(&heard))
             .context("cannot start the thread that watches for port scans")?;
@@ -99,6 +99,11 @@ impl Watching {
                 continue;
             };
             let sights = watch.read(WAIT);
+            if let Err(error) = watch.follow_interfaces() {
+                tracing::warn!(
+                    "port scans are not seen at all of this host's interfaces and addresses: {error}"
+                );
+            }
             if let Some(scans) = lock(&self.desk.scans).as_mut() {
                 sights.iter().for_each(|sight| scans.observe(sight));
             }
@@ -145,7 +150,7 @@ impl Watching {
         }
     }
 
-    /// Takes in what changes now and then: the policy's lists, this host's addresses, and what was lost.
+    /// Takes in what changes now and then: the policy's lists, and what was lost.
     fn look_around(&mut self, policy: &Policy) {
         if !self.look.due() {
             return;
@@ -157,10 +162,7 @@ impl Watching {
             }
             self.settings = now;
         }
-        if let Some(watch) = &mut self.watch {
-            if let Err(error) = watch.look_at_addresses() {
-                tracing::warn!("port scans are not seen at all of this host's addresses: {error}");
-            }
+        if let Some(watch) = &self.watch {
             *lock(&self.desk.losses) = watch.losses();
         }
     }

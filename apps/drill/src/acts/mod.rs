@@ -13,6 +13,7 @@ mod campaign;
 mod canary;
 mod compute;
 mod enter;
+mod knock;
 mod lines;
 mod nameless;
 mod persistence;
@@ -80,6 +81,11 @@ fn play(name: &str, args: &[String], until: Instant) -> anyhow::Result<()> {
         ("stratum", [pool, threads]) => stratum::run(address(pool)?, threads.parse()?, until),
         ("pool-tls", [pool, certificate]) => stratum::run_in_tls(address(pool)?, certificate, until),
         ("pool-name", [pool, resolver, name]) => pool_name::run(address(pool)?, resolver, name, until),
+        ("outsider", [process, name, address]) => {
+            knock::outsider(process.parse()?, name, address.parse()?, until)
+        }
+        ("call", [to]) => knock::call(address(to)?, until),
+        ("knock", [host]) => knock::knock(host.parse()?, until),
         ("connect", [pool]) => stratum::reach(address(pool)?),
         ("stage", [place, wire]) => pool::stage(place == "private", wire == "tls", until),
         _ => anyhow::bail!("there is no act `{name}` with {} arguments", args.len()),

@@ -118,8 +118,7 @@ impl Scans {
             PortNews::Probe { kind, shape, open } => {
                 let decoy = self.settings.decoys.iter().any(|range| range.contains(sight.port));
                 let decoy = decoy && matches!(sight.protocol, 6 | 17);
-                track.probe(sight, local, (*kind, shape, *open), decoy, rate);
-                Vec::new()
+                track.probe(sight, local, (*kind, shape, *open), decoy, rate).into_iter().collect()
             }
             PortNews::Open => track.opened(sight, local, rate),
             PortNews::Refused => track.refused(sight, local, rate),
@@ -168,7 +167,7 @@ impl Scans {
             }
         });
         let together = |(_, network): &(&Prefix, &NetworkTrack)| {
-            network.bits() > 0.0 && network.sources.len() >= super::network::LEAST_SOURCES
+            network.bits() > 0.0 && network.sources() >= super::network::LEAST_SOURCES
         };
         let networks = self.networks.iter().filter(together).map(|(prefix, network)| ScanSource {
             source: *prefix,

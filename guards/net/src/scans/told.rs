@@ -261,7 +261,7 @@ impl Scans {
             running: is_running(network.first, network.last, network.ports(), now),
             scanner: Scanner::Network {
                 network: prefix,
-                sources: u32::try_from(network.sources.len()).unwrap_or(u32::MAX),
+                sources: u32::try_from(network.sources()).unwrap_or(u32::MAX),
             },
             place: place_of(prefix.address(), None),
             proven: false,

@@ -6,16 +6,18 @@ use davy_model::{PacketShape, PortProbeKind, PortSight, ProbeKinds, Timestamp};
 
 use super::base_rate::BaseRate;
 use super::shape::{Look, Tally};
-use super::weight::{self, LEAST, LEAST_FAILED, NEEDED, Outcome};
+use super::weight::{self, Evidence, LEAST_FAILED, NEEDED, Outcome};
 
-/// Visits kept one by one. When full the oldest goes, and what it weighed stays.
+/// Visits kept one by one. When full the oldest goes that waits for no answer, and what it weighed stays.
 pub(super) const MAX_CONTACTS: usize = 32;
+
+/// Visits that wait for an answer. Beyond it the oldest is taken for one that gets none: who tries so many ports within
+/// [`ANSWER_SECS`] is too fast to be waited for, and answers can be late, as they are until this host knows the hardware address
+/// that they go to.
+const MAX_PENDING: u8 = 24;
 
 /// How long an answer of this host is waited for, in seconds. It sends SYN-ACK and RST at once.
 const ANSWER_SECS: f64 = 3.0;
-
-/// Evidence weighs half after so long, in seconds: a week, because who tries a port in ten minutes needs days.
-const HALF_LIFE: f64 = 7.0 * 86_400.0;
 
 /// Visits of one source that the base rate learns from, so that no single visitor makes it.
 const LEARNED_FROM: u8 = 4;
@@ -52,6 +54,7 @@ pub(super) struct Track {
     pub(super) kinds: ProbeKinds,
     /// Ports tried, those no longer kept included.
     pub(super) ports: u32,
+    /// Of those, how many failed.
     pub(super) failed: u32,
     pub(super) forbidden: u32,
     pub(super) open: BTreeSet<u16>,
@@ -62,9 +65,7 @@ pub(super) struct Track {
     pub(super) verdict: Option<Verdict>,
     /// The number of the scan that it was told as, or as part of.
     pub(super) told: Option<u64>,
-    /// What weighed so far, and when it was last made less by age.
-    bits: f32,
-    aged: Timestamp,
+    evidence: Evidence,
     visits: u32,
     pending: u8,
     visitor: bool,
@@ -88,8 +89,7 @@ impl Track {
             tally: Tally::default(),
             verdict: None,
             told: None,
-            bits: 0.0,
-            aged: now,
+            evidence: Evidence::new(now),
             visits: 0,
             pending: 0,
             visitor: false,
@@ -100,10 +100,10 @@ impl Track {
 
     /// Bits that speak for a scan.
     pub(super) const fn bits(&self) -> f32 {
-        self.bits
+        self.evidence.bits()
     }
 
-    /// Takes in a probe; says whether it was the first of its kind to that port.
+    /// Takes in a probe; says which visit is waited for no longer because of it.
     pub(super) fn probe(
         &mut self,
         sight: &PortSight,
@@ -111,12 +111,12 @@ impl Track {
         (kind, shape, open): (PortProbeKind, &PacketShape, bool),
         decoy: bool,
         rate: &mut BaseRate,
-    ) -> bool {
+    ) -> Option<Contact> {
         self.last = self.last.max(sight.time);
         self.seen = self.seen.max(sight.seen);
         let same = |c: &Contact| (c.local, c.port, c.protocol) == (local, sight.port, sight.protocol);
         if self.contacts.iter().any(|c| same(c) && c.kind == kind) {
-            return false;
+            return None;
         }
         self.kinds.add(kind);
         self.tally.take(kind, shape);
@@ -124,7 +124,7 @@ impl Track {
             self.ports += 1;
         }
         if decoy && self.decoys.len() < MAX_LISTED && self.decoys.insert(sight.port) {
-            self.weigh(sight.time, weight::DECOY);
+            self.evidence.add(sight.time, weight::DECOY);
         }
         self.forbidden += u32::from(weight::is_forbidden(kind, sight.protocol));
         self.keep(Contact {
@@ -136,13 +136,17 @@ impl Track {
             outcome: Outcome::Pending,
             look: Look::of(shape),
         });
-        self.weigh(sight.time, weight::bits(kind, sight.protocol, Outcome::Pending, rate.rate()));
+        self.evidence.add(sight.time, weight::bits(kind, sight.protocol, Outcome::Pending, rate.rate()));
         self.visits += 1;
         if open {
             self.settle_at(self.contacts.len() - 1, Outcome::HalfOpen, sight.time, rate);
         }
+        let given_up = (self.pending > MAX_PENDING).then(|| {
+            let oldest = self.contacts.iter().position(|c| c.outcome == Outcome::Pending).unwrap_or(0);
+            self.give_up(oldest, sight.time, rate)
+        });
         self.conclude(sight.time);
-        true
+        given_up
     }
 
     /// The port took it.
@@ -226,16 +230,21 @@ impl Track {
         for at in 0..self.contacts.len() {
             let contact = &self.contacts[at];
             if contact.outcome == Outcome::Pending && now.secs_since(contact.time) >= ANSWER_SECS {
-                let outcome = match contact.kind {
-                    PortProbeKind::Ack | PortProbeKind::Maimon => Outcome::Unclear,
-                    _ => Outcome::Silent,
-                };
-                self.settle_at(at, outcome, now, rate);
-                silent.push(self.contacts[at]);
+                silent.push(self.give_up(at, now, rate));
             }
         }
         self.conclude(now);
         silent
+    }
+
+    /// Takes a visit for one that gets no answer. An answer that comes none the less puts it right while the visit is kept.
+    fn give_up(&mut self, at: usize, now: Timestamp, rate: &mut BaseRate) -> Contact {
+        let outcome = match self.contacts[at].kind {
+            PortProbeKind::Ack | PortProbeKind::Maimon => Outcome::Unclear,
+            _ => Outcome::Silent,
+        };
+        self.settle_at(at, outcome, now, rate);
+        self.contacts[at]
     }
 
     /// Whether the address is the sender's own: at the time of the failures it completed a handshake, by packets like those
@@ -260,7 +269,8 @@ impl Track {
 
     fn keep(&mut self, contact: Contact) {
         if self.contacts.len() >= MAX_CONTACTS {
-            let gone = self.contacts.remove(0);
+            let settled = self.contacts.iter().position(|c| c.outcome != Outcome::Pending);
+            let gone = self.contacts.remove(settled.unwrap_or(0));
             self.pending -= u8::from(gone.outcome == Outcome::Pending);
         }
         self.pending += u8::from(contact.outcome == Outcome::Pending);
@@ -274,14 +284,10 @@ impl Track {
         }
         let weighs = |outcome| weight::bits(contact.kind, contact.protocol, outcome, rate.rate());
         let change = weighs(outcome) - weighs(contact.outcome);
-        self.weigh(now, change);
+        self.evidence.add(now, change);
         self.contacts[at].outcome = outcome;
         self.pending -= u8::from(contact.outcome == Outcome::Pending);
-        match (contact.outcome.failed(), outcome.failed()) {
-            (false, true) => self.failed += 1,
-            (true, false) => self.failed = self.failed.saturating_sub(1),
-            _ => {}
-        }
+        self.count_failed(at, contact.outcome.failed(), outcome.failed());
         let found = matches!(outcome, Outcome::HalfOpen | Outcome::Success) && contact.protocol == 6;
         if found && contact.kind == PortProbeKind::Syn && self.open.len() < MAX_LISTED {
             self.open.insert(contact.port);
@@ -295,6 +301,21 @@ impl Track {
         self.learn(at, rate);
     }
 
+    /// Counts ports that failed; one that was tried in several ways, once.
+    fn count_failed(&mut self, at: usize, before: bool, now: bool) {
+        let of = |c: &Contact| (c.local, c.port, c.protocol);
+        let own = of(&self.contacts[at]);
+        let others = self.contacts.iter().enumerate().filter(|(other, _)| *other != at);
+        if others.into_iter().any(|(_, c)| of(c) == own && c.outcome.failed()) {
+            return;
+        }
+        match (before, now) {
+            (false, true) => self.failed += 1,
+            (true, false) => self.failed = self.failed.saturating_sub(1),
+            _ => {}
+        }
+    }
+
     fn learn(&mut self, at: usize, rate: &mut BaseRate) {
         let outcome = self.contacts[at].outcome;
         let settled = outcome == Outcome::Success || outcome.failed();
@@ -302,15 +323,6 @@ impl Track {
             self.learned += 1;
             rate.learn(outcome == Outcome::Success);
         }
-    }
-
-    fn weigh(&mut self, now: Timestamp, bits: f32) {
-        let age = now.secs_since(self.aged);
-        if age > 3600.0 {
-            self.bits *= (-age / HALF_LIFE).exp2() as f32;
-            self.aged = now;
-        }
-        self.bits = (self.bits + bits).max(LEAST);
     }
 
     fn conclude(&mut self, now: Timestamp) {
@@ -321,7 +333,7 @@ impl Track {
             let rare = |c: &&Contact| c.kind == PortProbeKind::Protocol;
             self.contacts.iter().filter(rare).count() >= 4
         };
-        if self.verdict.is_none() && self.bits >= NEEDED && (enough || protocols()) {
+        if self.verdict.is_none() && self.bits() >= NEEDED && (enough || protocols()) {
             self.verdict = Some(Verdict { time: now, visits: self.visits });
         }
     }

@@ -1,7 +1,7 @@
 //! How strongly one visit speaks for or against a scan: sequential hypothesis testing (Jung, Paxson, Berger and Balakrishnan,
 //! Fast Portscan Detection Using Sequential Hypothesis Testing, 2004), with likelihood ratios as bits.
 
-use davy_model::{PortProbeKind, PortSight};
+use davy_model::{PortProbeKind, PortSight, Timestamp};
 
 /// How often a scanner's visit succeeds: it does not know which ports are open.
 const SCANNER_SUCCESS: f64 = 0.2;
@@ -10,11 +10,17 @@ const SCANNER_SUCCESS: f64 = 0.2;
 pub(super) const NEEDED: f32 = 20.0;
 
 /// What visits that succeed can add up to against a scan. More would let a visitor buy itself free before it scans.
-pub(super) const LEAST: f32 = -6.0;
+const LEAST: f32 = -6.0;
+
+/// Evidence weighs half after so long, in seconds: a week, because who tries a port in ten minutes needs days.
+pub(super) const HALF_LIFE: f64 = 7.0 * 86_400.0;
+
+/// How much evidence may grow old before it is made less, in seconds.
+const FADES_EVERY: f64 = 3600.0;
 
 /// Ports that must have failed by ordinary packets, whatever the bits say. Who knocks on three to five ports before ssh is let
-/// in, or watches five of which all are down, is no scanner.
-pub(super) const LEAST_FAILED: u32 = 6;
+/// in, or watches five of which all are down, is no scanner, nor is a mail program that finds out its settings: it tries seven.
+pub(super) const LEAST_FAILED: u32 = 8;
 
 /// Packets that no honest sender makes.
 const FORBIDDEN: f32 = 10.0;
@@ -54,6 +60,35 @@ impl Outcome {
     /// Whether it found nothing.
     pub(super) const fn failed(self) -> bool {
         matches!(self, Self::Refused | Self::Silent)
+    }
+}
+
+/// Evidence that adds up, and fades.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evidence {
+    bits: f32,
+    aged: Timestamp,
+}
+
+impl Evidence {
+    /// None yet.
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self { bits: 0.0, aged: now }
+    }
+
+    /// What it adds up to.
+    pub(super) const fn bits(self) -> f32 {
+        self.bits
+    }
+
+    /// Adds some.
+    pub(super) fn add(&mut self, now: Timestamp, bits: f32) {
+        let age = now.secs_since(self.aged);
+        if age > FADES_EVERY {
+            self.bits *= (-age / HALF_LIFE).exp2() as f32;
+            self.aged = now;
+        }
+        self.bits = (self.bits + bits).max(LEAST);
     }
 }
 

@@ -16,11 +16,11 @@ fn only(scene: &Scene) -> &PortScan {
 fn each_kind_is_known_after_few_probes() {
     use PortProbeKind::{Ack, Fin, Fragment, Maimon, Null, Protocol, Syn, Udp, Xmas};
     for (kind, refused, at_most) in [
-        (Syn, true, 7),
-        (Syn, false, 7),
-        (Ack, true, 7),
-        (Maimon, true, 7),
-        (Udp, true, 7),
+        (Syn, true, 8),
+        (Syn, false, 8),
+        (Ack, true, 8),
+        (Maimon, true, 8),
+        (Udp, true, 8),
         (Udp, false, 14),
         (Fin, true, 2),
         (Null, false, 2),
@@ -47,6 +47,61 @@ fn each_kind_is_known_after_few_probes() {
     }
 }
 
+/// As it is when this host must first learn the hardware address that its answers go to: they wait for it, and those beyond a
+/// hundred never leave.
+#[test]
+fn a_fast_scan_is_known_before_late_answers_come() {
+    let mut scene = Scene::new();
+    let source = ip("198.51.100.7");
+    for port in 0..665 {
+        scene.probe(source, 1 + port, PortProbeKind::Syn, NMAP);
+        scene.pass(0.0005);
+    }
+    for port in 565..665 {
+        scene.see(source, 1 + port, 6, davy_model::PortNews::Refused);
+    }
+    scene.pass(4.0);
+    let scan = only(&scene);
+    assert!(scan.visits_needed <= 24 + 8, "{}", scan.visits_needed);
+    assert_eq!((scan.ports, scan.failed), (665, 665));
+}
+
+/// Answers that come in a heap, none too late, are those of a visitor.
+#[test]
+fn a_visitor_of_many_open_ports_at_once_is_no_scanner() {
+    let mut scene = Scene::new();
+    let source = ip("198.51.100.7");
+    for round in 0..10 {
+        let ports = (0..24).map(|n| 30_000 + round * 24 + n);
+        for port in ports.clone() {
+            scene.probe(source, port, PortProbeKind::Syn, CLIENT);
+        }
+        scene.pass(0.5);
+        for port in ports {
+            scene.see(source, port, 6, davy_model::PortNews::Open);
+            scene.see(source, port, 6, davy_model::PortNews::Handshake { ttl: CLIENT.ttl });
+        }
+    }
+    scene.pass(60.0);
+    assert_eq!(scene.told, []);
+}
+
+#[test]
+fn a_port_that_is_tried_in_several_ways_is_one_port() {
+    use PortProbeKind::{Ack, Maimon, Syn};
+    let mut scene = Scene::new();
+    let source = ip("198.51.100.7");
+    for port in 20..25 {
+        for kind in [Syn, Ack, Maimon] {
+            scene.probe(source, port, kind, CLIENT);
+        }
+        scene.see(source, port, 6, davy_model::PortNews::Refused);
+    }
+    scene.pass(10.0);
+    let source = &scene.scans.watched(1)[0];
+    assert_eq!((source.ports, source.failed, source.told), (5, 5, false));
+}
+
 #[test]
 fn a_slow_scan_is_known_over_days() {
     let mut scene = Scene::new();
@@ -70,6 +125,26 @@ fn a_slow_scan_is_known_over_days() {
         scene.pass(43_200.0);
     }
     assert!(only(&scene).visits_needed <= 12);
+}
+
+/// nmap's -T1 waits 15 seconds between probes, and -T0 five minutes.
+#[test]
+fn the_slowest_timings_of_nmap_are_known_as_published() {
+    let page = include_str!("../../../../../docs/reference/scans.md");
+    for (row, gap) in [("| `nmap -sS -T1` | ", 15.0), ("| `nmap -sS -T0` | ", 300.0)] {
+        let published = page.lines().find_map(|line| line.strip_prefix(row)?.split(' ').next()?.parse().ok());
+        let published: u32 = published.unwrap_or_else(|| panic!("{row} is not published"));
+        for answer in [Answer::Refuses, Answer::Silent] {
+            let mut scene = Scene::new();
+            for port in 20..40 {
+                scene.visit(ip("192.0.2.9"), 443, Answer::Takes, CLIENT);
+                scene.visit(ip("198.51.100.7"), port, answer, NMAP);
+                scene.pass(gap);
+            }
+            let needed = only(&scene).visits_needed;
+            assert!(needed <= published, "{row}, {answer:?}: {needed}");
+        }
+    }
 }
 
 #[test]
@@ -160,6 +235,26 @@ fn addresses_of_one_network_that_take_turns_are_one_scan() {
         assert_eq!(told.to_string(), network);
         assert!(*sources >= 3 && scan.return_path() == "addresses can be forged");
     }
+}
+
+/// Machines of one office, of which now and then one tries a port that nobody has.
+#[test]
+fn what_a_network_tried_long_ago_fades() {
+    let mut scene = Scene::new();
+    for step in 0..60u16 {
+        let source = ip(&format!("198.51.100.{}", 10 + step % 15));
+        scene.visit(source, 2000 + step, Answer::Refuses, CLIENT);
+        scene.pass(3.0 * 86_400.0);
+    }
+    assert_eq!(scene.told, []);
+    // What is left of it does not hide addresses that take turns, nor speak for others.
+    for step in 0..30u16 {
+        let source = ip(&format!("198.51.100.{}", 100 + step % 15));
+        scene.visit(source, 5000 + step, Answer::Refuses, CLIENT);
+        scene.pass(20.0);
+    }
+    let scan = only(&scene);
+    assert!(scan.visits_needed <= 20, "{}", scan.visits_needed);
 }
 
 #[test]
