@@ -66,6 +66,24 @@ static __always_inline bool is_hexadecimal(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
 }
 
+/*
+ * Cuts the name of an instance (foo@bar.service) behind the sign that its template's name ends in, which is how rules for all
+ * instances are kept. Computed without branches, so that the verifier follows one way and not one for each place of the sign.
+ */
+static __always_inline void cut_to_template(struct unit_key *key)
+{
+    u8 past = 0;
+
+    for (u32 i = 0; i < sizeof(key->name); i++) {
+        u8 c = key->name[i] & (u8)(past - 1);
+        u8 other = c ^ '@';
+
+        key->name[i] = c;
+        /* The highest bit of a number or of its negative is set unless it is zero. */
+        past |= (u8)~(other | (u8)-other) >> 7;
+    }
+}
+
 /* Takes the container's id out of a name that ends in one of 64 digits. */
 static __always_inline bool read_container(struct workbench *bench, u32 length)
 {
@@ -153,11 +171,16 @@ __noinline int read_level(u64 who, u32 level)
         add_rules(&bench->containers, bpf_map_lookup_elem(&outbound_containers, &bench->container));
         bench->found = 1;
     }
-    if (ends_with(&bench->name, length, ".service", 8) || ends_with(&bench->name, length, ".scope", 6))
-        bench->found = 1;
     if (bench->name.name[0] == 'l' && bench->name.name[1] == 'x' && bench->name.name[2] == 'c' &&
         bench->name.name[3] == '.')
         bench->found = 1;
+    if (ends_with(&bench->name, length, ".scope", 6))
+        bench->found = 1;
+    if (ends_with(&bench->name, length, ".service", 8)) {
+        bench->found = 1;
+        cut_to_template(&bench->name);
+        add_rules(&bench->units, bpf_map_lookup_elem(&outbound_units, &bench->name));
+    }
     return 0;
 }
 

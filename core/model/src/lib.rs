@@ -52,7 +52,7 @@ pub use memory::{GpuUse, MemoryShape};
 pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};
 pub use outbound::{
     CGROUP_PATH_MAX, OUTBOUND_RULES, OutboundAttempt, OutboundMode, OutboundModes, OutboundProtocol,
-    OutboundTables, RuleSet, UNIT_NAME_MAX, name_of_reversed, reversed_name,
+    OutboundTables, RuleSet, UNIT_NAME_MAX, name_of_reversed, reversed_name, template_of,
 };
 pub use port::{NotAPortRange, PortRange};
 pub use port_scan::{PacketShape, PortNews, PortProbeKind, PortSight, ProbeKinds, ScanSource};

@@ -9,6 +9,13 @@ pub const OUTBOUND_RULES: usize = 512;
 /// The longest name of a unit that a rule can have, in bytes.
 pub const UNIT_NAME_MAX: usize = 127;
 
+/// The template that a systemd unit is an instance of: `foo@.service` for `foo@bar.service` (systemd.unit(5)).
+#[must_use]
+pub fn template_of(unit: &str) -> Option<String> {
+    let (name, instance) = unit.strip_suffix(".service")?.split_once('@')?;
+    (!instance.is_empty() && !name.is_empty()).then(|| format!("{name}@.service"))
+}
+
 /// The longest path of a cgroup that has a mode of its own, in bytes.
 pub const CGROUP_PATH_MAX: usize = 255;
 

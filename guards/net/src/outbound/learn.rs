@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use davy_model::{
     Connection, Heading, OutboundProtocol, Peer, PortRange, Prefix, Transport, UNIT_NAME_MAX, reversed_name,
+    template_of,
 };
 use serde::Serialize;
 
@@ -80,8 +81,8 @@ pub(super) fn group<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Vec<Proposed
     for (row, user) in rows {
         let talker = &row.talker;
         let alone = talker.service.is_none() && talker.container.is_none();
-        let who =
-            (talker.service.clone(), talker.container.clone(), user.filter(|_| alone).map(str::to_owned));
+        let service = talker.service.as_deref().map(general);
+        let who = (service, talker.container.clone(), user.filter(|_| alone).map(str::to_owned));
         let entry = seen.entry((who, protocol_of(row.transport), row.port)).or_default();
         match &row.peer {
             Peer::Name(name) if is_plain(name) => drop(entry.names.insert(name.clone())),
@@ -96,6 +97,12 @@ pub(super) fn group<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Vec<Proposed
         entry.connections = entry.connections.saturating_add(row.connections);
     }
     join_ports(seen)
+}
+
+/// The template of an instance, for the next one has another name and does the same; but not of the managers of users, which have
+/// nothing in common but their program.
+fn general(unit: &str) -> String {
+    template_of(unit).filter(|template| template != "user@.service").unwrap_or_else(|| unit.to_owned())
 }
 
 /// Whether all of it went where the kernel's programs do not look.

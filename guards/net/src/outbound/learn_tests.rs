@@ -86,6 +86,21 @@ fn the_hosts_own_addresses_need_an_entry_and_loopback_needs_none() {
 }
 
 #[test]
+fn instances_of_a_template_are_one_and_managers_of_users_are_not() {
+    let rows = ["fetch@1.service", "fetch@2.service", "user@1000.service", "user@1001.service"]
+        .map(|unit| row(Some(unit), "deb.example.org", 80));
+    let told: Vec<String> = proposed(&rows, None).iter().map(Proposed::summary).collect();
+    assert_eq!(
+        told,
+        [
+            "fetch@.service -> deb.example.org:80",
+            "user@1000.service -> deb.example.org:80",
+            "user@1001.service -> deb.example.org:80"
+        ]
+    );
+}
+
+#[test]
 fn what_is_odd_is_a_comment() {
     let rows = [
         row(None, "203.0.113.9", 443),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use davy_model::{OutboundProtocol, OutboundTables, RuleSet, mapped_octets, reversed_name};
+use davy_model::{OutboundProtocol, OutboundTables, RuleSet, mapped_octets, reversed_name, template_of};
 
 /// What fills a name up to the length that the kernel looks up; an entry for a name alone ends with one of it.
 const FILL: u8 = 0;
@@ -30,7 +30,9 @@ pub struct Ask<'a> {
 #[must_use]
 pub fn allowing(tables: &OutboundTables, ask: &Ask<'_>) -> RuleSet {
     let of = |found: Option<&RuleSet>| found.copied().unwrap_or_default();
-    let units = tables.units.iter().filter(|(name, _)| ask.units.contains(&name.as_str()));
+    let templates: Vec<String> = ask.units.iter().filter_map(|unit| template_of(unit)).collect();
+    let units = tables.units.iter();
+    let units = units.filter(|(name, _)| ask.units.contains(&name.as_str()) || templates.contains(name));
     let units = units.fold(tables.any_unit, |all, (_, set)| all.or(set));
     let own = ask.container.and_then(|id| id.as_bytes().get(..12));
     let container = tables.containers.iter().find(|(id, _)| Some(&id[..]) == own);

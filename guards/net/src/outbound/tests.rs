@@ -60,7 +60,10 @@ fn looked_up(tables: &OutboundTables, ask: &Asked) -> Option<usize> {
 fn meant(policy: &Policy, ask: &Asked) -> Option<usize> {
     let inside = policy.outbound.inside.iter().any(|network| network.contains(ask.to));
     policy.outbound.allow.iter().position(|allow| {
-        let who = allow.service.as_ref().is_none_or(|unit| ask.units.contains(unit))
+        let in_unit = |unit: &String| {
+            ask.units.iter().any(|own| own == unit || davy_model::template_of(own).as_ref() == Some(unit))
+        };
+        let who = allow.service.as_ref().is_none_or(in_unit)
             && allow
                 .container
                 .as_ref()
@@ -97,7 +100,10 @@ fn any_ask() -> impl Strategy<Value = Asked> {
         Just("fd00::1")
     ];
     let who = (
-        proptest::sample::subsequence(vec!["system.slice", "nginx.service", "cron.service"], 0..=2),
+        proptest::sample::subsequence(
+            vec!["system.slice", "nginx.service", "cron.service", "fetch@1.service"],
+            0..=2,
+        ),
         proptest::option::of(prop_oneof![Just("3f2a3f2a3f2a99"), Just("0000000000001111")]),
         prop_oneof![Just(0u32), Just(33), Just(1000)],
     );
@@ -142,7 +148,7 @@ fn any_entry() -> impl Strategy<Value = String> {
         1..=3,
     );
     let who = (
-        key("service", &["\"nginx.service\"", "\"system.slice\""]),
+        key("service", &["\"nginx.service\"", "\"system.slice\"", "\"fetch@.service\""]),
         key("container", &["\"3f2a3f2a3f2a\""]),
         key("user", &["\"root\"", "\"www-data\"", "\"1000\"", "\"nobody-here\""]),
     );

@@ -12,7 +12,7 @@ use crate::objects;
 /// Fills every table but that of modes.
 pub(super) fn fill(object: &Object, tables: &OutboundTables) -> Result<()> {
     let units = tables.units.iter().filter(|(name, _)| name.len() <= UNIT_NAME_MAX);
-    let units = units.map(|(name, set)| entry(&UnitKey { name: padded(name) }, set));
+    let units = units.map(|(name, set)| entry(&UnitKey { name: padded(unit_key(name)) }, set));
     put_all(&objects::map(object, "outbound_units")?, "the table of units", units)?;
     let containers =
         tables.containers.iter().map(|(id, set)| entry(&ContainerKey { id: *id, reserved: 0 }, set));
@@ -78,6 +78,14 @@ pub(super) fn rules(set: &RuleSet) -> Rules {
 
 fn entry(key: &(impl IntoBytes + zerocopy::Immutable), set: &RuleSet) -> (Vec<u8>, Vec<u8>) {
     (key.as_bytes().to_vec(), rules(set).as_bytes().to_vec())
+}
+
+/// The name that the programs look up: a template's ends in the sign behind which they cut an instance's.
+fn unit_key(unit: &str) -> &str {
+    match unit.strip_suffix(".service") {
+        Some(template) if template.ends_with('@') => template,
+        _ => unit,
+    }
 }
 
 fn padded<const N: usize>(text: &str) -> [u8; N] {

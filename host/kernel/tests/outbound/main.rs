@@ -226,6 +226,31 @@ fn nobody_becomes_another_unit_by_a_cgroup_of_its_name() {
 }
 
 #[test]
+fn every_instance_of_a_template_may_what_its_template_may() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let template = format!("davy-test-{}@.service", std::process::id());
+    let instance = |name: &str| Unit::named(template.replace('@', &format!("@{name}")));
+    let (one, other, stranger) = (instance("one"), instance("two@three"), Unit::make("of-no-template"));
+    let gate = gate(&live);
+    let places = [&one, &other, &stranger].map(|unit| (unit.place(), OutboundMode::Enforce)).to_vec();
+    let modes = OutboundModes { everywhere: OutboundMode::Off, places };
+    gate.apply(&web(&template), &modes).unwrap();
+    let act = "connect 198.51.100.1:8080";
+    let mut inside = peer::start(Some(one.path()));
+    assert_eq!(inside.ask(act), "ok");
+    assert_eq!(inside.ask(&format!("move {}", other.path().display())), "ok");
+    assert_eq!(inside.ask(act), "ok");
+    assert_eq!(inside.ask(&format!("move {}", stranger.path().display())), "ok");
+    assert_eq!(inside.ask(act), REFUSED);
+    // An entry for one instance is for that one alone.
+    gate.apply(&web(&one.name), &modes).unwrap();
+    assert_eq!(inside.ask(&format!("move {}", other.path().display())), "ok");
+    assert_eq!(inside.ask(act), REFUSED);
+    assert_eq!(inside.ask(&format!("move {}", one.path().display())), "ok");
+    assert_eq!(inside.ask(act), "ok");
+}
+
+#[test]
 fn a_container_is_known_by_its_id() {
     let Some(live) = Live::start(&NEEDED) else { return };
     let id = format!("{:0<64}", format!("ab{:x}", std::process::id()));
