@@ -52,6 +52,9 @@ pub struct Detector {
     pub(crate) users: HashMap<u32, String>,
     pub(crate) own: Option<ProcessKey>,
     pub(crate) names: Recent<IpAddr, String>,
+    /// Flows to listed pools of which it is not known yet whether they ask for a web page.
+    pub(crate) listed: HashSet<FlowKey>,
+    pub(crate) urgent: bool,
     next_slot: u64,
 }
 
@@ -71,6 +74,8 @@ impl Detector {
             users: HashMap::new(),
             own: None,
             names: Recent::new(settings.max_names),
+            listed: HashSet::new(),
+            urgent: false,
             next_slot: 1,
             settings,
             lists,
@@ -159,6 +164,7 @@ impl Detector {
         let mut conclusions = Conclusions::default();
         let computing = self.weigh_threads(now);
         self.weigh_flows(now);
+        self.weigh_listed_again(now);
         self.join_network_and_computation(now);
         self.join_relatives(now, &computing);
         self.ask(now, &computing, &mut conclusions.probes);
@@ -299,6 +305,7 @@ impl Detector {
         let Some(flow) = self.flows.get(&key) else { return };
         if let (Some((topic, found)), Some(owner)) = (flow_watch::stratum(time, flow), flow.owner) {
             self.note_of(&owner, topic, found);
+            self.weigh_words(key);
         }
     }
 
@@ -310,6 +317,7 @@ impl Detector {
         let Some(found) = by_name.or_else(|| self.lists.address(flow.open.remote.ip())) else { return };
         let (topic, noted) = flow_watch::listed(time, flow, &found, POOL_LISTED);
         self.note_of(&owner, topic, noted);
+        self.weigh_listed(time, key);
     }
 
     /// Sums up the threads of every unit that computes.

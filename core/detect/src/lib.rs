@@ -40,6 +40,7 @@ mod odd_parent;
 mod one_liner;
 mod persistence;
 mod places;
+mod pool_contact;
 mod pool_list;
 mod pool_shape;
 mod preparation;

@@ -94,7 +94,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     ),
     table(
         "mining",
-        "Programs that mine, and programs that talk to pools.",
+        "Programs that mine.",
         &[
             key(
                 "mode",
@@ -130,6 +130,22 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("domains", FILES, "Files with one domain a line; subdomains are meant too."),
             key("hosts", FILES, "Files as hosts(5) has them."),
             key("cidrs", FILES, "Files with one address or CIDR a line."),
+        ],
+    ),
+    table(
+        "pools",
+        "Connections to pools, by list, by the protocol in their first bytes, or by their shape; whoever holds them.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe (tell it) or enforce (cut it, and close the pool's address).",
+            ),
+            key(
+                "cut_for",
+                Kind::Duration { min: 60, max: 365 * DAY, off: false },
+                "How long a pool's address stays cut off.",
+            ),
         ],
     ),
     table(

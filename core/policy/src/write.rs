@@ -76,6 +76,8 @@ impl Policy {
             ("mining.pools", "domains") => texts(&self.mining.pools.domains),
             ("mining.pools", "hosts") => texts(&self.mining.pools.hosts),
             ("mining.pools", "cidrs") => texts(&self.mining.pools.cidrs),
+            ("pools", "mode") => mode_name(self.pools.mode).into(),
+            ("pools", "cut_for") => seconds(self.pools.cut_for),
             ("trust", "mode") => mode_name(self.trust.mode).into(),
             ("trust", "kernel") => self.trust.kernel.into(),
             ("trust", "scripts") => self.trust.scripts.into(),
