@@ -14,7 +14,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use davy_model::{
-    Action, ActionRecord, ActionState, FileId, Finding, FindingId, FindingKind, IncidentId, Mode, ProcessInfo, Proposal,
+    Action, ActionRecord, ActionState, FileId, Finding, FindingId, FindingKind, IncidentId, Mode,
+    ProcessInfo, Proposal,
 };
 use davy_policy::{ActionKind, AllowedBy, Circumstances, Decision, Digest, Policy, Subject};
 use davy_proc::Users;

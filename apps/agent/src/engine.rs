@@ -23,6 +23,7 @@ use crate::clock;
 use crate::connections::Connections;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
+use crate::lateral::LateralWatch;
 use crate::own;
 use crate::port_scans::PortScanTeller;
 use crate::ports::PortsDesk;
@@ -106,6 +107,8 @@ pub(crate) struct Engine {
     pub(crate) scans: ScanSights,
     /// Who talks to whom.
     pub(crate) connections: Connections,
+    /// Who goes from this host to others inside.
+    pub(crate) lateral: LateralWatch,
     /// What is told of connections that no rule allows.
     pub(crate) outbound: davy_net::outbound::Cases,
     /// What is told of the agent's own canaries.
@@ -187,6 +190,7 @@ impl Engine {
             self.observe(event);
         }
         self.connections.watched();
+        self.lateral.watched();
         for event in self.services.settle(&self.detector) {
             self.observe(event);
         }
@@ -274,7 +278,11 @@ impl Engine {
         }
         let inbound = self.ports.see(&event, &self.detector);
         let look = self.services.see(&event, &self.detector);
+        let moved = self.lateral.see(&event, &self.detector, &self.services);
         self.batch.push(event);
+        if let Some(told) = moved {
+            self.observe(told);
+        }
         if let Some(told) = inbound {
             self.observe(told);
         }

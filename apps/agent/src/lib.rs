@@ -17,6 +17,7 @@ mod eyes;
 mod inspection;
 mod instance;
 mod keeper;
+mod lateral;
 mod left;
 mod lists;
 mod opening;

@@ -47,11 +47,7 @@ const PROTECTIONS: &[Protection] = &[
                 &[Tracing, CgroupBpf],
                 "connections to pools by list, by their first bytes and by their shape; cut by cgroup programs and by ending sockets",
             ),
-            (
-                Tier::Poll,
-                &[],
-                "connections to addresses on a list that live through a poll; nothing is cut",
-            ),
+            (Tier::Poll, &[], "connections to addresses on a list that live through a poll; nothing is cut"),
         ],
     },
     Protection {
@@ -98,6 +94,18 @@ const PROTECTIONS: &[Protection] = &[
             &[Tracing, CgroupBpf],
             "every connection, datagram and raw socket, decided in the kernel by cgroup programs; not frames of one's own making",
         )],
+    },
+    Protection {
+        name: "lateral",
+        kind: FindingKind::Lateral,
+        tiers: &[
+            (
+                Tier::Signal,
+                &[Tracing],
+                "first connections to inside addresses at services that lead from host to host; `[outbound]` is what stops them",
+            ),
+            (Tier::Poll, &[], "the same of connections that live through a poll"),
+        ],
     },
     Protection {
         name: "scan",
@@ -232,7 +240,8 @@ pub(crate) fn all(
                 _ => Tier::Poll,
             };
             if mode == Mode::Enforce && held.is_some_and(|(tier, ..)| *tier < refuses_from) {
-                let what = if protection.kind == FindingKind::PoolContact { "cut flows" } else { "refuse code" };
+                let what =
+                    if protection.kind == FindingKind::PoolContact { "cut flows" } else { "refuse code" };
                 note.push_str(&format!("; the policy says enforce, and nothing here can {what}"));
                 mode = Mode::Observe;
             }

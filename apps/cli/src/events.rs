@@ -190,6 +190,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             (Role::Warning, "service", what)
         }
         EventKind::Outbound(attempt) => (Role::Warning, "outbound", outbound(attempt)),
+        EventKind::Lateral(moved) => (Role::Warning, "lateral", moved.words()),
         EventKind::Scanned(hit) => (Role::Alarm, "scanned", scanned(hit)),
         EventKind::Memory(m) => (
             plain,

@@ -22,7 +22,7 @@ use crate::rounding_mode::RoundingSum;
 use crate::settings::Settings;
 use crate::thread_table::ThreadTable;
 use crate::weights::{COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, POOL_LISTED, POOL_SHAPE};
-use crate::{flow_watch, gpu, memory_shape, service, trust};
+use crate::{flow_watch, gpu, lateral, memory_shape, service, trust};
 
 /// Seconds between two looks at the same unit's memory, and how many units are looked at in one go.
 const MEMORY_EVERY: f64 = 30.0;
@@ -138,6 +138,12 @@ impl Detector {
             EventKind::Listen(_) | EventKind::Flows(_) | EventKind::Inbound(_) => {}
             // Told where the rules are.
             EventKind::Outbound(_) => {}
+            EventKind::Lateral(moved) => {
+                if let Some(key) = event.process {
+                    let (topic, found) = lateral::look(time, key, moved);
+                    self.note_of(&key, topic, found);
+                }
+            }
             EventKind::ServiceBreach(breach) => {
                 if let Some(key) = event.process {
                     let (topic, found) = service::look(time, key, breach);

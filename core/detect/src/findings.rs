@@ -10,6 +10,7 @@ use davy_model::{
 use crate::case::{Case, Standing, UnitKey, Verdict};
 use crate::conclusions::{Conclusions, Slotted};
 use crate::detector::Detector;
+use crate::lateral;
 use crate::malware;
 use crate::pool_contact::far_end;
 use crate::process_table::Process;
@@ -38,7 +39,8 @@ impl Detector {
         for (unit, claim) in claims {
             let Some((slot, renewed)) = self.stand(unit, &claim, now) else { continue };
             let Some(finding) = self.finding(&unit, &claim, now) else { continue };
-            let grows = matches!(claim.kind, FindingKind::Mining | FindingKind::PoolContact | FindingKind::Malware);
+            let grows =
+                matches!(claim.kind, FindingKind::Mining | FindingKind::PoolContact | FindingKind::Malware);
             if !renewed || grows {
                 for action in self.answers(&unit, &finding, claim.suspected) {
                     let proposal = Proposal { finding: finding.id, action };
@@ -128,6 +130,12 @@ impl Detector {
             claim(FindingKind::Service, Severity::High, 0.9);
         } else if started >= 0.5 {
             claim(FindingKind::Service, Severity::Medium, 0.8);
+        }
+        let moved = signal(Signal::Lateral);
+        if moved >= lateral::CLEAR {
+            claim(FindingKind::Lateral, Severity::High, 0.9);
+        } else if moved > 0.5 {
+            claim(FindingKind::Lateral, Severity::Medium, 0.7);
         }
         if let Some(worst) = case.bad_files.iter().map(|file| file.severity).max() {
             claim(FindingKind::Malware, worst, malware::confidence(worst));
@@ -319,6 +327,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Malware => signal == Signal::Scan,
         FindingKind::Scan => signal == Signal::PortScan,
         FindingKind::Outbound => signal == Signal::Outbound,
+        FindingKind::Lateral => signal == Signal::Lateral,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

@@ -41,11 +41,11 @@ pub(crate) fn look_for_noise(flow: &mut Flow) -> bool {
 /// What a flow's words say about its owner.
 pub(crate) fn stratum(time: Timestamp, flow: &Flow) -> Option<Noted> {
     let said = &flow.dialogue;
-    // A page about mining shows what pools send.
-    let reads = said.http && !said.websocket && !said.sent.asks;
+    // A page about mining shows what miners and pools send.
+    let reads = said.http && !said.websocket && !said.sent.asks && !flow.open.accepted;
     let (bits, topic, what): (f32, Topic, &str) = match said.part() {
         Part::None => return None,
-        Part::Jobs if reads => return None,
+        Part::Jobs | Part::Server if reads => return None,
         Part::Session => (STRATUM_SESSION, "stratum/client", "logged in and got work as a miner"),
         Part::Client => (STRATUM_CLIENT, "stratum/client", "spoke as a miner"),
         Part::Jobs => (STRATUM_JOBS, "stratum/client", "gets mining jobs"),

@@ -30,6 +30,7 @@ mod incident;
 mod interpreters;
 mod joins;
 mod known_names;
+mod lateral;
 mod ledger;
 mod malware;
 mod masquerade;

@@ -40,6 +40,7 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "malware",
     "scan",
     "outbound",
+    "lateral",
 ]);
 
 const SERVICE: Kind = Kind::OneOf(&crate::SERVICES);
@@ -402,6 +403,25 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("path", PATH_REFUSED_OUTBOUND, ""),
             key("program", PROGRAM_REFUSED, ""),
             key("sha256", PROGRAM_REFUSED, ""),
+        ],
+    ),
+    table(
+        "lateral",
+        "Who goes from this host to others inside that it never spoke to: by SSH, SMB, databases, APIs of containers.",
+        &[
+            key(
+                "mode",
+                Kind::Observed {
+                    instead: "write `observe`: it is told, with the entry that lets it.\n\
+                              what a service may connect to is decided by `[outbound]`, before it connects",
+                },
+                "off or observe. `[outbound]` is what stops it.",
+            ),
+            key(
+                "learn_for",
+                Kind::Duration { min: 0, max: 365 * DAY, off: false },
+                "How long it is learned what a service, a container or a user talks to, from when it was first seen; only what is glaring is told until then.",
+            ),
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),

@@ -191,7 +191,7 @@ impl Policy {
                 (alert, "code is refused where it begins; a finding about it only alerts".to_owned())
             }
             // So is a connection.
-            FindingKind::Outbound => {
+            FindingKind::Outbound | FindingKind::Lateral => {
                 (alert, "connections are refused where they begin; a finding about it only alerts".to_owned())
             }
             _ => (alert, "this protection only alerts in this version".to_owned()),

@@ -34,6 +34,8 @@ pub struct Policy {
     pub outbound: Outbound,
     /// Who looks for open ports.
     pub scans: Scans,
+    /// Who goes from this host to others inside.
+    pub lateral: Lateral,
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.
@@ -170,6 +172,21 @@ pub struct Fileless {
     /// Whether memory that a program wrote and then makes executable is treated alike, unless the program is known to compile
     /// in memory.
     pub written_memory: bool,
+}
+
+/// Who goes from this host to others inside. It is told; `[outbound]` is what stops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lateral {
+    /// Off or observe.
+    pub mode: Mode,
+    /// For how long it is learned what a service or a container talks to, from when it was first seen.
+    pub learn_for: Duration,
+}
+
+impl Default for Lateral {
+    fn default() -> Self {
+        Self { mode: Mode::Observe, learn_for: 7 * DAY }
+    }
 }
 
 /// What the sensors take in.
@@ -322,6 +339,7 @@ impl Policy {
             FindingKind::Service => "services",
             FindingKind::Malware => "scan",
             FindingKind::Outbound => "outbound",
+            FindingKind::Lateral => "lateral",
             FindingKind::Scan => "scans",
             FindingKind::Masquerade => "masquerade",
             FindingKind::Fileless => "fileless",
@@ -341,6 +359,7 @@ impl Policy {
             FindingKind::Service => self.services.mode.plain(),
             FindingKind::Malware => self.scan.mode,
             FindingKind::Outbound => self.outbound.mode,
+            FindingKind::Lateral => self.lateral.mode,
             FindingKind::Scan => self.scans.mode,
             FindingKind::Masquerade => self.masquerade.mode,
             FindingKind::Fileless => self.fileless.mode,

@@ -107,6 +107,8 @@ impl Policy {
             ("outbound", "mode") => mode_name(self.outbound.mode).into(),
             ("outbound", "inside") => shown(&self.outbound.inside),
             ("outbound", "resolvers") => shown(&self.outbound.resolvers),
+            ("lateral", "mode") => mode_name(self.lateral.mode).into(),
+            ("lateral", "learn_for") => seconds(self.lateral.learn_for),
             ("persistence", "mode") => mode_name(self.persistence.mode).into(),
             ("fileless", "mode") => mode_name(self.fileless.mode).into(),
             ("fileless", "written_memory") => self.fileless.written_memory.into(),

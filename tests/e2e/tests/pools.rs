@@ -167,7 +167,8 @@ fn cut(agent: &Agent) -> ActionRecord {
 }
 
 fn contact(agent: &Agent) -> Finding {
-    let found = |agent: &Agent| Ok(agent.findings()?.into_iter().find(|f| f.kind == FindingKind::PoolContact));
+    let found =
+        |agent: &Agent| Ok(agent.findings()?.into_iter().find(|f| f.kind == FindingKind::PoolContact));
     agent.wait_for("a finding about the pool", PATIENCE, found).unwrap()
 }
 
@@ -301,7 +302,8 @@ fn a_relay_in_tls_is_cut_by_its_shape_once_it_is_mining_for_certain() {
     let _alone = alone();
     let world = World::make("relay");
     let pool = world.there(|| pool(Algorithm::Scrypt));
-    let config = RelayConfig { inward: Wire { tls: true, websocket: false }, ..RelayConfig::new(pool.addr()) };
+    let config =
+        RelayConfig { inward: Wire { tls: true, websocket: false }, ..RelayConfig::new(pool.addr()) };
     let relay = world.there(|| Relay::start(config).unwrap());
     let heard = world.listen(443, relay.addr());
     let agent = Agent::start(&world.policy("[pools]\nmode = \"enforce\"\n")).unwrap();
@@ -352,7 +354,9 @@ fn a_web_page_of_a_listed_pool_is_told_and_nobody_is_cut_off() {
     assert!(cuts(&agent).is_empty(), "{:?}", cuts(&agent));
     assert!(world.reaches(8117) && heard.lines().len() >= 3);
     // Whoever goes there and asks for no page is cut off.
-    let binary = format!("import socket,time; s=socket.create_connection(('{POOL}',9999),5)\nfor _ in range(40): s.sendall(b'x'*32); time.sleep(0.2)");
+    let binary = format!(
+        "import socket,time; s=socket.create_connection(('{POOL}',9999),5)\nfor _ in range(40): s.sendall(b'x'*32); time.sleep(0.2)"
+    );
     let mined = world.listen(9999, to);
     let output = world.python(&binary);
     assert!(!output.status.success(), "{output:?}");

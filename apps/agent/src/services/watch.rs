@@ -127,6 +127,13 @@ impl ServiceWatch {
         found.next().map(|(_, service)| service.as_str())
     }
 
+    /// The first of these profiles of which a process is, or comes from one that is.
+    pub(crate) fn comes_from(&self, process: &ProcessKey, profiles: &[&str]) -> Option<&str> {
+        let origin = self.lineage.origin(process)?;
+        let mut names = self.desk.profiles.of(origin.profiles).map(|(_, profile)| profile.name.as_str());
+        names.find(|name| profiles.contains(name))
+    }
+
     /// Processes that could not be taken in.
     pub(crate) fn lost(&self) -> u64 {
         self.lineage.refused()

@@ -222,6 +222,13 @@ impl Detector {
                         entry(piece.time, "which", piece.text.clone(), who, user.clone(), technique),
                     );
                 }
+                Signal::Lateral => {
+                    let key = ActKey::Did(subject, "lateral".to_owned());
+                    story.tell(
+                        key,
+                        entry(piece.time, "which", piece.text.clone(), who, user.clone(), technique),
+                    );
+                }
                 Signal::Trust => {
                     let key = ActKey::Did(subject, piece.text.clone());
                     let told =
