@@ -1,6 +1,6 @@
 //! What flows tell, and the evidence that follows for their owners.
 
-use davy_model::{Dialogue, Evidence, FlowReading, Part, Signal, Timestamp};
+use davy_model::{Dialogue, Evidence, FlowReading, Part, Signal, Speech, Timestamp};
 
 use crate::flow_table::Flow;
 use crate::ledger::{Particulars, Topic, evidence};
@@ -38,14 +38,28 @@ pub(crate) fn look_for_noise(flow: &mut Flow) -> bool {
     flow.dialogue.noise
 }
 
+/// Whether the words of a protocol stand in a web page: one side has them, and the other did not speak it; or they are an answer, and
+/// no miner logs in by one.
+fn is_page(flow: &Flow) -> bool {
+    let said = &flow.dialogue;
+    let asked = |speech: &Speech| speech.enters || speech.asks || speech.submits;
+    let answered = |speech: &Speech| speech.jobs || speech.accepts;
+    let spoken = match said.part() {
+        Part::Jobs => asked(&said.sent),
+        Part::Server => asked(&said.received) && answered(&said.sent),
+        Part::Client | Part::Session => !flow.open.accepted,
+        _ => true,
+    };
+    said.http && !said.websocket && !spoken
+}
+
 /// What a flow's words say about its owner.
 pub(crate) fn stratum(time: Timestamp, flow: &Flow) -> Option<Noted> {
-    let said = &flow.dialogue;
-    // A page about mining shows what miners and pools send.
-    let reads = said.http && !said.websocket && !said.sent.asks && !flow.open.accepted;
-    let (bits, topic, what): (f32, Topic, &str) = match said.part() {
+    if is_page(flow) {
+        return None;
+    }
+    let (bits, topic, what): (f32, Topic, &str) = match flow.dialogue.part() {
         Part::None => return None,
-        Part::Jobs | Part::Server if reads => return None,
         Part::Session => (STRATUM_SESSION, "stratum/client", "logged in and got work as a miner"),
         Part::Client => (STRATUM_CLIENT, "stratum/client", "spoke as a miner"),
         Part::Jobs => (STRATUM_JOBS, "stratum/client", "gets mining jobs"),

@@ -231,6 +231,25 @@ fn everyday_traffic_is_never_cut() {
 }
 
 #[test]
+fn who_serves_a_page_about_mining_is_no_pool() {
+    let page = "HTTP/1.1 200 OK\r\n\r\n{\"method\":\"mining.subscribe\"} {\"method\":\"mining.notify\",\"params\":[]}";
+    let mut scene = Scene::new();
+    let web = client(&mut scene);
+    let flow = scene.flow(web, "192.0.2.9:50000", true);
+    scene.receive(flow, b"GET /wiki/Stratum HTTP/1.1\r\nHost: wiki.example\r\n\r\n");
+    scene.send(flow, page.as_bytes());
+    scene.seconds(2);
+    assert!(scene.findings.is_empty(), "{:?}", scene.findings);
+    // One that is asked for work and gives it is one.
+    let flow = scene.flow(web, "192.0.2.9:50001", true);
+    let ask = "POST / HTTP/1.1\r\nHost: pool.example\r\n\r\n{\"id\":1,\"method\":\"mining.subscribe\"}";
+    scene.receive(flow, ask.as_bytes());
+    scene.send(flow, format!("HTTP/1.1 200 OK\r\n\r\n{NOTIFY}").as_bytes());
+    scene.second();
+    assert_eq!(scene.of_kind(FindingKind::PoolContact).len(), 1);
+}
+
+#[test]
 fn who_serves_miners_is_not_cut_off_from_them() {
     let mut scene = Scene::new();
     let pool = client(&mut scene);

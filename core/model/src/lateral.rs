@@ -88,7 +88,7 @@ impl LateralMove {
         let from = self.from.as_ref().map_or(String::new(), |from| format!(", which comes from {from},"));
         let learning = if self.learning { " while its usual peers are still being learned" } else { "" };
         format!(
-            "of {}{from} reached inside addresses that it never spoke to{learning}, within {} s: {}; {}",
+            "of {}{from} reached inside addresses that it never spoke to{learning}, within {} s: {}; the last of them: {}",
             self.mover,
             self.secs,
             reached.join("; "),
