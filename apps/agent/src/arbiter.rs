@@ -235,7 +235,11 @@ impl Arbiter {
         for proposal in in_order(&case.proposals, &decision.actions) {
             let action = timed(proposal.action.clone(), policy, place.section);
             let print = fingerprint(&action);
-            if self.let_be.contains(&print) || !self.decided.insert((case.finding.id, print, enforce)) {
+            // What one finding of an incident has cut off needs no second cut for the next.
+            let same = |r: &ActionRecord| r.incident == case.incident && fingerprint(&r.action) == print;
+            let in_force = enforce && matches!(action, Action::Cut { .. }) && self.timed.iter().any(same);
+            let decided = !self.decided.insert((case.finding.id, print.clone(), enforce));
+            if decided || in_force || self.let_be.contains(&print) {
                 continue;
             }
             if !enforce {
@@ -383,8 +387,11 @@ impl Arbiter {
 
     /// A cut whose time ran out is no answer any more: whoever still lives and dials the same pool is cut off again.
     fn decide_anew(&mut self, over: &ActionRecord) {
-        let (Some(finding), Action::Cut { .. }) = (over.finding, &over.action) else { return };
-        self.decided.remove(&(finding, fingerprint(&over.action), true));
+        if !matches!(over.action, Action::Cut { .. }) {
+            return;
+        }
+        let print = fingerprint(&over.action);
+        self.decided.retain(|(_, decided, enforce)| *decided != print || !enforce);
     }
 
     /// Remembers what was undone. A destination is left out: another miner may dial it tomorrow.

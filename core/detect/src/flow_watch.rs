@@ -15,7 +15,8 @@ pub(crate) type Noted = (Topic, Evidence);
 
 /// Takes over what the first bytes of a flow say. Returns whether that may be evidence.
 pub(crate) fn take(flow: &mut Flow, reading: &FlowReading) -> bool {
-    let before = (flow.dialogue.part(), flow.name.clone());
+    let says = |flow: &Flow| (flow.dialogue.part(), is_page(flow), flow.name.clone());
+    let before = says(flow);
     flow.tls |= reading.tls;
     if reading.name.is_some() {
         flow.name.clone_from(&reading.name);
@@ -26,7 +27,7 @@ pub(crate) fn take(flow: &mut Flow, reading: &FlowReading) -> bool {
     flow.random_start = reading.random_start;
     flow.dialogue = Dialogue { noise: flow.dialogue.noise, ..reading.dialogue.clone() };
     look_for_noise(flow);
-    before != (flow.dialogue.part(), flow.name.clone())
+    before != says(flow)
 }
 
 /// Looks whether a flow began with the handshake of Stratum v2. Returns whether that is news.
