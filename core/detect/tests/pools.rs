@@ -143,7 +143,7 @@ fn a_pool_inside_tls_is_cut_when_its_shape_and_the_computing_make_it_mining() {
         if second % 4 == 1 {
             scene.size(flow, davy_model::Direction::Received, 382);
         }
-        if scene::chance(second) % 3 == 0 {
+        if scene::chance(second).is_multiple_of(3) {
             scene.size(flow, davy_model::Direction::Sent, 225);
             scene.wait(0.1);
             scene.size(flow, davy_model::Direction::Received, 85);

@@ -47,12 +47,19 @@ impl World {
 
     /// Connects from the service to these addresses at a port; whether anybody answers there is all the same.
     fn connect(&self, hosts: std::ops::RangeInclusive<u32>, port: u16) {
-        let (first, last) = (hosts.start(), hosts.end() + 1);
-        let program = format!(
-            "import socket\nfor n in range({first}, {last}):\n    s = socket.socket(); s.settimeout(1); \
-             s.connect_ex((f'10.79.3.{{n}}', {port})); s.close()"
-        );
-        let output = self.run(&program);
+        self.connect_all(&[(hosts, port)]);
+    }
+
+    /// The same, one after another, by one process.
+    fn connect_all(&self, reached: &[(std::ops::RangeInclusive<u32>, u16)]) {
+        let each = reached.iter().map(|(hosts, port)| {
+            let (first, last) = (hosts.start(), hosts.end() + 1);
+            format!(
+                "for n in range({first}, {last}):\n    s = socket.socket(); s.settimeout(1); \
+                 s.connect_ex((f'10.79.3.{{n}}', {port})); s.close()\n"
+            )
+        });
+        let output = self.run(&format!("import socket\n{}", each.collect::<String>()));
         assert!(output.status.success(), "{output:?}");
     }
 }
@@ -95,8 +102,7 @@ fn a_service_that_goes_through_the_network_is_found_and_explained_and_its_own_pe
     std::thread::sleep(Duration::from_secs(2));
     assert!(moves(&agent, &world.service).is_empty());
 
-    world.connect(1..=8, 22);
-    world.connect(3..=6, 6379);
+    world.connect_all(&[(1..=8, 22), (3..=6, 6379)]);
     let look = |agent: &Agent| {
         let mut found = moves(agent, &world.service);
         found.retain(|f| f.summary.contains("Redis") && f.severity == Severity::High);
@@ -136,11 +142,11 @@ fn what_is_still_learned_is_told_when_it_is_glaring_and_what_is_off_is_not() {
     let _alone = alone();
     let world = World::make("learning");
     let agent = Agent::start("").unwrap();
-    world.connect(1..=4, 5432);
-    world.connect(1..=3, 22);
+    world.connect(1..=8, 5432);
+    world.connect(1..=2, 22);
     std::thread::sleep(Duration::from_secs(2));
     assert!(moves(&agent, &world.service).is_empty(), "a service that is being set up");
-    world.connect(4..=10, 22);
+    world.connect(3..=10, 22);
     let look = |agent: &Agent| Ok(moves(agent, &world.service).pop());
     let found = agent.wait_for("a finding about the move", PATIENCE, look).unwrap();
     assert!(found.summary.contains("still being learned"), "{}", found.summary);

@@ -333,7 +333,7 @@ pub fn events() -> Vec<Event> {
             reached: vec![LateralReach {
                 service: "SSH".to_owned(),
                 technique: Technique::new("T1021.004"),
-                addresses: vec!["10.0.3.7".parse().unwrap(), "10.0.3.8".parse().unwrap()],
+                addresses: [7, 8].map(|n| IpAddr::V4(Ipv4Addr::new(10, 0, 3, n))).to_vec(),
                 count: 5,
             }],
             secs: 12,

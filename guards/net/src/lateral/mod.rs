@@ -36,6 +36,12 @@ pub const TOLD: f32 = 6.0;
 /// The same while the mover's usual peers are still being learned.
 pub const TOLD_LEARNING: f32 = 12.0;
 
+/// What services that applications use may add while a mover's usual peers are still being learned, in bits: who sets up an
+/// application connects it to a cluster of each.
+pub const APPLICATIONS_LEARNING: f32 = 6.0;
+/// From which weight on a service is one by which one logs in or commands, in bits; applications use the others.
+const LOGS_IN: f32 = 3.0;
+
 /// Movers remembered. When full, the one that was silent for the longest is forgotten, and is learned anew when it comes back.
 pub const MAX_MOVERS: usize = 1_024;
 /// Addresses remembered of one mover, all ports together. Who has more speaks to so many that one more is no news.
@@ -181,13 +187,14 @@ impl Lateral {
             }
         }
         let user = matches!(mover, Mover::User(_));
-        let mut bits = if known.from.is_some() { FROM_WEB } else { 0.0 };
+        let (mut logins, mut applications) = (0.0, 0.0);
         let mut reached = Vec::new();
         for (index, addresses) in &by_service {
             let Some(service) = self.services.get(*index) else { continue };
             // People log in elsewhere all day; that they go from host to host says something.
-            bits += if user { 0.0 } else { service.weight };
-            bits += FURTHER * (addresses.len() as f32 - 1.0);
+            let first = if user { 0.0 } else { service.weight };
+            let sum = if service.weight >= LOGS_IN { &mut logins } else { &mut applications };
+            *sum += first + FURTHER * (addresses.len() as f32 - 1.0);
             reached.push(LateralReach {
                 service: service.name.clone(),
                 technique: Technique::new(&service.technique),
@@ -195,6 +202,10 @@ impl Lateral {
                 count: u32::try_from(addresses.len()).unwrap_or(u32::MAX),
             });
         }
+        if learning {
+            applications = applications.min(APPLICATIONS_LEARNING);
+        }
+        let bits = if known.from.is_some() { FROM_WEB } else { 0.0 } + logins + applications;
         let enough = if learning { TOLD_LEARNING } else { TOLD };
         let grown = known.told.is_none_or(|(_, before)| bits >= before + 1.0);
         if bits < enough || !grown {

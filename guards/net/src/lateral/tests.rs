@@ -118,10 +118,12 @@ fn one_new_peer_of_a_service_that_nobody_outside_talks_to_is_no_move() {
 fn who_is_new_is_learned_and_only_told_when_it_is_glaring() {
     let web = service("web.service");
     let mut host = Host::new();
-    for port in [5432, 6379, 9200] {
-        host.connect(&web, Some("nginx"), &format!("10.0.3.5:{port}"));
+    for port in [5432, 6379, 9200, 2379] {
+        for n in 1..=6 {
+            host.connect(&web, Some("nginx"), &format!("10.0.3.{n}:{port}"));
+        }
     }
-    assert!(host.told.is_empty(), "a shop that is being set up");
+    assert!(host.told.is_empty(), "a shop that is being set up, with a cluster of each");
     let mut host = Host::new();
     for n in 1..=20 {
         host.connect(&web, Some("nginx"), &format!("10.0.3.{n}:22"));
