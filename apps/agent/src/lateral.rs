@@ -12,9 +12,6 @@ use crate::connections::talker;
 use crate::services::ServiceWatch;
 use crate::shared::{Shared, lock};
 
-/// Services that strangers talk to, by the names of their profiles.
-const WEB: [&str; 6] = ["apache", "java-server", "jenkins", "nginx", "php-fpm", "tomcat"];
-
 /// Who goes from this host to others inside.
 pub(crate) struct LateralWatch {
     lateral: Lateral,
@@ -53,7 +50,7 @@ impl LateralWatch {
         let talker = talker(event.process, detector)?;
         let process = event.process?;
         self.lateral.set_learning(policy.lateral.learn_for.as_secs_f64());
-        let from = services.comes_from(&process, &WEB);
+        let from = services.web_service_of(&process);
         // It is learned whatever the mode is, so that whoever begins to observe knows what is usual.
         let moved = self.lateral.opened(event.time, open, &talker, from, self.found)?;
         if policy.lateral.mode == Mode::Off {

@@ -1,7 +1,7 @@
 //! Who goes from this host to others: a service in a cgroup that is named as one, and hosts that are addresses in a network namespace.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -157,4 +157,61 @@ fn what_is_still_learned_is_told_when_it_is_glaring_and_what_is_off_is_not() {
     off.connect(1..=10, 22);
     std::thread::sleep(Duration::from_secs(2));
     assert!(moves(&agent, &off.service).is_empty());
+}
+
+/// What a stranger makes a web server do.
+#[test]
+fn a_web_server_that_is_made_to_log_in_next_door_is_told_at_the_first_host() {
+    if !root_or_skip() {
+        return;
+    }
+    if !Path::new("/usr/sbin/nginx").exists() {
+        println!("SKIPPED: nginx is not installed");
+        return;
+    }
+    let _alone = alone();
+    let world = World::make("web");
+    let folder = tempfile::Builder::new().prefix("davy-lateral-").tempdir().unwrap();
+    let dir = folder.path().display();
+    let temp =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|k| format!("{k}_temp_path {dir}/{k};"));
+    let config = format!(
+        "daemon off; pid {dir}/pid; error_log {dir}/log; events {{}} http {{ access_log off; {} server {{ listen \
+         127.0.0.1:8080; location ~ ^/to/(.*)$ {{ proxy_pass http://$1; proxy_connect_timeout 2s; }} }} }}",
+        temp.concat()
+    );
+    std::fs::write(folder.path().join("conf"), config).unwrap();
+    let agent = Agent::start("[lateral]\nlearn_for = \"0s\"\n").unwrap();
+    let server = format!("nginx -c {dir}/conf -e {dir}/log");
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg("echo $$ > \"$0\" && exec \"$@\"").arg(world.cgroup.join("cgroup.procs"));
+    let inside = world.hosts.command(0);
+    shell.arg(inside.get_program()).args(inside.get_args()).args(server.split(' '));
+    let mut nginx = shell.stdin(Stdio::null()).spawn().unwrap();
+    let asked = |to: &str| {
+        let url = format!("http://127.0.0.1:8080/to/{to}");
+        let mut curl = world.hosts.command(0);
+        curl.args(["curl", "-s", "--noproxy", "*", "-o", "/dev/null", "--max-time", "10", &url]);
+        let end = Instant::now() + PATIENCE;
+        // Until the server listens.
+        while !curl.status().unwrap().success() {
+            assert!(Instant::now() < end, "nginx does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    asked("10.79.3.2:8000");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(moves(&agent, &world.service).is_empty(), "an application behind it");
+    asked("10.79.3.3:22");
+    let look = |agent: &Agent| Ok(moves(agent, &world.service).pop());
+    let found = agent.wait_for("a finding about the move", PATIENCE, look);
+    let _ = nginx.kill();
+    let _ = nginx.wait();
+    let found = found.unwrap();
+    assert!(
+        found.summary.contains("comes from nginx") && found.summary.contains("SSH at 10.79.3.3"),
+        "{found:?}"
+    );
+    assert_eq!(found.severity, Severity::Medium);
+    assert_eq!(found.techniques[0].0, "T1021.004");
 }
