@@ -266,6 +266,50 @@ for port in range(3333, 3337):
     assert_eq!(incidents.len(), 1, "one incident tells all of it");
 }
 
+/// The shortest cut that a policy can have is a minute.
+#[test]
+fn who_dials_the_pool_again_when_its_time_is_over_is_cut_off_again() {
+    if !root_or_skip() {
+        return;
+    }
+    let _alone = alone();
+    let world = World::make("again");
+    let pool = world.there(|| pool(Algorithm::RandomX));
+    let heard = world.listen(3333, pool.addr());
+    let agent = Agent::start(&world.policy("[pools]\nmode = \"enforce\"\ncut_for = \"1m\"\n")).unwrap();
+    // The same process, and so the same finding.
+    let program = format!(
+        "import socket, time
+login = b'{{\"id\":1,\"jsonrpc\":\"2.0\",\"method\":\"login\",\"params\":{{\"login\":\"a\",\"pass\":\"x\",\"agent\":\"a/1\"}}}}\\n'
+cut = 0
+end = time.monotonic() + 100
+while cut < 2 and time.monotonic() < end:
+    try:
+        s = socket.create_connection(('{POOL}', 3333), 5)
+    except PermissionError:
+        time.sleep(0.5)
+        continue
+    try:
+        s.settimeout(15)
+        s.sendall(login)
+        while s.recv(4096):
+            pass
+    except OSError:
+        pass
+    cut += 1"
+    );
+    let output = world.python(&program);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(heard.lines().len(), 2, "once, and once more when it was open");
+    let twice = |agent: &Agent| {
+        let cuts = cuts(agent);
+        let states: Vec<ActionState> = cuts.iter().map(|r| r.state).collect();
+        Ok((states == [ActionState::Expired, ActionState::Done]).then_some(cuts))
+    };
+    let cuts = agent.wait_for("two cuts", PATIENCE, twice).unwrap();
+    assert_eq!(cuts[0].incident, cuts[1].incident);
+}
+
 #[test]
 fn a_pool_that_no_entry_of_outbound_allows_gets_no_byte() {
     if !root_or_skip() {
