@@ -15,9 +15,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use davy_model::{
-    Action, ActionRecord, ActionState, FileId, Finding, FindingId, IncidentId, Mode, ProcessInfo, Proposal,
+    Action, ActionRecord, ActionState, FileId, Finding, FindingId, FindingKind, IncidentId, Mode,
+    ProcessInfo, Proposal,
 };
-use davy_policy::{ActionKind, AllowedBy, Digest, Policy, Subject};
+use davy_policy::{ActionKind, AllowedBy, Circumstances, Decision, Digest, Policy, Subject};
 use davy_proc::Users;
 use davy_respond::Responder;
 use davy_store::Store;
@@ -51,6 +52,14 @@ pub(crate) struct Case {
     pub(crate) process: Option<ProcessInfo>,
     /// The profile of the service that it came from, if it did.
     pub(crate) service: Option<String>,
+}
+
+/// By which section something is done, to whom, and what holds there.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    section: &'static str,
+    subject: &'a Subject,
+    under: &'a Circumstances,
 }
 
 /// What the arbiter is told.
@@ -222,38 +231,61 @@ impl Arbiter {
             Subject { service: case.service.clone(), ..self.subject(case.process.as_ref(), &policy) };
         let section = Policy::section_of(case.finding.kind);
         let under = lock(&self.shared.standing).circumstances(section, &subject.cgroup, now);
-        let decision = policy.decide_under(&case.finding, &subject, &under);
+        let mut decision = policy.decide_under(&case.finding, &subject, &under);
         self.remember(&case);
-        if decision.mode == Mode::Off || decision.allowed {
-            return;
-        }
-        let enforce = decision.mode == Mode::Enforce;
         self.block.set_reach(match &under.rehearsal {
             Some(cgroup) => Reach::Cgroups(vec![cgroup.clone()]),
             None => reach(&policy),
         });
+        let place = Place { section, subject: &subject, under: &under };
+        let cuts_itself = decision.mode == Mode::Enforce && decision.actions.contains(&ActionKind::Cut);
+        let pools = Policy::section_of(FindingKind::PoolContact);
+        let of_pools = lock(&self.shared.standing).circumstances(pools, &subject.cgroup, now);
+        // A miner's pool is cut once, by whichever of the two sections enforces.
+        if let Some(cuts) = policy.cuts_pool_of(&case.finding, &subject, &of_pools).filter(|_| !cuts_itself) {
+            self.answer(&case, &policy, &cuts, &Place { section: pools, under: &of_pools, ..place });
+            decision.actions.retain(|action| *action != ActionKind::Cut);
+        }
+        self.answer(&case, &policy, &decision, &place);
+    }
+
+    /// Does what was decided about a finding, or writes down what would have been done.
+    fn answer(&mut self, case: &Case, policy: &Policy, decision: &Decision, place: &Place<'_>) {
+        if decision.mode == Mode::Off || decision.allowed {
+            return;
+        }
+        let enforce = decision.mode == Mode::Enforce;
         for proposal in in_order(&case.proposals, &decision.actions) {
-            let action = self.lengthened(timed(proposal.action.clone(), &policy));
+            let action = self.lengthened(timed(proposal.action.clone(), policy, place.section));
             let print = fingerprint(&action);
-            if self.let_be.contains(&print) || !self.decided.insert((case.finding.id, print, enforce)) {
+            // What one finding of an incident has cut off needs no second cut for the next.
+            let same = |r: &ActionRecord| r.incident == case.incident && fingerprint(&r.action) == print;
+            let in_force = enforce && matches!(action, Action::Cut { .. }) && self.timed.iter().any(same);
+            let decided = !self.decided.insert((case.finding.id, print.clone(), enforce));
+            if decided || in_force || self.let_be.contains(&print) {
                 continue;
             }
             if !enforce {
-                self.note(&case, action, ActionState::WouldHave, &decision.why);
+                self.note(case, action, ActionState::WouldHave, &decision.why);
                 continue;
             }
             let limit = Limit {
                 per_minute: policy.failsafe.denials_per_minute,
                 grace_secs: policy.failsafe.grace.as_secs_f64(),
             };
-            if under.rehearsal.is_none()
-                && let Some(why) = lock(&self.shared.standing).acted(section, &subject.cgroup, limit, now)
+            if place.under.rehearsal.is_none()
+                && let Some(why) = lock(&self.shared.standing).acted(
+                    place.section,
+                    &place.subject.cgroup,
+                    limit,
+                    place.under.now,
+                )
             {
                 tracing::error!("a spike of actions: {why}");
-                self.note(&case, action, ActionState::Refused, &format!("a spike of actions: {why}"));
+                self.note(case, action, ActionState::Refused, &format!("a spike of actions: {why}"));
                 return;
             }
-            self.carry_out(intended(&case, action, &decision.why));
+            self.carry_out(intended(case, action, &decision.why));
         }
     }
 
@@ -309,7 +341,8 @@ impl Arbiter {
         let mut seen = BTreeSet::new();
         for case in &cases {
             for proposal in in_order(&case.proposals, actions) {
-                let action = timed(proposal.action.clone(), &policy);
+                let section = Policy::section_of(case.finding.kind);
+                let action = timed(proposal.action.clone(), &policy, section);
                 if seen.insert(fingerprint(&action)) {
                     let record = self.carry_out(intended(case, action, "by order of an administrator"));
                     done |= record.state == ActionState::Done;
@@ -392,6 +425,15 @@ impl Arbiter {
         }
     }
 
+    /// A cut whose time ran out is no answer any more: whoever still lives and dials the same pool is cut off again.
+    fn decide_anew(&mut self, over: &ActionRecord) {
+        if !matches!(over.action, Action::Cut { .. }) {
+            return;
+        }
+        let print = fingerprint(&over.action);
+        self.decided.retain(|(_, decided, enforce)| *decided != print || !enforce);
+    }
+
     /// Remembers what was undone. A destination is left out: another miner may dial it tomorrow.
     fn leave_alone(&mut self, action: &Action) {
         if !matches!(action, Action::Cut { .. } | Action::Isolate { .. } | Action::Ban { .. } | Action::Alert)
@@ -413,6 +455,7 @@ impl Arbiter {
             let outcome = self.responder.expire(&record);
             settle(&mut record, outcome);
             self.change(&record);
+            self.decide_anew(&record);
         }
         self.block.follow();
         self.look_after_bans();

@@ -94,7 +94,7 @@ impl Connections {
     }
 }
 
-fn talker(owner: Option<ProcessKey>, detector: &Detector) -> Option<Talker> {
+pub(crate) fn talker(owner: Option<ProcessKey>, detector: &Detector) -> Option<Talker> {
     detector.processes().get(&owner?).map(describe)
 }
 

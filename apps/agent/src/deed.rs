@@ -1,6 +1,6 @@
 //! Actions as the journal and people name them: their order, their sameness, what became of them.
 
-use davy_model::{Action, ActionId, ActionRecord, ActionState, FindingId, IncidentId, Proposal};
+use davy_model::{Action, ActionId, ActionRecord, ActionState, FindingId, FindingKind, IncidentId, Proposal};
 use davy_policy::{ActionKind, Policy};
 use davy_respond::Outcome;
 
@@ -89,13 +89,14 @@ fn kind_of(action: &Action) -> ActionKind {
     }
 }
 
-/// The action with the policy's time in it.
-pub(crate) fn timed(action: Action, policy: &Policy) -> Action {
+/// The action with the time in it that the section gives by which it is done.
+pub(crate) fn timed(action: Action, policy: &Policy, section: &str) -> Action {
+    let pools = section == Policy::section_of(FindingKind::PoolContact);
+    let cut_for = if pools { policy.pools.cut_for } else { policy.mining.cut_for };
     match action {
-        Action::Cut { destination, .. } => Action::Cut {
-            destination,
-            seconds: u32::try_from(policy.mining.cut_for.as_secs()).unwrap_or(u32::MAX),
-        },
+        Action::Cut { destination, .. } => {
+            Action::Cut { destination, seconds: u32::try_from(cut_for.as_secs()).unwrap_or(u32::MAX) }
+        }
         Action::Ban { who, ports, reject, .. } => Action::Ban {
             who,
             ports,
@@ -167,7 +168,10 @@ mod tests {
         let mut policy = Policy::default();
         policy.mining.cut_for = std::time::Duration::from_secs(90);
         let destination = Destination { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1 };
-        let action = timed(Action::Cut { destination, seconds: 0 }, &policy);
-        assert_eq!(action, Action::Cut { destination, seconds: 90 });
+        policy.pools.cut_for = std::time::Duration::from_secs(120);
+        for (section, seconds) in [("mining", 90), ("pools", 120)] {
+            let action = timed(Action::Cut { destination, seconds: 0 }, &policy, section);
+            assert_eq!(action, Action::Cut { destination, seconds }, "{section}");
+        }
     }
 }

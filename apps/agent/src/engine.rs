@@ -23,6 +23,7 @@ use crate::clock;
 use crate::connections::Connections;
 use crate::eyes::{Every, Eyes};
 use crate::keeper::Keeper;
+use crate::lateral::LateralWatch;
 use crate::outbound::OutboundTeller;
 use crate::own;
 use crate::port_scans::{self, PortScanTeller};
@@ -52,6 +53,9 @@ const MAX_HELD: usize = 1024;
 
 /// How often conclusions are drawn.
 const CONCLUDE: Duration = Duration::from_millis(500);
+
+/// Conclusions that cannot wait are drawn at once, but no closer to each other than this.
+const URGENT: Duration = Duration::from_millis(20);
 
 /// How often /proc is read in the poll tier, and GPUs and huge pages in every tier.
 const POLL: Duration = Duration::from_secs(1);
@@ -104,6 +108,8 @@ pub(crate) struct Engine {
     pub(crate) scans: ScanSights,
     /// Who talks to whom.
     pub(crate) connections: Connections,
+    /// Who goes from this host to others inside.
+    pub(crate) lateral: LateralWatch,
     /// What is told of connections that no rule allows.
     pub(crate) outbound: OutboundTeller,
     /// What is told of the agent's own canaries.
@@ -119,6 +125,10 @@ pub(crate) struct Rhythm {
     burst_sample: Every,
     burst_until: Instant,
     conclude: Every,
+    /// When conclusions were last drawn.
+    concluded: Instant,
+    /// Whether something waits for conclusions that cannot wait long.
+    urgent: bool,
     poll: Every,
     rate_since: Instant,
     rate_events: u64,
@@ -133,6 +143,8 @@ impl Default for Rhythm {
             burst_sample: Every::new(BURST_SAMPLE),
             burst_until: now,
             conclude: Every::new(CONCLUDE),
+            concluded: now,
+            urgent: false,
             poll: Every::new(POLL),
             rate_since: now,
             rate_events: 0,
@@ -143,12 +155,25 @@ impl Default for Rhythm {
 
 impl Rhythm {
     fn next(&self) -> Instant {
-        let next = self.sample.next().min(self.conclude.next()).min(self.poll.next());
+        let mut next = self.sample.next().min(self.conclude.next()).min(self.poll.next());
+        if self.urgent {
+            next = next.min(self.concluded + URGENT);
+        }
         if self.bursting() { next.min(self.burst_sample.next()) } else { next }
     }
 
     fn bursting(&self) -> bool {
         self.burst_until > Instant::now()
+    }
+
+    fn conclude_due(&mut self) -> bool {
+        let regular = self.conclude.due();
+        let due = regular || (self.urgent && self.concluded.elapsed() >= URGENT);
+        if due {
+            self.concluded = Instant::now();
+            self.urgent = false;
+        }
+        due
     }
 
     fn sample_due(&mut self) -> bool {
@@ -166,6 +191,7 @@ impl Engine {
             self.observe(event);
         }
         self.connections.watched();
+        self.lateral.watched();
         for event in self.services.settle(&self.detector) {
             self.observe(event);
         }
@@ -251,7 +277,11 @@ impl Engine {
         }
         let inbound = self.ports.see(&event, &self.detector);
         let look = self.services.see(&event, &self.detector);
+        let moved = self.lateral.see(&event, &self.detector, &self.services);
         self.batch.push(event);
+        if let Some(told) = moved {
+            self.observe(told);
+        }
         if let Some(told) = inbound {
             self.observe(told);
         }
@@ -298,7 +328,8 @@ impl Engine {
             let batch = self.eyes.sample();
             self.detector.sample(&batch);
         }
-        if self.rhythm.conclude.due() {
+        self.rhythm.urgent |= self.detector.take_urgent();
+        if self.rhythm.conclude_due() {
             self.conclude();
         }
     }

@@ -18,6 +18,7 @@ mod eyes;
 mod inspection;
 mod instance;
 mod keeper;
+mod lateral;
 mod left;
 mod leftover;
 mod lists;

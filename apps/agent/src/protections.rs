@@ -39,6 +39,18 @@ const PROTECTIONS: &[Protection] = &[
         ],
     },
     Protection {
+        name: "pools",
+        kind: FindingKind::PoolContact,
+        tiers: &[
+            (
+                Tier::Permission,
+                &[Tracing, CgroupBpf],
+                "connections to pools by list, by their first bytes and by their shape; cut by cgroup programs and by ending sockets",
+            ),
+            (Tier::Poll, &[], "connections to addresses on a list that live through a poll; nothing is cut"),
+        ],
+    },
+    Protection {
         name: "trust",
         kind: FindingKind::Untrusted,
         tiers: &[
@@ -82,6 +94,18 @@ const PROTECTIONS: &[Protection] = &[
             &[Tracing, CgroupBpf],
             "every connection, datagram and raw socket, decided in the kernel by cgroup programs; not frames of one's own making",
         )],
+    },
+    Protection {
+        name: "lateral",
+        kind: FindingKind::Lateral,
+        tiers: &[
+            (
+                Tier::Signal,
+                &[Tracing],
+                "first connections to inside addresses at services that lead from host to host; `[outbound]` is what stops them",
+            ),
+            (Tier::Poll, &[], "the same of connections that live through a poll"),
+        ],
     },
     Protection {
         name: "scan",
@@ -211,12 +235,14 @@ pub(crate) fn all(
                 note.push_str(more);
             }
             let refuses_from = match protection.kind {
-                FindingKind::Untrusted => Tier::Permission,
+                FindingKind::Untrusted | FindingKind::PoolContact => Tier::Permission,
                 FindingKind::Fileless => Tier::Signal,
                 _ => Tier::Poll,
             };
             if mode == Mode::Enforce && held.is_some_and(|(tier, ..)| *tier < refuses_from) {
-                note.push_str("; the policy says enforce, and nothing here can refuse code");
+                let what =
+                    if protection.kind == FindingKind::PoolContact { "cut flows" } else { "refuse code" };
+                note.push_str(&format!("; the policy says enforce, and nothing here can {what}"));
                 mode = Mode::Observe;
             }
             if protection.kind == FindingKind::Service && policy.services.mode == ServiceMode::Learn {
@@ -277,6 +303,19 @@ mod tests {
         assert_eq!(mining.proven, None);
         let tampering = all.iter().find(|p| p.name == "tampering").unwrap();
         assert_eq!((tampering.tier, tampering.mode), (None, Mode::Off));
+    }
+
+    #[test]
+    fn where_flows_cannot_be_cut_pools_are_only_told() {
+        let policy = Policy::parse("p.toml", "[pools]\nmode = \"enforce\"\n").unwrap();
+        let pools = |cgroup_bpf| {
+            let probes = [probe(Tracing, true), probe(CgroupBpf, cgroup_bpf)];
+            all(&policy, &probes, &Vec::new(), None).into_iter().find(|p| p.name == "pools").unwrap()
+        };
+        assert_eq!((pools(true).tier, pools(true).mode), (Some(Tier::Permission), Mode::Enforce));
+        let below = pools(false);
+        assert_eq!((below.tier, below.mode), (Some(Tier::Poll), Mode::Observe));
+        assert!(below.note.contains("nothing here can cut flows"), "{}", below.note);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::engine::{Engine, Live, Rhythm};
 use crate::eyes::{Eyes, EyesConfig};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
+use crate::lateral::LateralWatch;
 use crate::lists;
 use crate::outbound::{OutboundDesk, OutboundTeller, OutboundThread};
 use crate::port_scans::{PortScanTeller, PortScanThread};
@@ -201,6 +202,7 @@ async fn live(options: &AgentOptions) -> Result<End> {
     if let Some(own) = davy_proc::key(std::process::id()) {
         detector.guard(own);
     }
+    let kept = store.connections(limits.max_connections).await.context("cannot read who talked to whom")?;
     let engine = Engine {
         detector,
         eyes,
@@ -219,9 +221,8 @@ async fn live(options: &AgentOptions) -> Result<End> {
         ports: Arc::clone(&ports),
         scans: scan.sights,
         outbound: OutboundTeller::new(Arc::clone(&outbound)),
-        connections: Connections::new(
-            store.connections(limits.max_connections).await.context("cannot read who talked to whom")?,
-        ),
+        lateral: LateralWatch::new(&kept, clock::now(), Arc::clone(&shared)),
+        connections: Connections::new(kept),
         port_scans: PortScanTeller::default(),
         alarm: Alarm::resume(&store).await.context("cannot read the incidents")?,
     };

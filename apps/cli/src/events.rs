@@ -19,7 +19,7 @@ use crate::page::{Line, Page, Role};
 use crate::{amount, document, verbs};
 
 /// The kinds of event by their JSON names.
-pub(crate) const KINDS: [&str; 22] = [
+pub(crate) const KINDS: [&str; 23] = [
     "found",
     "fork",
     "exec",
@@ -38,6 +38,7 @@ pub(crate) const KINDS: [&str; 22] = [
     "code_judged",
     "service_breach",
     "outbound",
+    "lateral",
     "scanned",
     "memory",
     "gpu",
@@ -190,6 +191,7 @@ fn told(kind: &EventKind, names: &Names) -> (Role, &'static str, String) {
             (Role::Warning, "service", what)
         }
         EventKind::Outbound(attempt) => (Role::Warning, "outbound", outbound(attempt)),
+        EventKind::Lateral(moved) => (Role::Warning, "lateral", moved.words()),
         EventKind::Scanned(hit) => (Role::Alarm, "scanned", scanned(hit)),
         EventKind::Memory(m) => (
             plain,

@@ -64,6 +64,7 @@ pub(crate) fn kind(kind: FindingKind) -> &'static str {
         FindingKind::Malware => "malware",
         FindingKind::Scan => "port scan",
         FindingKind::Outbound => "outbound",
+        FindingKind::Lateral => "lateral movement",
     }
 }
 
@@ -90,6 +91,7 @@ pub(crate) fn signal(signal: Signal) -> &'static str {
         Signal::Scan => "scan",
         Signal::PortScan => "port scan",
         Signal::Outbound => "outbound rules",
+        Signal::Lateral => "first connections",
     }
 }
 

@@ -293,12 +293,15 @@ const DRILLS: &[Drill] = &[
         ROUNDING,
         Plot::QuarantineUndo,
     ),
-    respond(
-        "respond/cut",
-        "its line to the pool cut and kept cut, and allowed again after the undo",
-        &[Capability::CgroupBpf],
-        Plot::Cut,
-    ),
+    Drill {
+        name: "respond/cut",
+        phase: "control",
+        technique: "T1071",
+        expected: "its line to the pool cut and kept cut, and allowed again after the undo",
+        protection: "pools",
+        needs: &[Capability::CgroupBpf],
+        plot: Plot::Cut,
+    },
     Drill {
         name: "respond/isolate",
         phase: "control",
@@ -406,9 +409,10 @@ mod tests {
 
     #[test]
     fn every_protection_has_a_drill() {
-        // But for services: there is none to hijack that would be harmless.
+        // But for services and lateral movement: there is none to hijack that would be harmless, and no network to go through.
         for protection in [
             "mining",
+            "pools",
             "trust",
             "scan",
             "scans",

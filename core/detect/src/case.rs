@@ -5,6 +5,7 @@ use davy_model::{FindingId, FindingKind, ProcessKey, Signal, Timestamp};
 use crate::compute_shape::ComputeSum;
 use crate::ledger::{Ledger, probability};
 use crate::malware::BadFile;
+use crate::pool_contact::PoolEnds;
 use crate::rounding_mode::RoundingSum;
 use crate::settings::Settings;
 use crate::weights::{Class, ENOUGH_COMPUTATION};
@@ -38,6 +39,8 @@ pub(crate) struct Case {
     pub(crate) calls_asked: Option<Timestamp>,
     pub(crate) burst_asked: Option<Timestamp>,
     pub(crate) standing: Vec<(FindingKind, Standing)>,
+    /// The pools it talks to for certain.
+    pub(crate) pools: PoolEnds,
     /// Files in which a scan found something, which this unit runs or wrote; the newest.
     pub(crate) bad_files: Vec<BadFile>,
     /// How many there were that ran.

@@ -22,7 +22,7 @@ use crate::rounding_mode::RoundingSum;
 use crate::settings::Settings;
 use crate::thread_table::ThreadTable;
 use crate::weights::{COMPUTE_FEW_CALLS, COMPUTE_MANY_CALLS, Class, POOL_LISTED, POOL_SHAPE};
-use crate::{flow_watch, gpu, memory_shape, service, trust};
+use crate::{flow_watch, gpu, lateral, memory_shape, service, trust};
 
 /// Seconds between two looks at the same unit's memory, and how many units are looked at in one go.
 const MEMORY_EVERY: f64 = 30.0;
@@ -53,6 +53,9 @@ pub struct Detector {
     pub(crate) users: HashMap<u32, String>,
     pub(crate) own: Option<ProcessKey>,
     pub(crate) names: Recent<IpAddr, String>,
+    /// Flows to listed pools of which it is not known yet whether they ask for a web page.
+    pub(crate) listed: HashSet<FlowKey>,
+    pub(crate) urgent: bool,
     next_slot: u64,
 }
 
@@ -73,6 +76,8 @@ impl Detector {
             users: HashMap::new(),
             own: None,
             names: Recent::new(settings.max_names),
+            listed: HashSet::new(),
+            urgent: false,
             next_slot: 1,
             settings,
             lists,
@@ -135,6 +140,12 @@ impl Detector {
             EventKind::Listen(_) | EventKind::Flows(_) | EventKind::Inbound(_) => {}
             // Told where the rules are.
             EventKind::Outbound(_) => {}
+            EventKind::Lateral(moved) => {
+                if let Some(key) = event.process {
+                    let (topic, found) = lateral::look(time, key, moved);
+                    self.note_of(&key, topic, found);
+                }
+            }
             EventKind::ServiceBreach(breach) => {
                 if let Some(key) = event.process {
                     let (topic, found) = service::look(time, key, breach);
@@ -161,6 +172,7 @@ impl Detector {
         let mut conclusions = Conclusions::default();
         let computing = self.weigh_threads(now);
         self.weigh_flows(now);
+        self.weigh_listed_again(now);
         self.join_network_and_computation(now);
         self.join_relatives(now, &computing);
         self.ask(now, &computing, &mut conclusions.probes);
@@ -301,6 +313,7 @@ impl Detector {
         let Some(flow) = self.flows.get(&key) else { return };
         if let (Some((topic, found)), Some(owner)) = (flow_watch::stratum(time, flow), flow.owner) {
             self.note_of(&owner, topic, found);
+            self.weigh_words(key);
         }
     }
 
@@ -312,6 +325,7 @@ impl Detector {
         let Some(found) = by_name.or_else(|| self.lists.address(flow.open.remote.ip())) else { return };
         let (topic, noted) = flow_watch::listed(time, flow, &found, POOL_LISTED);
         self.note_of(&owner, topic, noted);
+        self.weigh_listed(time, key);
     }
 
     /// Sums up the threads of every unit that computes.

@@ -1,6 +1,6 @@
 //! Makes findings of cases.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use davy_model::{
     Action, Destination, Evidence, Finding, FindingId, FindingKind, FlowKey, ImageKind, ProcessKey, Proposal,
@@ -10,7 +10,9 @@ use davy_model::{
 use crate::case::{Case, Standing, UnitKey, Verdict};
 use crate::conclusions::{Conclusions, Slotted};
 use crate::detector::Detector;
+use crate::lateral;
 use crate::malware;
+use crate::pool_contact::far_end;
 use crate::process_table::Process;
 
 /// A finding that only grew a little is renewed after this long, in seconds.
@@ -37,7 +39,9 @@ impl Detector {
         for (unit, claim) in claims {
             let Some((slot, renewed)) = self.stand(unit, &claim, now) else { continue };
             let Some(finding) = self.finding(&unit, &claim, now) else { continue };
-            if !renewed || matches!(claim.kind, FindingKind::Mining | FindingKind::Malware) {
+            let grows =
+                matches!(claim.kind, FindingKind::Mining | FindingKind::PoolContact | FindingKind::Malware);
+            if !renewed || grows {
                 for action in self.answers(&unit, &finding, claim.suspected) {
                     let proposal = Proposal { finding: finding.id, action };
                     conclusions.proposals.push(Slotted { slot, renewed, item: proposal });
@@ -127,6 +131,12 @@ impl Detector {
         } else if started >= 0.5 {
             claim(FindingKind::Service, Severity::Medium, 0.8);
         }
+        let moved = signal(Signal::Lateral);
+        if moved >= lateral::CLEAR {
+            claim(FindingKind::Lateral, Severity::High, 0.9);
+        } else if moved > 0.5 {
+            claim(FindingKind::Lateral, Severity::Medium, 0.7);
+        }
         if let Some(worst) = case.bad_files.iter().map(|file| file.severity).max() {
             claim(FindingKind::Malware, worst, malware::confidence(worst));
         }
@@ -152,13 +162,15 @@ impl Detector {
         let grown = self.cases.get(&unit)?.ledger.grown();
         let slot = self.slot();
         let case = self.cases.get_mut(&unit)?;
+        let speaks_of_pools = matches!(claim.kind, FindingKind::Mining | FindingKind::PoolContact);
+        let new_pool = speaks_of_pools && case.pools.take_news();
         let first = case.ledger.first().unwrap_or(now);
         if let Some(standing) = case.standing_mut(claim.kind) {
             let worse = standing.suspected && !claim.suspected;
             let news = standing.told != grown && now.secs_since(standing.told_at) >= 2.0;
             let stale = now.secs_since(standing.told_at) >= RENEW_SECS
                 && (claim.confidence - standing.confidence).abs() > 0.005;
-            if !(worse || news || stale) {
+            if !(worse || news || stale || new_pool) {
                 return None;
             }
             standing.told = grown;
@@ -281,18 +293,21 @@ impl Detector {
         Some(Action::Quarantine { path, file: image.file, process: process.alive().then_some(process.key) })
     }
 
-    /// The far ends of the flows that the evidence names.
+    /// The far ends of the unit's flows to pools. Of whoever mines those are all that the evidence names; of others those that
+    /// lead to a pool for certain.
     fn cuts(&self, unit: &UnitKey, finding: &Finding) -> Vec<Action> {
-        let flows: HashSet<FlowKey> = finding.evidence.iter().filter_map(|e| e.flow).collect();
-        let mut destinations: Vec<Destination> = flows
+        let mines = finding.kind == FindingKind::Mining;
+        if !mines && finding.kind != FindingKind::PoolContact {
+            return Vec::new();
+        }
+        let named: HashSet<FlowKey> = finding.evidence.iter().filter_map(|e| e.flow).collect();
+        let destinations: BTreeSet<Destination> = self
+            .flows
             .iter()
-            .filter_map(|key| self.flows.get(key))
-            .filter(|flow| !flow.open.accepted && !flow.open.remote.ip().is_unspecified())
+            .filter(|flow| flow.to_pool || (mines && named.contains(&flow.open.flow)))
             .filter(|flow| flow.owner.is_some_and(|owner| self.processes.unit_of(&owner) == *unit))
-            .map(|flow| Destination { address: flow.open.remote.ip(), port: flow.open.remote.port() })
+            .filter_map(far_end)
             .collect();
-        destinations.sort();
-        destinations.dedup();
         destinations.into_iter().map(|destination| Action::Cut { destination, seconds: CUT_SECS }).collect()
     }
 }
@@ -312,6 +327,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Malware => signal == Signal::Scan,
         FindingKind::Scan => signal == Signal::PortScan,
         FindingKind::Outbound => signal == Signal::Outbound,
+        FindingKind::Lateral => signal == Signal::Lateral,
         FindingKind::Mining => true,
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()

@@ -63,6 +63,8 @@ pub struct Flow {
     pub tls: bool,
     /// Whether the first bytes sent look like a key.
     pub(crate) random_start: bool,
+    /// Whether its other end is a pool for certain, so that it may be cut.
+    pub(crate) to_pool: bool,
     pub(crate) touched: bool,
 }
 
@@ -83,6 +85,7 @@ impl Flow {
             dialogue: Dialogue::default(),
             tls: false,
             random_start: false,
+            to_pool: false,
             touched: false,
         }
     }

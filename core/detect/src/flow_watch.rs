@@ -1,6 +1,6 @@
 //! What flows tell, and the evidence that follows for their owners.
 
-use davy_model::{Dialogue, Evidence, FlowReading, Part, Signal, Timestamp};
+use davy_model::{Dialogue, Evidence, FlowReading, Part, Signal, Speech, Timestamp};
 
 use crate::flow_table::Flow;
 use crate::ledger::{Particulars, Topic, evidence};
@@ -15,7 +15,8 @@ pub(crate) type Noted = (Topic, Evidence);
 
 /// Takes over what the first bytes of a flow say. Returns whether that may be evidence.
 pub(crate) fn take(flow: &mut Flow, reading: &FlowReading) -> bool {
-    let before = (flow.dialogue.part(), flow.name.clone());
+    let says = |flow: &Flow| (flow.dialogue.part(), is_page(flow), flow.name.clone());
+    let before = says(flow);
     flow.tls |= reading.tls;
     if reading.name.is_some() {
         flow.name.clone_from(&reading.name);
@@ -26,7 +27,7 @@ pub(crate) fn take(flow: &mut Flow, reading: &FlowReading) -> bool {
     flow.random_start = reading.random_start;
     flow.dialogue = Dialogue { noise: flow.dialogue.noise, ..reading.dialogue.clone() };
     look_for_noise(flow);
-    before != (flow.dialogue.part(), flow.name.clone())
+    before != says(flow)
 }
 
 /// Looks whether a flow began with the handshake of Stratum v2. Returns whether that is news.
@@ -38,8 +39,26 @@ pub(crate) fn look_for_noise(flow: &mut Flow) -> bool {
     flow.dialogue.noise
 }
 
+/// Whether the words of a protocol stand in a web page: one side has them, and the other did not speak it; or they are an answer, and
+/// no miner logs in by one.
+fn is_page(flow: &Flow) -> bool {
+    let said = &flow.dialogue;
+    let asked = |speech: &Speech| speech.enters || speech.asks || speech.submits;
+    let answered = |speech: &Speech| speech.jobs || speech.accepts;
+    let spoken = match said.part() {
+        Part::Jobs => asked(&said.sent),
+        Part::Server => asked(&said.received) && answered(&said.sent),
+        Part::Client | Part::Session => !flow.open.accepted,
+        _ => true,
+    };
+    said.http && !said.websocket && !spoken
+}
+
 /// What a flow's words say about its owner.
 pub(crate) fn stratum(time: Timestamp, flow: &Flow) -> Option<Noted> {
+    if is_page(flow) {
+        return None;
+    }
     let (bits, topic, what): (f32, Topic, &str) = match flow.dialogue.part() {
         Part::None => return None,
         Part::Session => (STRATUM_SESSION, "stratum/client", "logged in and got work as a miner"),

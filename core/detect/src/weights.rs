@@ -65,6 +65,7 @@ impl Class {
             | Signal::Preparation
             | Signal::Canary
             | Signal::PortScan
+            | Signal::Lateral
             | Signal::Outbound => Class::Campaign,
             // What is in its file says no more than its own words: it may never do it.
             Signal::CommandLine | Signal::Scan => Class::Words,
@@ -93,6 +94,7 @@ pub(crate) const fn fading(signal: Signal) -> (f64, f64) {
         | Signal::Preparation
         | Signal::Canary
         | Signal::PortScan
+        | Signal::Lateral
         | Signal::Outbound => (3600.0, 3600.0),
     }
 }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeJudgement, Exit, FileChange, FlowAggregate, FlowChunk, FlowClose, FlowOpen, FlowReading, GpuUse,
-    InboundRefusal, MemoryShape, NameAnswer, OutboundAttempt, ProcessInfo, ProcessKey, ScanHit,
+    InboundRefusal, LateralMove, MemoryShape, NameAnswer, OutboundAttempt, ProcessInfo, ProcessKey, ScanHit,
     ServiceBreach, Timestamp,
 };
 
@@ -67,6 +67,8 @@ pub enum EventKind {
     ServiceBreach(Box<ServiceBreach>),
     /// Connections that no rule allows; `process` tried last.
     Outbound(Box<OutboundAttempt>),
+    /// Somebody reaches inside addresses that it never spoke to; `process` did so last.
+    Lateral(Box<LateralMove>),
     /// A scan found something in a file; `process` runs it or wrote it, where that is known.
     Scanned(Box<ScanHit>),
     /// The memory shape of a process, asked for by the detector.
@@ -105,6 +107,7 @@ impl EventKind {
             Self::CodeJudged(_) => "code_judged",
             Self::ServiceBreach(_) => "service_breach",
             Self::Outbound(_) => "outbound",
+            Self::Lateral(_) => "lateral",
             Self::Scanned(_) => "scanned",
             Self::Memory(_) => "memory",
             Self::Gpu(_) => "gpu",

@@ -53,6 +53,8 @@ pub enum Signal {
     PortScan,
     /// No rule allows the connection.
     Outbound,
+    /// First connections to inside addresses.
+    Lateral,
 }
 
 /// One observation that speaks for (or, with a negative weight, against) a finding.
@@ -106,6 +108,8 @@ pub enum FindingKind {
     Scan,
     /// A process connected, or was kept from connecting, to what no rule allows.
     Outbound,
+    /// A process goes from this host to others inside that it never spoke to.
+    Lateral,
 }
 
 /// How bad a finding is.

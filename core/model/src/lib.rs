@@ -17,6 +17,7 @@ mod finding;
 mod flow;
 mod inbound;
 mod incident;
+mod lateral;
 mod memory;
 mod mount;
 mod outbound;
@@ -48,6 +49,7 @@ pub use flow::{
 };
 pub use inbound::InboundRefusal;
 pub use incident::{Incident, IncidentId, IncidentState, TimelineEntry, TreeNode};
+pub use lateral::{LateralMove, LateralReach, Mover};
 pub use memory::{GpuUse, MemoryShape};
 pub use mount::{MAX_MOUNTS, Mount, parse_mountinfo};
 pub use outbound::{

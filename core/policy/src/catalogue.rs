@@ -40,6 +40,7 @@ const FINDINGS: Kind = Kind::OneOf(&[
     "malware",
     "scan",
     "outbound",
+    "lateral",
 ]);
 
 const SERVICE: Kind = Kind::OneOf(&crate::SERVICES);
@@ -94,7 +95,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     ),
     table(
         "mining",
-        "Programs that mine, and programs that talk to pools.",
+        "Programs that mine.",
         &[
             key(
                 "mode",
@@ -130,6 +131,22 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("domains", FILES, "Files with one domain a line; subdomains are meant too."),
             key("hosts", FILES, "Files as hosts(5) has them."),
             key("cidrs", FILES, "Files with one address or CIDR a line."),
+        ],
+    ),
+    table(
+        "pools",
+        "Connections to pools, by list, by the protocol in their first bytes, or by their shape; whoever holds them.",
+        &[
+            key(
+                "mode",
+                Kind::Mode { enforce: true },
+                "off, observe (tell it) or enforce (cut it, and close the pool's address).",
+            ),
+            key(
+                "cut_for",
+                Kind::Duration { min: 60, max: 365 * DAY, off: false },
+                "How long a pool's address stays cut off.",
+            ),
         ],
     ),
     table(
@@ -389,6 +406,25 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("path", PATH_REFUSED_OUTBOUND, ""),
             key("program", PROGRAM_REFUSED, ""),
             key("sha256", PROGRAM_REFUSED, ""),
+        ],
+    ),
+    table(
+        "lateral",
+        "Who goes from this host to others inside that it never spoke to: by SSH, SMB, databases, APIs of containers.",
+        &[
+            key(
+                "mode",
+                Kind::Observed {
+                    instead: "write `observe`: it is told, with the entry that lets it.\n\
+                              what a service may connect to is decided by `[outbound]`, before it connects",
+                },
+                "off or observe. `[outbound]` is what stops it.",
+            ),
+            key(
+                "learn_for",
+                Kind::Duration { min: 0, max: 365 * DAY, off: false },
+                "How long it is learned what a service, a container or a user talks to, from when it was first seen; only what is glaring is told until then.",
+            ),
         ],
     ),
     table("persistence", "Things arranged to run again, or to let someone in.", OBSERVED),

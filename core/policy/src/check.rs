@@ -213,6 +213,7 @@ impl<'t> Checker<'t> {
         match (kind, value.get_ref()) {
             (Kind::Mode { enforce: true }, DeValue::String(word)) => self.mode(word, None, span),
             (Kind::Mode { enforce: false }, DeValue::String(word)) => self.mode(word, Some(OBSERVED), span),
+            (Kind::Observed { instead }, DeValue::String(word)) => self.mode(word, Some(instead), span),
             (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
             (Kind::Integer { min, max }, DeValue::Integer(digits)) => {
                 let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();

@@ -114,6 +114,23 @@ impl Policy {
         }
     }
 
+    /// What `[pools]` decides about the connections of a program that mines: they are cut by it whatever `[mining]` does with the
+    /// program itself. `None` where it does not enforce, and about findings that speak of no pool.
+    #[must_use]
+    pub fn cuts_pool_of(
+        &self,
+        finding: &Finding,
+        subject: &Subject,
+        under: &Circumstances,
+    ) -> Option<Decision> {
+        if finding.kind != FindingKind::Mining {
+            return None;
+        }
+        let contact = Finding { kind: FindingKind::PoolContact, evidence: Vec::new(), ..finding.clone() };
+        let decision = self.decide_under(&contact, subject, under);
+        (decision.mode == Mode::Enforce && !decision.allowed).then_some(decision)
+    }
+
     /// The mode for a finding, and the line that says so: a service may have one of its own.
     fn mode_for(&self, kind: FindingKind, subject: &Subject) -> (Mode, String) {
         let own = subject.service.as_deref().filter(|_| kind == FindingKind::Service).and_then(|service| {
@@ -141,7 +158,7 @@ impl Policy {
         let alert = vec![ActionKind::Alert];
         let percent = finding.confidence;
         match finding.kind {
-            FindingKind::Mining | FindingKind::PoolContact if finding.confidence < least => {
+            FindingKind::Mining if finding.confidence < least => {
                 (alert, format!("confidence {percent:.3} is below {least} ({line}): alert only"))
             }
             FindingKind::Mining => {
@@ -159,10 +176,10 @@ impl Policy {
                 let by = if rehearsed { "all actions".to_owned() } else { format!("actions by {line}") };
                 (with_alert(chosen(&self.scan.actions), |action| action != ActionKind::Cut), by)
             }
-            // Nothing proves that it computes, so the connection is all there is to stop.
+            // Which connections are sure enough to be cut is settled where they are proposed.
             FindingKind::PoolContact => (
-                with_alert(chosen(&self.mining.actions), |action| action == ActionKind::Cut),
-                "talking to a pool without computing: at most its connection is cut".to_owned(),
+                vec![ActionKind::Alert, ActionKind::Cut],
+                "a connection to a pool is cut, and its holder is left alone".to_owned(),
             ),
             FindingKind::Service => (
                 vec![ActionKind::Alert, ActionKind::Kill],
@@ -177,7 +194,7 @@ impl Policy {
                 (alert, "code is refused where it begins; a finding about it only alerts".to_owned())
             }
             // So is a connection.
-            FindingKind::Outbound => {
+            FindingKind::Outbound | FindingKind::Lateral => {
                 (alert, "connections are refused where they begin; a finding about it only alerts".to_owned())
             }
             _ => (alert, "this protection only alerts in this version".to_owned()),
@@ -310,10 +327,34 @@ mod tests {
     }
 
     #[test]
-    fn contact_without_computing_never_kills() {
-        let p = policy("[mining]\nmode = \"enforce\"\n");
-        let d = p.decide(&finding(FindingKind::PoolContact, 0.99), &subject("/a", "www"), NOW);
-        assert_eq!(d.actions, [ActionKind::Alert, ActionKind::Cut]);
+    fn a_pool_is_cut_by_its_own_section_and_nobody_is_killed_for_it() {
+        let p = policy("[mining]\nactions = [\"kill\"]\n[pools]\nmode = \"enforce\"\n");
+        let d = p.decide(&finding(FindingKind::PoolContact, 0.9), &subject("/a", "www"), NOW);
+        assert_eq!((d.mode, d.strongest()), (Mode::Enforce, Some(ActionKind::Cut)));
+        assert!(d.why.contains("p.toml:4"), "{}", d.why);
+        let only_mining = policy("[mining]\nmode = \"enforce\"\n");
+        let d = only_mining.decide(&finding(FindingKind::PoolContact, 0.99), &subject("/a", "www"), NOW);
+        assert_eq!(d.mode, Mode::Observe);
+    }
+
+    #[test]
+    fn a_miners_pool_is_cut_where_only_pools_are_enforced() {
+        let under = |text: &str, cgroup: &str| {
+            let circumstances = Circumstances { now: NOW, ..Circumstances::default() };
+            let found = finding(FindingKind::Mining, 0.96);
+            policy(text).cuts_pool_of(&found, &subject(cgroup, "www"), &circumstances)
+        };
+        let d = under("[mining]\nmode = \"off\"\nconfidence = 0.999\n[pools]\nmode = \"enforce\"\n", "/a");
+        assert_eq!(d.unwrap().actions, [ActionKind::Alert, ActionKind::Cut]);
+        assert_eq!(under("", "/a"), None, "it observes by default");
+        let scoped = "[scope]\ncgroups = [\"/a\"]\n[pools]\nmode = \"enforce\"\n";
+        assert!(under(scoped, "/a").is_some() && under(scoped, "/b").is_none());
+        let wanted = "[pools]\nmode = \"enforce\"\n[[mining.allow]]\ncgroup = \"/a\"\nuser = \"www\"\nreason = \"ours\"\n";
+        assert_eq!(under(wanted, "/a"), None, "mining that is wanted may talk to its pool");
+        let circumstances = Circumstances { now: NOW, ..Circumstances::default() };
+        let other = finding(FindingKind::Malware, 0.99);
+        let p = policy("[pools]\nmode = \"enforce\"\n");
+        assert_eq!(p.cuts_pool_of(&other, &subject("/a", "www"), &circumstances), None);
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use inbound::{Inbound, InboundAllow, InboundFrom, InboundGroup, InboundProtocol, MAX_INBOUND};
 pub use outbound::{Outbound, OutboundAllow, OutboundGroup, OutboundTo};
 pub use policy::{
-    ActionKind, Allow, AllowedBy, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin, Policy, Pools,
-    Protection, Scope, Sensors, StoreLimits,
+    ActionKind, Allow, AllowedBy, Drill, Failsafe, Fileless, Lateral, MAX_TEXT, Mining, Origin, Policy,
+    PoolLists, Pools, Protection, Scope, Sensors, StoreLimits,
 };
 pub use policy_test::{Expectation, Given, PolicyTest, TestOutcome, run_tests};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};

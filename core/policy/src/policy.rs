@@ -10,13 +10,18 @@ use crate::{Digest, Inbound, Outbound, PolicyTest, Scan, Scans, Services, Trust}
 /// The longest policy text that is read, in bytes; a longer one is a fault.
 pub const MAX_TEXT: usize = 1 << 20;
 
+/// How long a destination stays cut off unless something else is written.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Everything an administrator tells Davy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     /// Where the policy acts.
     pub scope: Scope,
-    /// Mining and contact with pools.
+    /// Programs that mine.
     pub mining: Mining,
+    /// Connections to pools.
+    pub pools: Pools,
     /// Which code may run.
     pub trust: Trust,
     /// What services may start.
@@ -29,6 +34,8 @@ pub struct Policy {
     pub outbound: Outbound,
     /// Who looks for open ports.
     pub scans: Scans,
+    /// Who goes from this host to others inside.
+    pub lateral: Lateral,
     /// Things arranged to run again, or to let someone in.
     pub persistence: Protection,
     /// Code without a file.
@@ -75,7 +82,7 @@ pub struct Mining {
     /// Mining that is wanted.
     pub allow: Vec<Allow>,
     /// Lists of pools besides Davy's own.
-    pub pools: Pools,
+    pub pools: PoolLists,
 }
 
 impl Default for Mining {
@@ -85,16 +92,31 @@ impl Default for Mining {
             mode: Mode::Observe,
             actions: vec![Freeze, Cut, Quarantine, Kill],
             confidence: 0.95,
-            cut_for: Duration::from_secs(24 * 3600),
+            cut_for: DAY,
             allow: Vec::new(),
-            pools: Pools::default(),
+            pools: PoolLists::default(),
         }
+    }
+}
+
+/// The protection from pools: what is done with a connection to one, whoever holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pools {
+    /// What is done.
+    pub mode: Mode,
+    /// How long a pool's address stays cut off.
+    pub cut_for: Duration,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self { mode: Mode::Observe, cut_for: DAY }
     }
 }
 
 /// Files with pools' names and addresses, relative to the configuration folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pools {
+pub struct PoolLists {
     /// One domain a line; subdomains are meant too.
     pub domains: Vec<String>,
     /// hosts(5) files.
@@ -150,6 +172,21 @@ pub struct Fileless {
     /// Whether memory that a program wrote and then makes executable is treated alike, unless the program is known to compile
     /// in memory.
     pub written_memory: bool,
+}
+
+/// Who goes from this host to others inside. It is told; `[outbound]` is what stops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lateral {
+    /// Off or observe.
+    pub mode: Mode,
+    /// For how long it is learned what a service or a container talks to, from when it was first seen.
+    pub learn_for: Duration,
+}
+
+impl Default for Lateral {
+    fn default() -> Self {
+        Self { mode: Mode::Observe, learn_for: 7 * DAY }
+    }
 }
 
 /// What the sensors take in.
@@ -299,11 +336,13 @@ impl Policy {
     #[must_use]
     pub const fn section_of(kind: FindingKind) -> &'static str {
         match kind {
-            FindingKind::Mining | FindingKind::PoolContact => "mining",
+            FindingKind::Mining => "mining",
+            FindingKind::PoolContact => "pools",
             FindingKind::Untrusted => "trust",
             FindingKind::Service => "services",
             FindingKind::Malware => "scan",
             FindingKind::Outbound => "outbound",
+            FindingKind::Lateral => "lateral",
             FindingKind::Scan => "scans",
             FindingKind::Masquerade => "masquerade",
             FindingKind::Fileless => "fileless",
@@ -317,11 +356,13 @@ impl Policy {
     #[must_use]
     pub const fn mode_of(&self, kind: FindingKind) -> Mode {
         match kind {
-            FindingKind::Mining | FindingKind::PoolContact => self.mining.mode,
+            FindingKind::Mining => self.mining.mode,
+            FindingKind::PoolContact => self.pools.mode,
             FindingKind::Untrusted => self.trust.mode,
             FindingKind::Service => self.services.mode.plain(),
             FindingKind::Malware => self.scan.mode,
             FindingKind::Outbound => self.outbound.mode,
+            FindingKind::Lateral => self.lateral.mode,
             FindingKind::Scan => self.scans.mode,
             FindingKind::Masquerade => self.masquerade.mode,
             FindingKind::Fileless => self.fileless.mode,

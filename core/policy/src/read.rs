@@ -14,9 +14,10 @@ use crate::policy_test::{Expectation, Given, PolicyTest, finding_kind, signal};
 use crate::scans::scans;
 use crate::wording::shown;
 use crate::{
-    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, MAX_TEXT, Mining, Origin,
-    Policy, Pools, Protection, Scan, ScanAllow, ScanTrigger, Scope, Sensors, ServiceAllow, ServiceMode,
-    ServiceProfile, Services, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource, TrustedBy,
+    ActionKind, Allow, AllowedBy, BlockedBy, Digest, Drill, Failsafe, Fileless, Lateral, MAX_TEXT, Mining,
+    Origin, Policy, PoolLists, Pools, Protection, Scan, ScanAllow, ScanTrigger, Scope, Sensors, ServiceAllow,
+    ServiceMode, ServiceProfile, Services, StoreLimits, Trust, TrustAllow, TrustBlock, TrustKey, TrustSource,
+    TrustedBy,
 };
 
 impl Policy {
@@ -64,9 +65,11 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
 
     let defaults = Policy::default();
     let scope = Fields::only(&mut root, "scope");
-    let pools = Fields::only(root.child("mining"), "pools");
+    let lists = Fields::only(root.child("mining"), "pools");
     let allow = Fields::all(root.child("mining"), "allow");
     let mining = Fields::only(&mut root, "mining");
+    let pools = Fields::only(&mut root, "pools");
+    let lateral = Fields::only(&mut root, "lateral");
     let sensors = Fields::only(&mut root, "sensors");
     let store = Fields::only(&mut root, "store");
     let failsafe = Fields::only(&mut root, "failsafe");
@@ -82,11 +85,15 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
             confidence: mining.number("confidence").unwrap_or(defaults.mining.confidence),
             cut_for: mining.duration("cut_for", defaults.mining.cut_for),
             allow: allow.into_iter().filter_map(|fields| self::allow(checker, &fields)).collect(),
-            pools: Pools {
-                domains: pools.texts("domains"),
-                hosts: pools.texts("hosts"),
-                cidrs: pools.texts("cidrs"),
+            pools: PoolLists {
+                domains: lists.texts("domains"),
+                hosts: lists.texts("hosts"),
+                cidrs: lists.texts("cidrs"),
             },
+        },
+        pools: Pools {
+            mode: pools.mode("mode", defaults.pools.mode),
+            cut_for: pools.duration("cut_for", defaults.pools.cut_for),
         },
         trust: trust(checker, &mut root, defaults.trust),
         services: services(checker, &mut root),
@@ -94,6 +101,10 @@ fn document(checker: &mut Checker<'_>, name: &str, text: &str) -> Policy {
         inbound: inbound(checker, &mut root),
         scans: scans(&mut root),
         outbound: outbound(checker, &mut root),
+        lateral: Lateral {
+            mode: lateral.mode("mode", defaults.lateral.mode),
+            learn_for: lateral.duration("learn_for", defaults.lateral.learn_for),
+        },
         persistence: protection(&mut root, "persistence"),
         fileless: Fileless {
             mode: fileless.mode("mode", defaults.fileless.mode),

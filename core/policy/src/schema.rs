@@ -44,7 +44,7 @@ fn of_section(section: &'static Section) -> Value {
 fn of_kind(kind: &Kind) -> Value {
     match kind {
         Kind::Mode { enforce: true } => json!({"enum": ["off", "observe", "enforce"]}),
-        Kind::Mode { enforce: false } => json!({"enum": ["off", "observe"]}),
+        Kind::Mode { enforce: false } | Kind::Observed { .. } => json!({"enum": ["off", "observe"]}),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::Number { min, max } => json!({"type": "number", "minimum": min, "maximum": max}),

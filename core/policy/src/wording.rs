@@ -57,7 +57,7 @@ pub(crate) fn type_name(value: &DeValue<'_>) -> &'static str {
 pub(crate) fn wanted(kind: &Kind) -> String {
     match kind {
         Kind::Mode { enforce: true } => alternatives(&["off", "observe", "enforce"]),
-        Kind::Mode { enforce: false } => alternatives(&["off", "observe"]),
+        Kind::Mode { enforce: false } | Kind::Observed { .. } => alternatives(&["off", "observe"]),
         Kind::Flag => "`true` or `false`".to_owned(),
         Kind::Integer { min, max } => format!("a whole number, {min} to {max}"),
         Kind::Number { min, max } => format!("a number, {min} to {max}"),
@@ -80,7 +80,7 @@ pub(crate) fn wanted(kind: &Kind) -> String {
 /// A value that would do.
 pub(crate) fn example(kind: &Kind) -> String {
     match kind {
-        Kind::Mode { .. } => "\"observe\"".to_owned(),
+        Kind::Mode { .. } | Kind::Observed { .. } => "\"observe\"".to_owned(),
         Kind::Flag => "true".to_owned(),
         Kind::Integer { min, .. } => min.to_string(),
         Kind::Number { max, .. } => max.to_string(),

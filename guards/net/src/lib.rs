@@ -3,6 +3,7 @@
 //! Nothing here touches the host or reads a clock: what sensors saw and the time come in.
 
 pub mod inbound;
+pub mod lateral;
 pub mod map;
 pub mod outbound;
 mod place;

@@ -7,7 +7,7 @@ use davy_detect::Detector;
 use davy_kernel::TrustGate;
 use davy_model::{CodeKind, CodeOutcome, Event, EventKind, ImageKind, ProcessKey};
 use davy_proc::Users;
-use davy_trust::services::{Lineage, Origin, ProfileSet};
+use davy_trust::services::{Kind, Lineage, Origin, ProfileSet};
 
 use super::{Began, ServiceDesk};
 
@@ -125,6 +125,13 @@ impl ServiceWatch {
     pub(crate) fn service_of(&self, processes: impl Iterator<Item = ProcessKey>) -> Option<&str> {
         let mut found = processes.filter_map(|key| self.breaches.iter().rev().find(|(of, _)| *of == key));
         found.next().map(|(_, service)| service.as_str())
+    }
+
+    /// The service that answers the web which a process is, or comes from.
+    pub(crate) fn web_service_of(&self, process: &ProcessKey) -> Option<&str> {
+        let origin = self.lineage.origin(process)?;
+        let mut profiles = self.desk.profiles.of(origin.profiles).map(|(_, profile)| profile);
+        profiles.find(|profile| profile.kind == Kind::Web).map(|profile| profile.name.as_str())
     }
 
     /// Processes that could not be taken in.

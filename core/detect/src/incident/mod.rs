@@ -114,6 +114,7 @@ impl IncidentCase {
                 FindingKind::Masquerade => (7, "a program in disguise"),
                 FindingKind::Service => (3, "a service started what it should not"),
                 FindingKind::Malware => (2, "known malware"),
+                FindingKind::Lateral => (4, "going from host to host"),
                 FindingKind::Outbound => (9, "a connection that no rule allows"),
                 FindingKind::Scan => (10, "port scan"),
                 FindingKind::Untrusted => (8, "code that nobody vouches for"),

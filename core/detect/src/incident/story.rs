@@ -233,6 +233,13 @@ impl Detector {
                     let told = entry(piece.time, "which", text.to_owned(), who, user.clone(), technique);
                     story.tell(key, told);
                 }
+                Signal::Lateral => {
+                    let key = ActKey::Did(subject, "lateral".to_owned());
+                    story.tell(
+                        key,
+                        entry(piece.time, "which", piece.text.clone(), who, user.clone(), technique),
+                    );
+                }
                 Signal::Trust => {
                     let key = ActKey::Did(subject, piece.text.clone());
                     let told =

@@ -8,6 +8,8 @@ use crate::diagnostic::Code;
 pub(crate) enum Kind {
     /// `off`, `observe` or `enforce`; with `false`, the last is not in this version.
     Mode { enforce: bool },
+    /// `off` or `observe`, and what to write instead of `enforce`.
+    Observed { instead: &'static str },
     /// `true` or `false`.
     Flag,
     /// A whole number.
