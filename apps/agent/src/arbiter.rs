@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use davy_model::{
     Action, ActionRecord, ActionState, FileId, Finding, FindingId, FindingKind, IncidentId, Mode,
-    ProcessInfo, Proposal,
+    ProcessInfo, Proposal, Timestamp,
 };
 use davy_policy::{ActionKind, AllowedBy, Circumstances, Decision, Digest, Policy, Subject};
 use davy_proc::Users;
@@ -41,6 +41,10 @@ pub(crate) use sealed::{Refused, SealedOrder};
 
 /// How many incidents' proposals are remembered for `davy act`; the oldest goes first.
 const MAX_CASES: usize = 1024;
+
+/// How long before its time a cut counts as over when somebody dials anew, in seconds: the book and the kernel begin to count one after the
+/// other.
+const CUT_ENDS: f64 = 2.0;
 
 /// A finding with what could be done about it.
 #[derive(Clone, Debug)]
@@ -258,6 +262,9 @@ impl Arbiter {
         for proposal in in_order(&case.proposals, &decision.actions) {
             let action = self.lengthened(timed(proposal.action.clone(), policy, place.section));
             let print = fingerprint(&action);
+            if enforce {
+                self.end_what_ends_now(&print);
+            }
             // What one finding of an incident has cut off needs no second cut for the next.
             let same = |r: &ActionRecord| r.incident == case.incident && fingerprint(&r.action) == print;
             let in_force = enforce && matches!(action, Action::Cut { .. }) && self.timed.iter().any(same);
@@ -445,11 +452,11 @@ impl Arbiter {
         }
     }
 
-    fn expire(&mut self) {
-        let now = clock::now();
+    /// Ends those of the records whose time is over then.
+    fn end_those(&mut self, over: impl Fn(&ActionRecord, Option<Timestamp>) -> bool) {
         let (over, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.timed)
             .into_iter()
-            .partition(|record| davy_respond::expiry::ends(record).is_none_or(|end| end <= now));
+            .partition(|record| over(record, davy_respond::expiry::ends(record)));
         self.timed = running;
         for mut record in over {
             let outcome = self.responder.expire(&record);
@@ -457,6 +464,22 @@ impl Arbiter {
             self.change(&record);
             self.decide_anew(&record);
         }
+    }
+
+    /// Ends a cut that is over in the kernel and not yet in the book, or is about to be: whoever dialled in between is told once,
+    /// and must not be taken for cut off already.
+    fn end_what_ends_now(&mut self, print: &str) {
+        let soon = clock::now().plus_secs(CUT_ENDS);
+        self.end_those(|record, end| {
+            matches!(record.action, Action::Cut { .. })
+                && fingerprint(&record.action) == print
+                && end.is_none_or(|end| end <= soon)
+        });
+    }
+
+    fn expire(&mut self) {
+        let now = clock::now();
+        self.end_those(|_, end| end.is_none_or(|end| end <= now));
         self.block.follow();
         self.look_after_bans();
         self.tell_isolated();
