@@ -1,22 +1,36 @@
 //! A web server behind closed ports, as clients see it.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use davy_firewall::{BanKind, Bans, Sentence};
+use davy_model::Prefix;
 use davy_test_e2e::TwoHosts;
 use tempfile::TempDir;
 
-use super::{HOST, OTHERS, Row, agent, hosts};
+use super::{HOST, OTHERS, Row, agent, hosts, within};
 use crate::agent::Agent;
 use crate::ratio::Ratio;
 
 const PORT: u16 = 8080;
 
-/// Entries of the policy; the last is the web server's.
-const ENTRIES: [u16; 2] = [1, 1_000];
+/// Under what requests are made.
+#[derive(Clone, Copy)]
+enum Condition {
+    /// An agent that closes nothing.
+    Watched,
+    /// Closed ports; entries of the policy, of which the last is the web server's.
+    Closed(u16),
+    /// The same with the most entries, and so many addresses that may send nothing.
+    Banned(u32),
+}
+
+const CONDITIONS: [Condition; 4] =
+    [Condition::Watched, Condition::Closed(1), Condition::Closed(1_000), Condition::Banned(10_000)];
 
 /// What a request ought to cost at most.
 const GOAL: f64 = 1.02;
@@ -30,23 +44,25 @@ const LOADS: [(&str, &[&str]); 2] = [
     ("nginx, a connection for each request", &["-H", "Connection: close"]),
 ];
 
-pub(super) fn measure(davy: &Path, rounds: u32) -> Result<Vec<Row>> {
+/// The ratios, and how long the most bans took to be added, in seconds.
+pub(super) fn measure(davy: &Path, rounds: u32) -> Result<(Vec<Row>, Option<f64>)> {
     for (program, package) in [("nginx", "nginx-light"), ("wrk", "wrk")] {
         if Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             eprintln!("left out: {program} (package {package}) is not installed");
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
     }
-    let mut ratios = vec![vec![Vec::new(); LOADS.len()]; ENTRIES.len() + 1];
+    let mut ratios = vec![vec![Vec::new(); LOADS.len()]; CONDITIONS.len()];
+    let mut banned = Vec::new();
     // The first round warms caches and is not counted.
     for round in 0..=rounds {
         let hosts = hosts()?;
         let server = Server::start(&hosts)?;
         let (alone, with) = if round % 2 == 0 {
             let alone = load(&hosts)?;
-            (alone, watched(&hosts, davy)?)
+            (alone, watched(&hosts, davy, &mut banned)?)
         } else {
-            let with = watched(&hosts, davy)?;
+            let with = watched(&hosts, davy, &mut banned)?;
             (load(&hosts)?, with)
         };
         drop(server);
@@ -60,31 +76,49 @@ pub(super) fn measure(davy: &Path, rounds: u32) -> Result<Vec<Row>> {
     }
     let mut rows = Vec::new();
     for (load, (name, _)) in LOADS.iter().enumerate() {
-        for (condition, ratios) in ratios.iter().enumerate() {
-            let entries = condition.checked_sub(1).map(|of| ENTRIES[of]);
-            rows.push(Row {
-                load: (*name).to_owned(),
-                condition: entries.map_or_else(
-                    || "watched, no closed ports".to_owned(),
-                    |entries| format!("closed ports, {entries} open"),
-                ),
-                goal: entries.map(|_| GOAL),
-                ratio: Ratio::of(&ratios[load]),
-            });
+        for (condition, ratios) in CONDITIONS.into_iter().zip(&ratios) {
+            let (condition, goal) = match condition {
+                Condition::Watched => ("watched, no closed ports".to_owned(), None),
+                Condition::Closed(entries) => (format!("closed ports, {entries} open"), Some(GOAL)),
+                Condition::Banned(addresses) => (format!("the same, {addresses} banned"), Some(GOAL)),
+            };
+            rows.push(Row { load: (*name).to_owned(), condition, goal, ratio: Ratio::of(&ratios[load]) });
         }
     }
-    Ok(rows)
+    Ok((rows, Ratio::of(&banned).map(|times| times.median)))
 }
 
-/// Requests a second under an agent: with open ports, and then with each policy.
-fn watched(hosts: &TwoHosts, davy: &Path) -> Result<Vec<Vec<f64>>> {
+/// Requests a second under an agent, by condition.
+fn watched(hosts: &TwoHosts, davy: &Path, banned: &mut Vec<f64>) -> Result<Vec<Vec<f64>>> {
     let agent = agent(hosts, davy, "")?;
-    let mut all = vec![load(hosts)?];
-    for entries in ENTRIES {
-        close(&agent, entries)?;
-        all.push(load(hosts)?);
-    }
-    Ok(all)
+    CONDITIONS
+        .into_iter()
+        .map(|condition| {
+            match condition {
+                Condition::Watched => {}
+                Condition::Closed(entries) => close(&agent, entries)?,
+                Condition::Banned(addresses) => banned.push(ban(hosts, addresses)?),
+            }
+            load(hosts)
+        })
+        .collect()
+}
+
+/// Bans addresses that nobody has, and says how long it took, in seconds.
+fn ban(hosts: &TwoHosts, addresses: u32) -> Result<f64> {
+    let first = u32::from(Ipv4Addr::new(198, 18, 0, 0));
+    let sentences: Vec<Sentence> = (first..first + addresses)
+        .map(|address| Sentence {
+            who: Prefix::host(Ipv4Addr::from(address).into()),
+            kind: BanKind::default(),
+            length: Duration::from_secs(3600),
+        })
+        .collect();
+    within(&hosts.namespace(0), || {
+        let begin = Instant::now();
+        Bans::open()?.ban(&sentences)?;
+        Ok(begin.elapsed().as_secs_f64())
+    })?
 }
 
 fn close(agent: &Agent, entries: u16) -> Result<()> {

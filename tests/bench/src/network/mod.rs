@@ -42,6 +42,8 @@ pub(crate) struct Row {
 #[derive(Debug, Serialize)]
 pub(crate) struct NetworkCost {
     rows: Vec<Row>,
+    /// How long 10,000 bans took, in seconds; none where that was left out.
+    bans_seconds: Option<f64>,
     flood: flood::Outcome,
 }
 
@@ -53,10 +55,11 @@ pub(crate) fn measure(davy: &Path, rounds: u32) -> Result<Option<NetworkCost>> {
     eprintln!("the outbound allow-list against nothing, {rounds} rounds");
     let mut rows = outbound::measure(davy, rounds)?;
     eprintln!("closed ports against nothing, {rounds} rounds");
-    rows.extend(inbound::measure(davy, rounds)?);
+    let (inbound, bans_seconds) = inbound::measure(davy, rounds)?;
+    rows.extend(inbound);
     eprintln!("a flood");
     let flood = flood::measure(davy)?;
-    Ok(Some(NetworkCost { rows, flood }))
+    Ok(Some(NetworkCost { rows, bans_seconds, flood }))
 }
 
 impl NetworkCost {
@@ -74,6 +77,9 @@ impl NetworkCost {
                 Some(r) => writeln!(out, " {:.3} ({:.3} to {:.3}) |", r.median, r.lower, r.upper)?,
                 None => writeln!(out, " |")?,
             }
+        }
+        if let Some(seconds) = self.bans_seconds {
+            writeln!(out, "\n10,000 bans in one transaction: {:.0} ms (goal 500).", seconds * 1e3)?;
         }
         self.flood.write(out)
     }
