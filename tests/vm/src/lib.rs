@@ -5,10 +5,9 @@
 //! everywhere: a kernel out of a Debian package, an initramfs with busybox and one static program, and a serial
 //! line on which that program says how each case went. `tests/debian.rs` makes ordinary test results of it.
 //!
-//! `tests/service.rs` boots the same kernel into a small Debian with systemd, and takes the package through its life
-//! there: installed, enforcing, upgraded, killed, stopped, purged. `tests/everyday.rs` boots it into a Debian that has
-//! compilers and services, and lets it do what servers do under Davy's judging of code; `tests/network.rs` into one that talks
-//! to others, under Davy's judging of whom it talks to.
+//! `tests/systemd.rs` boots them into small Debians with systemd, side by side: one in which the package goes through its
+//! life (installed, enforcing, upgraded, killed, stopped, purged), one with compilers and services that does what servers do
+//! under Davy's judging of code, and one that talks to others under Davy's judging of whom it talks to.
 
 mod archive;
 pub mod bypasses;

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,9 @@ const OPTIONS: &str =
 
 /// The program that goes through steps and acts in them, in the machine.
 pub const PROGRAM: &str = "/opt/davy-vm-service";
+
+/// Machines that are made side by side take what they share out of the archive one after the other.
+static STORE: Mutex<()> = Mutex::new(());
 
 /// A Debian with systemd, in which a unit goes through steps and says on the console how each went.
 pub struct SystemdMachine<'a> {
@@ -48,9 +52,11 @@ impl SystemdMachine<'_> {
         let binary = davy().ok_or_else(|| {
             Unbooted::Missing("the release binary, target/release/davy (make build)".to_owned())
         })?;
+        let shared = STORE.lock().unwrap_or_else(PoisonError::into_inner);
         let emulator = Emulator::obtain(&store)?;
         let kernel = Kernel::obtain(self.series, &store)?;
         let root = DebianRoot::obtain(&store, self.recipe)?;
+        drop(shared);
         let image = self.image(&root, |folder| {
             // A folder `lib` would take the place of the link to `usr/lib`.
             for module in self.modules {
