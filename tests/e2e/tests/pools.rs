@@ -304,6 +304,7 @@ while cut < 2 and time.monotonic() < end:
     let twice = |agent: &Agent| {
         let cuts = cuts(agent);
         let states: Vec<ActionState> = cuts.iter().map(|r| r.state).collect();
+        println!("cuts: {states:?}");
         Ok((states == [ActionState::Expired, ActionState::Done]).then_some(cuts))
     };
     let cuts = agent.wait_for("two cuts", PATIENCE, twice).unwrap();
@@ -354,8 +355,9 @@ fn a_relay_in_tls_is_cut_by_its_shape_once_it_is_mining_for_certain() {
     child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
     assert!(complaint.contains("pool: "), "it was hung up on: {complaint}");
     child.wait().unwrap();
-    let findings = agent.findings().unwrap();
-    let mining = findings.iter().find(|f| Some(f.id) == record.finding).unwrap();
+    // Findings are written down up to a third of a second after the answer.
+    let finding = |agent: &Agent| Ok(agent.findings()?.into_iter().find(|f| Some(f.id) == record.finding));
+    let mining = agent.wait_for("the finding that it was cut for", PATIENCE, finding).unwrap();
     assert_eq!(mining.kind, FindingKind::Mining, "{}", mining.summary);
     assert!(!world.reaches(443));
 }
