@@ -53,20 +53,19 @@ impl Arbiter {
             let full = self.bans.count() >= MAX_BANS && before.is_none();
             full.then(|| format!("{MAX_BANS} bans hold already; davy unban lets some in again"))
         });
-        let lengthened = match &before {
-            Some(before) if line.finding.is_some() && refused.is_none() => {
-                beside(before, &line.action, clock::now())
-            }
-            _ => Ok(line.action.clone()),
+        let allowed = match (refused, &before) {
+            (Some(why), _) => Err(format!("{who} is not banned: {why}")),
+            (None, Some(before)) if line.finding.is_some() => beside(before, &line.action, clock::now()),
+            (None, _) => Ok(line.action.clone()),
         };
-        let refused = refused.or_else(|| lengthened.as_ref().err().cloned());
-        if let Some(why) = refused {
-            line.state = ActionState::Refused;
-            line.note = format!("{who} is not banned: {why}");
-            self.write(&mut line);
-            return line;
+        match allowed {
+            Ok(action) => line.action = action,
+            Err(why) => {
+                (line.state, line.note) = (ActionState::Refused, why);
+                self.write(&mut line);
+                return line;
+            }
         }
-        line.action = lengthened.unwrap_or(line.action);
         if line.undo.is_empty() {
             line.undo = line.finding.map_or_else(String::new, |finding| format!("f{}", finding.0));
         }
@@ -218,7 +217,7 @@ fn beside(held: &ActionRecord, asked: &Action, now: Timestamp) -> Result<Action,
     };
     let left = davy_respond::expiry::remaining(held, now).unwrap_or(0);
     if left > *seconds && ports.is_empty() {
-        return Err(format!("it is banned by action {} for longer", held.id.0));
+        return Err(format!("{who} is banned already, by action {}, and for longer", held.id.0));
     }
     Ok(Action::Ban { who: *who, ports: all.clone(), reject: *reject, seconds: left.max(*seconds) })
 }

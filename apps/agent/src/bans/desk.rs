@@ -284,18 +284,18 @@ impl BansDesk {
         }
     }
 
-    /// Changes the table. When somebody else changed rules since they were looked at last, it puts back what is missing at once: a
-    /// change alone would make a table that is whole and has nobody else in it.
+    /// Changes the table. What somebody else took out of it is put back before: a change alone would make a table that is whole and has
+    /// nobody else in it.
     fn change(&self, task: impl FnOnce(&Bans) -> Result<(), Error>) -> Result<(), String> {
+        self.look_after(clock::now());
         let before = self.kernel(|bans| bans.generation()).map_err(|error| error.to_string())?;
-        let noted = lock(&self.held).generation;
         self.kernel(task).map_err(|error| error.to_string())?;
         let after = self.kernel(|bans| bans.generation()).ok();
-        // A change of one's own counts as one.
-        if noted == Some(before) && after.is_some_and(|after| after.wrapping_sub(before) <= 1) {
-            lock(&self.held).generation = after;
-        } else {
-            self.look_after(clock::now());
+        let mut held = lock(&self.held);
+        // A change of one's own counts as one. Whoever changed something in between is looked after the next time.
+        let alone = after.is_some_and(|after| after.wrapping_sub(before) <= 1);
+        if alone && (held.lines.is_empty() || held.generation == Some(before)) {
+            held.generation = after;
         }
         Ok(())
     }
