@@ -216,14 +216,14 @@ fn a_ban_outlives_a_restart_and_somebody_elses_flush_and_not_an_order_to_stop() 
     host.wait_for("it is put back", || !host.reaches(Network::FAR));
     assert!(host.bans().iter().all(|ban| ban.held), "{:?}", host.bans());
 
-    // An order that comes before the flush was seen leaves nobody out, and an emptied set is seen as well.
+    // An order that comes before the flush was seen leaves nobody out, and an emptied map is seen as well.
     let flushed = host.network.command().args(["nft", "flush", "ruleset"]).status().unwrap();
     assert!(flushed.success());
     host.order(&["ban", "192.0.2.1", "--for", "1h"]);
     assert!(!host.reaches(Network::FAR) && host.bans().iter().all(|ban| ban.held), "{:?}", host.bans());
     host.order(&["unban", "192.0.2.1"]);
     let emptied =
-        host.network.command().args(["nft", "flush", "set", "inet", "davy_bans", "banned4"]).status();
+        host.network.command().args(["nft", "flush", "map", "inet", "davy_bans", "banned4"]).status();
     assert!(emptied.unwrap().success() && host.reaches(Network::FAR));
     host.wait_for("it is put back", || !host.reaches(Network::FAR));
 
