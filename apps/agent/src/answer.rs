@@ -369,7 +369,7 @@ impl Desk {
         if let Some(scan) = protections.iter_mut().find(|p| scans && p.name == "scan") {
             scan.note = format!("{}; {}", scan.note, self.scan.words());
         }
-        self.port_scans.complete(&mut protections);
+        self.port_scans.complete(&mut protections, || self.bans.fault());
         self.outbound.complete(&mut protections);
         let counters = &self.shared.counters;
         let mut drops: Vec<DropCount> = lock(&self.shared.sensor_drops)

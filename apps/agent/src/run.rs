@@ -293,8 +293,10 @@ async fn live(options: &AgentOptions) -> Result<End> {
     let canary = threads.prover.poke();
     let mut ending = Ending::Signal;
     tokio::select! {
-        () = stops.wait(&shared, &canary, &outbound) => {}
+        // An order that comes with a signal is more than that: it takes away what a restart would leave.
+        biased;
         () = stop.notified() => ending = Ending::Ordered,
+        () = stops.wait(&shared, &canary, &outbound) => {}
         () = sockets.serve(desk) => {}
         () = keeper.clone().keep() => {}
         () = maintain(&store, &looked_after) => {}

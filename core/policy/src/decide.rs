@@ -100,7 +100,8 @@ impl Policy {
             let why = format!("processes of {user} are never acted on ({line})");
             return Decision::observe(actions, why);
         }
-        if !self.in_scope(&subject.cgroup) {
+        // Who scans is no process of this host, and no cgroup's.
+        if finding.kind != FindingKind::Scan && !self.in_scope(&subject.cgroup) {
             let line = self.origin.of("scope.cgroups");
             let why = format!("{} lies outside the policy's scope ({line})", shown(&subject.cgroup));
             return Decision::observe(actions, why);
@@ -360,10 +361,13 @@ mod tests {
     #[test]
     fn who_scans_is_banned_where_that_is_enforced() {
         for (mode, strongest) in [("enforce", ActionKind::Ban), ("observe", ActionKind::Alert)] {
-            let p = policy(&format!("[scans]\nmode = \"{mode}\"\n"));
-            let decision = p.decide(&finding(FindingKind::Scan, 0.9), &subject("", ""), NOW);
-            assert_eq!(decision.strongest(), Some(strongest), "{mode}");
-            assert_eq!(decision.actions, [ActionKind::Alert, ActionKind::Ban], "what would be done is told");
+            for scope in ["", "[scope]\ncgroups = [\"/a\"]\n"] {
+                let p = policy(&format!("{scope}[scans]\nmode = \"{mode}\"\n"));
+                let decision = p.decide(&finding(FindingKind::Scan, 0.9), &subject("", ""), NOW);
+                assert_eq!(decision.strongest(), Some(strongest), "{mode} {scope}");
+                let told = [ActionKind::Alert, ActionKind::Ban];
+                assert_eq!(decision.actions, told, "what would be done is told");
+            }
         }
     }
 

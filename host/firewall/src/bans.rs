@@ -13,7 +13,7 @@ use crate::nft::{Attributes, Batch, Count, Element, Interval, Key, Listed, Rule,
 use crate::nft::{find, message, octets, set_elements};
 use crate::{BANS_TABLE, Error};
 pub use kind::BanKind;
-use ranges::{before, disjoint, without};
+use ranges::{before, disjoint, next, without};
 
 /// The most networks that are banned at once for each family of addresses; a further one is refused.
 pub const MAX_BANNED_NETWORKS: usize = 4096;
@@ -24,6 +24,10 @@ pub const MAX_BANNED_ADDRESSES: usize = 65_536;
 /// The most ports of one ban, and the most different choices of ports that are banned at once: each has a chain of its own.
 pub const MAX_BANNED_PORTS: usize = 15;
 const MAX_CHAINS: usize = 256;
+
+/// How often networks are read until nothing changes in between, and how long is waited before it is tried again.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Before connections are tracked, so that what is banned costs as little as it can.
 const PRIORITY: i32 = -310;
@@ -74,11 +78,12 @@ impl Bans {
     }
 
     /// Lets nothing in from these networks, each in its way and for its time, in one transaction. What is banned already is banned
-    /// anew, and goes on to count; of networks that lie in each other the longer time holds where they do. Loopback is never banned.
+    /// anew, and goes on to count; of networks that lie in each other the one that shuts out from all ports holds where they do, and else
+    /// the longer one. Loopback is never banned.
     ///
     /// # Errors
-    /// When the kernel refuses, or there are more than [`MAX_BANNED_ADDRESSES`], [`MAX_BANNED_NETWORKS`] or [`MAX_BANNED_PORTS`];
-    /// nothing is changed then.
+    /// When the kernel refuses, there are more than [`MAX_BANNED_ADDRESSES`], [`MAX_BANNED_NETWORKS`] or [`MAX_BANNED_PORTS`],
+    /// or a network has the highest address of its family in it; nothing is changed then.
     pub fn ban(&self, sentences: &[Sentence]) -> Result<(), Error> {
         let mut sentences: BTreeMap<Prefix, Sentence> =
             sentences.iter().map(|sentence| (sentence.who, sentence.clone())).collect();
@@ -89,6 +94,11 @@ impl Bans {
                 return Err(Error::Invalid(format!(
                     "more than {MAX_BANNED_PORTS} ports in one ban; ban from all of them"
                 )));
+            }
+            // In the kernel a range that goes on to the highest address has no end, as one has whose end was lost on the way.
+            if !sentence.who.is_host() && next(AddressRange::from(sentence.who).last).is_none() {
+                let who = sentence.who;
+                return Err(Error::Invalid(format!("{who} has the highest address in it, which nobody has")));
             }
         }
         let mut batch = self.base(sentences.values().map(|sentence| &sentence.kind))?;
@@ -122,7 +132,7 @@ impl Bans {
             let wide: Vec<&Sentence> =
                 sentences.values().filter(family).filter(|s| !s.who.is_host()).collect();
             if !wide.is_empty() {
-                let mut all = self.intervals(networks, v4)?;
+                let mut all = self.intervals(networks)?;
                 for sentence in wide {
                     let who = AddressRange::from(sentence.who);
                     let before = all.iter().find(|old| old.who == who);
@@ -141,9 +151,6 @@ impl Bans {
     /// # Errors
     /// When the kernel refuses; nothing is changed then.
     pub fn unban(&self, who: &[Prefix]) -> Result<(), Error> {
-        if !self.is_whole() {
-            return Ok(());
-        }
         let mut batch = Batch::of(BANS_TABLE);
         let mut changes = false;
         for (v4, addresses, networks) in sets() {
@@ -159,7 +166,7 @@ impl Bans {
             let hosts: Vec<Element> = hosts.map(|element| Element::new(element.key)).collect();
             changes |= !hosts.is_empty();
             batch.take(addresses, &hosts);
-            let all = self.intervals(networks, v4)?;
+            let all = self.intervals(networks)?;
             if !all.is_empty() {
                 changes = true;
                 write_networks(&mut batch, networks, &without(&all, &own))?;
@@ -174,13 +181,13 @@ impl Bans {
     /// When the kernel does not answer.
     pub fn list(&self) -> Result<Vec<Ban>, Error> {
         let mut all = Vec::new();
-        for (v4, addresses, networks) in sets() {
+        for (_, addresses, networks) in sets() {
             let hosts = self.keys(addresses)?.into_iter().filter_map(|element| {
                 let address = address(&element.key)?;
                 Some(ban(AddressRange { first: address, last: address }, &element))
             });
             all.extend(hosts);
-            all.extend(self.intervals(networks, v4)?);
+            all.extend(self.intervals(networks)?);
         }
         Ok(all)
     }
@@ -209,7 +216,7 @@ impl Bans {
     /// A change that makes the table first where it is not whole, and what these kinds of bans need where it is not there.
     fn base<'k>(&self, kinds: impl Iterator<Item = &'k BanKind>) -> Result<Batch, Error> {
         let mut batch = Batch::of(BANS_TABLE);
-        let mut chains = self.chains();
+        let mut chains = self.chains()?;
         if !chains.contains(ENTRY) {
             chains.clear();
             batch.drop_table().table();
@@ -240,65 +247,84 @@ impl Bans {
     }
 
     /// The chains of which all rules are there.
-    fn chains(&self) -> BTreeSet<String> {
-        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    fn chains(&self) -> Result<BTreeSet<String>, Error> {
         let all = |a: &mut Attributes| {
             a.text(1, BANS_TABLE);
         };
-        let dumped = self.socket.dump(message::GET_RULE, all, |rule| {
-            let chain = find(rule, 2).and_then(|name| name.strip_suffix(b"\0")).unwrap_or_default();
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for rule in or_none(self.socket.dump(message::GET_RULE, all))? {
+            let chain = find(&rule, 2).and_then(|name| name.strip_suffix(b"\0")).unwrap_or_default();
             *found.entry(String::from_utf8_lossy(chain).into_owned()).or_default() += 1;
-        });
-        let whole = |(chain, count): &(String, usize)| chain != ENTRY || *count == rules().len();
-        if dumped.is_ok() {
-            found.into_iter().filter(whole).map(|(chain, _)| chain).collect()
-        } else {
-            BTreeSet::new()
         }
+        let whole = |(chain, count): &(String, usize)| chain != ENTRY || *count == rules().len();
+        Ok(found.into_iter().filter(whole).map(|(chain, _)| chain).collect())
     }
 
     /// Whether the table is there as a whole.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.chains().contains(ENTRY)
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn is_whole(&self) -> Result<bool, Error> {
+        Ok(self.chains()?.contains(ENTRY))
     }
 
     /// The elements of a set; none where the table is not there.
     fn keys(&self, set: &str) -> Result<Vec<Listed>, Error> {
-        let mut elements = Vec::new();
         let of = |a: &mut Attributes| {
             a.text(1, BANS_TABLE).text(2, set);
         };
-        match self.socket.dump(message::GET_ELEMENTS, of, |found| elements.extend(set_elements(found))) {
-            Err(Error::Refused { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(Vec::new())
-            }
-            other => other.map(|()| elements),
-        }
+        let found = or_none(self.socket.dump(message::GET_ELEMENTS, of))?;
+        Ok(found.iter().flat_map(|found| set_elements(found)).collect())
     }
 
-    fn intervals(&self, set: &str, v4: bool) -> Result<Vec<Ban>, Error> {
-        let mut ends = self.keys(set)?;
-        // Where one ends and another begins, the end comes first.
-        ends.sort_by(|a, b| (&a.key, !a.ends_interval).cmp(&(&b.key, !b.ends_interval)));
-        let mut bans: Vec<Ban> = Vec::new();
-        let mut open: Option<(IpAddr, Listed)> = None;
-        for element in ends {
-            let Some(at) = address(&element.key) else { continue };
-            if element.ends_interval {
-                if let (Some((first, begins)), Some(last)) = (open.take(), before(at)) {
-                    bans.push(ban(AddressRange { first, last }, &begins));
-                }
-            } else {
-                open = Some((at, element));
+    /// The networks of a set, read until it is twice the same. While the kernel carries out somebody's change, or takes out what is
+    /// over, some are left out, and of others an end.
+    fn intervals(&self, set: &str) -> Result<Vec<Ban>, Error> {
+        let mut before = None;
+        for _ in 0..TRIES {
+            let ends = self.keys(set)?;
+            let shape: BTreeSet<_> = ends.iter().map(|end| (end.key.clone(), end.ends_interval)).collect();
+            if before.as_ref() == Some(&shape)
+                && let Some(bans) = paired(ends)
+            {
+                return Ok(bans);
+            }
+            if before.replace(shape).is_some() {
+                std::thread::sleep(PAUSE);
             }
         }
-        if let Some((first, begins)) = open {
-            let last =
-                if v4 { IpAddr::V4(Ipv4Addr::BROADCAST) } else { IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
+        Err(Error::Invalid(format!(
+            "the set {set} goes on changing, or holds a range without an end that is not Davy's; nft delete table inet {BANS_TABLE} \
+             takes it away, and the agent puts back its own"
+        )))
+    }
+}
+
+/// The ranges between where one begins and where it ends; `None` where an end is missing. An end alone is what is left of a range
+/// whose time is over.
+fn paired(mut ends: Vec<Listed>) -> Option<Vec<Ban>> {
+    // Where one ends and another begins, the end comes first.
+    ends.sort_by(|a, b| (&a.key, !a.ends_interval).cmp(&(&b.key, !b.ends_interval)));
+    let mut bans: Vec<Ban> = Vec::new();
+    let mut open: Option<(IpAddr, Listed)> = None;
+    for element in ends {
+        let Some(at) = address(&element.key) else { continue };
+        if !element.ends_interval {
+            if open.replace((at, element)).is_some() {
+                return None;
+            }
+        } else if let (Some((first, begins)), Some(last)) = (open.take(), before(at)) {
             bans.push(ban(AddressRange { first, last }, &begins));
         }
-        Ok(bans)
+    }
+    open.is_none().then_some(bans)
+}
+
+/// Nothing, where what is listed is not there.
+fn or_none(listed: Result<Vec<Vec<u8>>, Error>) -> Result<Vec<Vec<u8>>, Error> {
+    match listed {
+        Err(Error::Refused { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other,
     }
 }
 
@@ -349,5 +375,39 @@ fn address(key: &[u8]) -> Option<IpAddr> {
         4 => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(key).ok()?))),
         16 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(key).ok()?))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_range_is_never_made_of_what_has_no_end() {
+        let listed = |ends: &[(&str, bool)]| {
+            let element = |(at, ends_interval): &(&str, bool)| Listed {
+                key: octets(at.parse().unwrap()),
+                ends_interval: *ends_interval,
+                left: None,
+                count: Count::default(),
+                verdict: None,
+            };
+            let bans = paired(ends.iter().map(element).collect())?;
+            Some(bans.iter().map(|b| format!("{}-{}", b.who.first, b.who.last)).collect::<Vec<_>>())
+        };
+        let (first, second) = ("10.0.0.0-10.0.0.255".to_owned(), "10.0.1.0-10.0.1.255".to_owned());
+        let whole = [
+            ("10.0.2.0", true),
+            ("10.0.1.0", false),
+            ("10.0.1.0", true),
+            ("10.0.0.0", false),
+            ("0.0.0.0", true),
+        ];
+        assert_eq!(listed(&whole), Some(vec![first, second.clone()]));
+        assert_eq!(listed(&[("10.0.0.0", false)]), None, "it would go on to the highest address");
+        assert_eq!(listed(&[("10.0.0.0", false), ("10.0.1.0", false), ("10.0.2.0", true)]), None);
+        let over = [("10.0.1.0", true), ("10.0.1.0", false), ("10.0.2.0", true)];
+        assert_eq!(listed(&over), Some(vec![second]), "of one whose time is over the end is left");
     }
 }

@@ -182,13 +182,13 @@ impl Ports {
         let all = |a: &mut Attributes| {
             a.text(1, PORTS_TABLE);
         };
-        self.socket.dump(message::GET_RULE, all, |rule| {
-            let of = crate::nft::find(rule, 2).unwrap_or_default();
+        for rule in self.socket.dump(message::GET_RULE, all)? {
+            let of = crate::nft::find(&rule, 2).unwrap_or_default();
             if of == b"judge\0" || of == b"arrives\0" {
                 rules += 1;
             }
-            refused += rule_counters(rule);
-        })?;
+            refused += rule_counters(&rule);
+        }
         let whole = rules == judge().len() + entry().len();
         let armed = whole && !self.listed(ARMED)?.is_empty();
         Ok(Standing { whole, armed, refused })
@@ -207,14 +207,11 @@ impl Ports {
     }
 
     fn listed(&self, set: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let mut keys = Vec::new();
         let of = |a: &mut Attributes| {
             a.text(1, PORTS_TABLE).text(2, set);
         };
-        self.socket.dump(message::GET_ELEMENTS, of, |found| {
-            keys.extend(set_elements(found).into_iter().map(|element| element.key));
-        })?;
-        Ok(keys)
+        let found = self.socket.dump(message::GET_ELEMENTS, of)?;
+        Ok(found.iter().flat_map(|found| set_elements(found)).map(|element| element.key).collect())
     }
 }
 

@@ -175,6 +175,49 @@ fn a_ban_can_be_for_some_ports_and_can_be_told() {
 }
 
 #[test]
+fn a_longer_ban_for_some_ports_opens_nothing_of_a_shorter_one_for_all() {
+    let Some(world) = World::make() else { return };
+    let (_web, _ssh) = (world.listen(80), world.listen(22));
+    let ssh = BanKind { ports: vec![22], reject: false };
+    ban(&world, &["10.77.0.0/24"], Duration::from_secs(60));
+    for wider in ["10.77.0.0/16", "10.77.0.0/28"] {
+        world.at_host(|| ban_all(&[prefix(wider)], &ssh, HOUR).unwrap());
+        assert!(!world.reaches(NEAR[0], HOST[0], 80) && !world.reaches(NEAR[0], HOST[0], 22), "{wider}");
+    }
+}
+
+#[test]
+fn what_is_listed_while_somebody_else_changes_rules_is_whole() {
+    let Some(world) = World::make() else { return };
+    let network = |n: u32| Prefix::of(Ipv4Addr::from_bits(0x0b00_0000 + (n << 9)).into(), 24);
+    let all: Vec<Prefix> = (0..2000).map(network).collect();
+    world.at_host(|| ban_all(&all, &BanKind::default(), HOUR).unwrap());
+    let end = Instant::now() + Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            world.at_host(|| {
+                let bans = Bans::open().unwrap();
+                while Instant::now() < end {
+                    bans.unban(&[prefix("11.0.0.0/24")]).unwrap();
+                    std::thread::sleep(Duration::from_millis(50));
+                    bans.ban(&[Sentence { who: network(0), kind: BanKind::default(), length: HOUR }])
+                        .unwrap();
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+        });
+        world.at_host(|| {
+            let bans = Bans::open().unwrap();
+            while Instant::now() < end {
+                let listed = bans.list().unwrap();
+                let whole = |ban: &Ban| Prefix::of(ban.who.first, 24).address() == ban.who.first;
+                assert!(matches!(listed.len(), 1999 | 2000) && listed.iter().all(whole), "{}", listed.len());
+            }
+        });
+    });
+}
+
+#[test]
 fn what_has_a_bound_says_so_and_changes_nothing() {
     let Some(world) = World::make() else { return };
     let kind = BanKind { ports: (1..=16).collect(), reject: false };
@@ -186,6 +229,8 @@ fn what_has_a_bound_says_so_and_changes_nothing() {
         let many: Vec<Prefix> = (0..4097).map(|n| network(n * 2)).collect();
         let why = ban_all(&many, &BanKind::default(), HOUR).unwrap_err().to_string();
         assert!(why.contains("more than 4096 networks"), "{why}");
+        let why = ban_all(&[prefix("240.0.0.0/4")], &BanKind::default(), HOUR).unwrap_err().to_string();
+        assert!(why.contains("240.0.0.0/4 has the highest address in it"), "{why}");
         let hosts: Vec<Prefix> =
             (0..65_537u32).map(|n| Prefix::host(Ipv4Addr::from_bits(0xc633_0000 + n).into())).collect();
         let why = ban_all(&hosts, &BanKind::default(), HOUR).unwrap_err().to_string();

@@ -158,6 +158,11 @@ fn who_is_banned_is_shut_out_at_once_shown_and_let_in_again() {
         assert!(host.order(&["unban", part]).contains("still is with 203.0.113.0/24"));
         assert!(!host.reaches(Network::FAR) && host.bans().iter().all(|ban| ban.held));
     }
+    // Undone is what the action did, and who is banned in it by another one stays so.
+    host.order(&["ban", Network::FAR, "--for", "1h"]);
+    let wide = host.bans().into_iter().find(|ban| !ban.who.is_host()).unwrap();
+    host.order(&["undo", &format!("a{}", wide.action.0)]);
+    assert!(!host.reaches(Network::FAR) && host.bans().len() == 2 && host.bans().iter().all(|ban| ban.held));
     host.order(&["unban", "203.0.113.0/24"]);
     assert!(host.reaches(Network::FAR) && host.bans().len() == 1);
     host.order(&["unban", "--all"]);
@@ -210,6 +215,17 @@ fn a_ban_outlives_a_restart_and_somebody_elses_flush_and_not_an_order_to_stop() 
     assert!(flushed.success() && host.reaches(Network::FAR));
     host.wait_for("it is put back", || !host.reaches(Network::FAR));
     assert!(host.bans().iter().all(|ban| ban.held), "{:?}", host.bans());
+
+    // An order that comes before the flush was seen leaves nobody out, and an emptied map is seen as well.
+    let flushed = host.network.command().args(["nft", "flush", "ruleset"]).status().unwrap();
+    assert!(flushed.success());
+    host.order(&["ban", "192.0.2.1", "--for", "1h"]);
+    assert!(!host.reaches(Network::FAR) && host.bans().iter().all(|ban| ban.held), "{:?}", host.bans());
+    host.order(&["unban", "192.0.2.1"]);
+    let emptied =
+        host.network.command().args(["nft", "flush", "map", "inet", "davy_bans", "banned4"]).status();
+    assert!(emptied.unwrap().success() && host.reaches(Network::FAR));
+    host.wait_for("it is put back", || !host.reaches(Network::FAR));
 
     host.order(&["stop"]);
     host.agent.take().unwrap().wait_end(PATIENCE).unwrap();

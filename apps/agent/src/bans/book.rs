@@ -73,11 +73,9 @@ impl Book {
         self.save();
     }
 
-    /// Forgets that somebody was ever banned.
+    /// Forgets that exactly this network was ever banned.
     pub(super) fn forgive(&mut self, who: Prefix) {
-        let all = self.known.len();
-        self.known.retain(|known, _| !(who.contains(known.address()) && who.length() <= known.length()));
-        if self.known.len() != all {
+        if self.known.remove(&who).is_some() {
             self.save();
         }
     }
@@ -131,6 +129,8 @@ mod tests {
         let later = NOW.plus_secs(MEMORY + 1.0);
         assert_eq!(book.length(host(1), HOUR, later) / HOUR, 1, "a month later it is forgotten");
         book.forgive("198.51.0.0/24".parse().unwrap());
+        assert_eq!(book.length(host(1), HOUR, NOW) / HOUR, 168, "a network's being let in is not his");
+        book.forgive(host(1));
         assert_eq!(book.length(host(1), HOUR, NOW) / HOUR, 1);
     }
 

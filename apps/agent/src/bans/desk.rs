@@ -1,7 +1,7 @@
 //! What is held in the kernel, and how it stands. Shared by the arbiter, who alone changes it, and the sockets that ask.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -82,52 +82,59 @@ impl BansDesk {
     pub(crate) fn ban(&self, action: &Action) -> Result<(), String> {
         let sentence = sentence(action, None).ok_or("it is no ban")?;
         let who = sentence.who;
-        self.kernel(|bans| bans.ban(&[sentence])).map_err(|error| error.to_string())?;
+        self.change(|bans| bans.ban(&[sentence]))?;
         lock(&self.book).note(who, clock::now());
-        self.note_generation();
         Ok(())
     }
 
-    /// Has the kernel let somebody in again.
+    /// Has the kernel let in whoever is banned within this network, everybody where there is none. Of a wider network that is banned
+    /// a part is let in.
     ///
     /// # Errors
     /// Why it does not, in plain words.
-    pub(crate) fn unban(&self, who: Prefix) -> Result<(), String> {
-        self.kernel(|bans| bans.unban(&[who])).map_err(|error| error.to_string())?;
+    pub(crate) fn unban(&self, who: Option<Prefix>) -> Result<(), String> {
+        self.change(|bans| match who {
+            Some(who) => bans.unban(&[who]),
+            None => bans.remove().map(drop),
+        })?;
         self.tidy();
         Ok(())
     }
 
     /// Takes the table away when nobody is banned: every packet is looked at for it.
-    pub(crate) fn tidy(&self) {
+    fn tidy(&self) {
         if self.count() == 0 && self.kernel(|bans| bans.list()).is_ok_and(|list| list.is_empty()) {
             let _ = self.kernel(|bans| bans.remove());
+            self.note_generation();
         }
-        self.note_generation();
     }
 
-    /// Has the kernel let in whoever it holds banned within this network, everybody where there is none, and says how many bans those were.
+    /// Sees to those that go on when one is over.
     ///
     /// # Errors
-    /// Why it does not, in plain words.
-    pub(crate) fn let_in(&self, who: Option<Prefix>) -> Result<usize, String> {
-        let words = |error: Error| error.to_string();
-        let within = |ban: &Ban| {
+    /// As [`BansDesk::restore`].
+    pub(crate) fn after_an_end(&self, now: Timestamp) -> Result<(), String> {
+        self.tidy();
+        if self.count() == 0 { Ok(()) } else { self.restore(now).map(drop) }
+    }
+
+    /// How many bans within this network the kernel holds, of all where there is none.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub(crate) fn in_force(&self, who: Option<Prefix>) -> Result<usize, String> {
+        let within = |ban: &&Ban| {
             who.map(AddressRange::from).is_none_or(|w| w.first <= ban.who.first && ban.who.last <= w.last)
         };
-        let held = match self.kernel(|bans| bans.list()) {
-            Err(Error::Absent) => return Ok(0),
-            held => held.map_err(words)?.iter().filter(|ban| within(ban)).count(),
-        };
-        match who {
-            _ if held == 0 => {}
-            Some(who) => self.unban(who)?,
-            None => {
-                self.kernel(|bans| bans.remove()).map_err(words)?;
-                self.note_generation();
-            }
+        match self.kernel(|bans| bans.list()) {
+            Err(Error::Absent) => Ok(0),
+            held => Ok(held.map_err(|error| error.to_string())?.iter().filter(within).count()),
         }
-        Ok(held)
+    }
+
+    /// Why nobody can be banned on this host, if so.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.kernel(|bans| bans.generation()).err().map(|error| error.to_string())
     }
 
     /// Forgets that somebody was ever banned: his next time is a first one.
@@ -160,37 +167,37 @@ impl BansDesk {
         gone.iter().filter_map(|who| held.lines.remove(who)).collect()
     }
 
-    /// Has the kernel hold again what is kept and it does not: after a boot, and after somebody removed the table.
+    /// Has the kernel hold again what is kept and it does not: after a boot, after somebody changed the table, and where a ban that
+    /// held instead is over. Says how many that were.
+    ///
+    /// # Errors
+    /// Why the kernel does not, in plain words.
     pub(crate) fn restore(&self, now: Timestamp) -> Result<usize, String> {
-        let known: Vec<AddressRange> = self
-            .kernel(|bans| bans.list())
-            .map_err(|error| error.to_string())?
-            .into_iter()
-            .map(|b| b.who)
-            .collect();
-        let missing = |who: &Prefix| {
-            let range = AddressRange::from(*who);
-            !known.iter().any(|held| held.first <= range.first && range.last <= held.last)
-        };
-        let held = lock(&self.held);
-        let sentences: Vec<Sentence> = held
+        let begun = self.kernel(|bans| bans.generation()).map_err(|error| error.to_string())?;
+        // Of a table whose rules are gone the sets hold nobody.
+        let in_force = self.kernel(|bans| if bans.is_whole()? { bans.list() } else { Ok(Vec::new()) });
+        let in_force = in_force.map_err(|error| error.to_string())?;
+        let sentences: Vec<Sentence> = lock(&self.held)
             .lines
-            .iter()
-            .filter(|(who, _)| missing(who))
-            .filter_map(|(_, record)| {
-                let left = expiry::remaining(record, now)?;
+            .values()
+            .filter_map(|record| {
+                // The kernel's clock may be a moment ahead of the journal's.
+                let left = expiry::remaining(record, now).filter(|left| *left > 1)?;
                 sentence(&record.action, Some(Duration::from_secs(left.into())))
             })
+            .filter(|sentence| !is_held(sentence, &in_force))
             .collect();
-        drop(held);
+        let mut noted = begun;
         if !sentences.is_empty() {
             self.kernel(|bans| bans.ban(&sentences)).map_err(|error| error.to_string())?;
+            noted = noted.wrapping_add(1);
         }
-        self.note_generation();
+        // Whoever changed something in between is looked after the next time.
+        lock(&self.held).generation = Some(noted);
         Ok(sentences.len())
     }
 
-    /// Looks whether somebody removed the table, and puts it back.
+    /// Looks whether somebody changed rules, and puts back what is missing then.
     pub(crate) fn look_after(&self, now: Timestamp) {
         let held = lock(&self.held);
         let (any, noted) = (!held.lines.is_empty(), held.generation);
@@ -198,22 +205,19 @@ impl BansDesk {
         if !any || self.kernel(|bans| bans.generation()).ok() == noted {
             return;
         }
-        if self.kernel(|bans| Ok(bans.is_whole())).unwrap_or(false) {
-            self.note_generation();
-            return;
-        }
         match self.restore(now) {
+            Ok(0) => {}
             Ok(count) => {
-                tracing::error!("somebody removed Davy's bans from nftables; {count} are put back");
+                tracing::error!("somebody removed bans of Davy's from nftables; {count} are put back");
                 lock(&self.held).put_back += 1;
             }
-            Err(why) => tracing::error!("nobody is banned any more, and it cannot be put back: {why}"),
+            Err(why) => tracing::error!("whoever is banned may get in, and it cannot be put back: {why}"),
         }
     }
 
-    /// Whether exactly this network is banned.
-    pub(crate) fn holds(&self, who: Prefix) -> bool {
-        lock(&self.held).lines.contains_key(&who)
+    /// The journal's line about the ban of exactly this network, if it is banned.
+    pub(crate) fn line(&self, who: Prefix) -> Option<ActionRecord> {
+        lock(&self.held).lines.get(&who).cloned()
     }
 
     /// The widest network that is banned and has all of this one in it.
@@ -280,9 +284,55 @@ impl BansDesk {
         }
     }
 
+    /// Changes the table. What somebody else took out of it is put back before: a change alone would make a table that is whole and has
+    /// nobody else in it.
+    fn change(&self, task: impl FnOnce(&Bans) -> Result<(), Error>) -> Result<(), String> {
+        self.look_after(clock::now());
+        let before = self.kernel(|bans| bans.generation()).map_err(|error| error.to_string())?;
+        self.kernel(task).map_err(|error| error.to_string())?;
+        let after = self.kernel(|bans| bans.generation()).ok();
+        let mut held = lock(&self.held);
+        // A change of one's own counts as one. Whoever changed something in between is looked after the next time.
+        let alone = after.is_some_and(|after| after.wrapping_sub(before) <= 1);
+        if alone && (held.lines.is_empty() || held.generation == Some(before)) {
+            held.generation = after;
+        }
+        Ok(())
+    }
+
     fn note_generation(&self) {
         let generation = self.kernel(|bans| bans.generation()).ok();
         lock(&self.held).generation = generation;
+    }
+}
+
+/// Whether these bans shut out at least those who this one does. A network may be held in parts; of one for some ports a part that
+/// lies in another ban's is held by that.
+fn is_held(sentence: &Sentence, in_force: &[Ban]) -> bool {
+    let range = AddressRange::from(sentence.who);
+    let alike = |ban: &&Ban| ban.kind.ports.is_empty() || !sentence.kind.ports.is_empty();
+    if sentence.who.is_host() {
+        return in_force.iter().filter(alike).any(|ban| ban.who == range);
+    }
+    let mut parts: Vec<AddressRange> = in_force.iter().filter(alike).map(|ban| ban.who).collect();
+    parts.sort_unstable();
+    let mut from = range.first;
+    for part in parts.iter().filter(|part| range.first <= part.last) {
+        if part.first > from {
+            return false;
+        }
+        match next(part.last) {
+            Some(further) if part.last < range.last => from = from.max(further),
+            _ => return true,
+        }
+    }
+    false
+}
+
+fn next(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(v6) => v6.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
     }
 }
 
@@ -291,4 +341,41 @@ fn sentence(action: &Action, left: Option<Duration>) -> Option<Sentence> {
     let kind = BanKind { ports: ports.clone(), reject: *reject };
     let length = left.unwrap_or(Duration::from_secs((*seconds).into()));
     Some(Sentence { who: *who, kind, length })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_held_in_parts_is_held_and_what_lacks_a_part_is_not() {
+        let kind = |ports: &[u16]| BanKind { ports: ports.to_vec(), reject: false };
+        let ban = |first: &str, last: &str, ports: &[u16]| Ban {
+            who: AddressRange { first: first.parse().unwrap(), last: last.parse().unwrap() },
+            kind: kind(ports),
+            left: Duration::from_secs(60),
+            packets: 0,
+            bytes: 0,
+        };
+        let held = |who: &str, ports: &[u16], in_force: &[Ban]| {
+            let length = Duration::from_secs(60);
+            is_held(&Sentence { who: who.parse().unwrap(), kind: kind(ports), length }, in_force)
+        };
+        let low = ban("10.0.0.0", "10.0.0.63", &[]);
+        let middle = ban("10.0.0.64", "10.0.0.127", &[22]);
+        let high = ban("10.0.0.128", "10.0.1.255", &[]);
+        let all = [high.clone(), low.clone(), middle.clone()];
+        assert!(held("10.0.0.0/24", &[80], &all) && held("10.0.0.128/26", &[], &all));
+        assert!(!held("10.0.0.0/24", &[], &all), "of a part some ports are open");
+        assert!(!held("10.0.0.0/24", &[22], &[low.clone(), high]) && !held("10.0.0.0/24", &[], &[]));
+        assert!(!held("10.0.0.0/24", &[], &[ban("10.0.0.1", "10.0.2.0", &[])]));
+        assert!(!held("10.0.0.0/24", &[22], &[low.clone(), middle]), "the end is missing");
+        assert!(
+            !held("10.0.0.7", &[], &[low]),
+            "an address is held by itself, whatever becomes of its network"
+        );
+        assert!(held("10.0.0.7", &[], &[ban("10.0.0.7", "10.0.0.7", &[])]));
+        assert!(held("::/1", &[], &[ban("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", &[])]));
+    }
 }

@@ -26,8 +26,13 @@ impl PortScanDesk {
         lock(&self.scans).as_ref().map(|scans| scans.watched(limit)).unwrap_or_default()
     }
 
-    /// Says in `davy status` what the protection knows, or why it does not stand.
-    pub(crate) fn complete(&self, protections: &mut [ProtectionStatus]) {
+    /// Says in `davy status` what the protection knows, or why it does not stand. `nobody_banned` tells why nobody can be banned on this
+    /// host, if so, and is asked where the policy enforces.
+    pub(crate) fn complete(
+        &self,
+        protections: &mut [ProtectionStatus],
+        nobody_banned: impl FnOnce() -> Option<String>,
+    ) {
         let ours = |p: &&mut ProtectionStatus| p.name == PROTECTION && p.mode != Mode::Off;
         let Some(status) = protections.iter_mut().find(ours) else { return };
         if let Some(fault) = lock(&self.fault).clone() {
@@ -36,6 +41,13 @@ impl PortScanDesk {
         } else if let Some(scans) = lock(&self.scans).as_ref() {
             let share = scans.base_rate() * 100.0;
             status.note = format!("{}; {share:.0} of 100 visits to this host succeed", status.note);
+        }
+        if status.mode == Mode::Enforce
+            && let Some(why) = nobody_banned()
+        {
+            (status.mode, status.proven) = (Mode::Observe, Some(false));
+            status.note =
+                format!("{}; the policy says enforce, and nobody can be banned: {why}", status.note);
         }
     }
 
@@ -50,5 +62,35 @@ impl PortScanDesk {
             ("scans, more than a hundred in this hour", waiting),
         ];
         all.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use davy_model::Tier;
+
+    use super::*;
+
+    #[test]
+    fn where_nobody_can_be_banned_scans_are_only_told() {
+        let completed = |mode, why: Option<&str>| {
+            let mut all = [ProtectionStatus {
+                name: PROTECTION.to_owned(),
+                mode,
+                tier: Some(Tier::Signal),
+                proven: Some(true),
+                note: "the first packets".to_owned(),
+            }];
+            PortScanDesk::default().complete(&mut all, || why.map(str::to_owned));
+            let [status] = all;
+            status
+        };
+        let enforced = completed(Mode::Enforce, None);
+        assert_eq!((enforced.mode, enforced.proven), (Mode::Enforce, Some(true)));
+        let told = completed(Mode::Enforce, Some("this kernel has no nftables"));
+        assert_eq!((told.mode, told.proven), (Mode::Observe, Some(false)));
+        assert!(told.note.contains("nobody can be banned: this kernel has no nftables"), "{}", told.note);
+        let observed = completed(Mode::Observe, Some("this kernel has no nftables"));
+        assert_eq!((observed.mode, observed.proven), (Mode::Observe, Some(true)));
     }
 }

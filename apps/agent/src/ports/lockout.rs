@@ -1,7 +1,8 @@
 //! Who would be locked out by what is to be closed.
 //!
 //! A trial proves nothing to somebody who is logged in by SSH: his address is let in for as long as he is. So it is asked beforehand
-//! whether he could come back.
+//! whether he could come back. Sessions are known by the port that sshd was reached at, which is not the one that is closed where
+//! ports are redirected.
 
 use std::net::IpAddr;
 
@@ -30,7 +31,8 @@ pub(super) fn refuse(plan: &Plan, sessions: &[(IpAddr, u16)], now: Timestamp) ->
     }
     Err(format!(
         "{}\nthe address is let in while the session lasts, so a trial would not show it, and nobody comes in from there again once \
-         it is over; add an [[inbound.allow]] for it, or say --anyway if there is another way in",
+         it is over; add an [[inbound.allow]] for it, or say --anyway if there is another way in\nthe port is the one after any redirection; \
+         before davy ports confirm, log in from another address to see",
         shut.join("\n")
     ))
 }

@@ -39,7 +39,7 @@ pub(crate) struct PortsApply {
     /// Let entries pass that open nothing, because nobody listens there now
     #[arg(long)]
     pub(crate) unused: bool,
-    /// Also when an administrator who is logged in by SSH now could not log in again from there
+    /// Also when an administrator who is logged in by SSH now could not log in again from there (by the port after any redirection)
     #[arg(long)]
     pub(crate) anyway: bool,
 }

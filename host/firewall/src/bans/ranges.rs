@@ -1,27 +1,29 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use davy_model::AddressRange;
 
 use super::Ban;
 
-/// The same bans without overlaps: where several hold, the one that holds longest. What was counted stays with the first part.
+/// The same bans without overlaps: where several hold, one that shuts out from all ports before others, and of those alike the one
+/// that holds longest. What was counted stays with the first part.
 pub(super) fn disjoint(bans: &[Ban]) -> Vec<Ban> {
     let mut starts: Vec<IpAddr> = bans.iter().map(|ban| ban.who.first).collect();
-    starts.extend(bans.iter().filter_map(|ban| after(ban.who.last)));
+    starts.extend(bans.iter().filter_map(|ban| next(ban.who.last)));
     starts.sort_unstable();
     starts.dedup();
     let mut parts: Vec<Ban> = Vec::new();
     let highest = bans.iter().map(|ban| ban.who.last).max();
     for (at, first) in starts.iter().enumerate() {
-        let last = starts.get(at + 1).and_then(|next| before(*next)).or(highest);
+        let last = starts.get(at + 1).and_then(|further| before(*further)).or(highest);
         let here = bans.iter().filter(|b| b.who.first <= *first && *first <= b.who.last);
-        let (Some(last), Some(longest)) = (last, here.max_by_key(|ban| ban.left)) else { continue };
+        let (Some(last), Some(strongest)) = (last, here.max_by_key(|ban| strength(ban))) else { continue };
         let counted = bans.iter().filter(|ban| ban.who.first == *first);
         let (packets, bytes) = counted.fold((0, 0), |(p, b), ban| (p + ban.packets, b + ban.bytes));
         match parts.last_mut() {
             Some(part)
-                if (part.left, &part.kind) == (longest.left, &longest.kind)
-                    && after(part.who.last) == Some(*first) =>
+                if (part.left, &part.kind) == (strongest.left, &strongest.kind)
+                    && next(part.who.last) == Some(*first) =>
             {
                 part.who.last = last;
                 (part.packets, part.bytes) = (part.packets + packets, part.bytes + bytes);
@@ -30,11 +32,15 @@ pub(super) fn disjoint(bans: &[Ban]) -> Vec<Ban> {
                 who: AddressRange { first: *first, last },
                 packets,
                 bytes,
-                ..longest.clone()
+                ..strongest.clone()
             }),
         }
     }
     parts
+}
+
+fn strength(ban: &Ban) -> (bool, Duration) {
+    (ban.kind.ports.is_empty(), ban.left)
 }
 
 /// What is left of some bans when these addresses are let in.
@@ -48,7 +54,7 @@ pub(super) fn without(bans: &[Ban], gone: &[AddressRange]) -> Vec<Ban> {
                     return vec![ban];
                 }
                 let below = before(hole.first).filter(|last| ban.who.first <= *last);
-                let above = after(hole.last).filter(|first| *first <= ban.who.last);
+                let above = next(hole.last).filter(|first| *first <= ban.who.last);
                 // What was counted is told once.
                 let (packets, bytes) = if below.is_some() { (0, 0) } else { (ban.packets, ban.bytes) };
                 let above = above.map(|first| Ban {
@@ -65,7 +71,7 @@ pub(super) fn without(bans: &[Ban], gone: &[AddressRange]) -> Vec<Ban> {
     parts
 }
 
-fn after(address: IpAddr) -> Option<IpAddr> {
+pub(super) fn next(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(v4) => v4.to_bits().checked_add(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
         IpAddr::V6(v6) => v6.to_bits().checked_add(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
@@ -81,8 +87,6 @@ pub(super) fn before(address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::BanKind;
     use proptest::prelude::*;
@@ -99,13 +103,13 @@ mod tests {
         proptest::collection::vec(one, 0..8)
     }
 
-    fn left(bans: &[Ban], at: IpAddr) -> Option<Duration> {
-        bans.iter().filter(|ban| ban.who.first <= at && at <= ban.who.last).map(|ban| ban.left).max()
+    fn holds(bans: &[Ban], at: IpAddr) -> Option<(bool, Duration)> {
+        bans.iter().filter(|ban| ban.who.first <= at && at <= ban.who.last).map(strength).max()
     }
 
     proptest! {
         #[test]
-        fn nothing_overlaps_and_the_longest_holds(all in bans(), hole in bans()) {
+        fn nothing_overlaps_and_the_strongest_holds(all in bans(), hole in bans()) {
             let parts = disjoint(&all);
             let sum = |bans: &[Ban]| bans.iter().map(|ban| ban.packets).sum::<u64>();
             prop_assert_eq!(sum(&parts), sum(&all), "what was counted is kept");
@@ -117,9 +121,9 @@ mod tests {
             }
             for bits in (0u32..42).chain((u32::MAX - 7)..=u32::MAX) {
                 let at = IpAddr::V4(Ipv4Addr::from_bits(bits));
-                prop_assert_eq!(left(&parts, at), left(&all, at));
+                prop_assert_eq!(holds(&parts, at), holds(&all, at));
                 let let_in = hole.iter().any(|range| range.first <= at && at <= range.last);
-                prop_assert_eq!(left(&rest, at), left(&all, at).filter(|_| !let_in));
+                prop_assert_eq!(holds(&rest, at), holds(&all, at).filter(|_| !let_in));
             }
         }
     }

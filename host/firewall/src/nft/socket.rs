@@ -12,6 +12,12 @@ use crate::Error;
 const REQUEST: u16 = 1;
 const DUMP: u16 = 0x300;
 
+/// `NLM_F_DUMP_INTR`: what is listed changed in between.
+const INTERRUPTED: u16 = 0x10;
+
+/// How often a list is asked for until nothing changes in between.
+const TRIES: usize = 10;
+
 /// Kinds of netlink's own messages.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -75,42 +81,53 @@ impl Socket {
         }
     }
 
-    /// Asks for a list and gives the attributes of each message of the answer.
-    pub(crate) fn dump(
-        &self,
-        kind: u16,
-        fill: impl FnOnce(&mut Attributes),
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<(), Error> {
+    /// Asks for a list and gives the attributes of each message of the answer. The kernel answers in several datagrams, and what is
+    /// changed between two of them makes others be left out, so that a list counts only when nothing was.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or rules change all the time.
+    pub(crate) fn dump(&self, kind: u16, fill: impl FnOnce(&mut Attributes)) -> Result<Vec<Vec<u8>>, Error> {
         let mut attributes = Attributes::default();
         fill(&mut attributes);
-        self.send(&header(SUBSYSTEM << 8 | kind, REQUEST | DUMP, 1, FAMILY, 0, attributes.written()))?;
-        let mut done = false;
+        let request = header(SUBSYSTEM << 8 | kind, REQUEST | DUMP, 1, FAMILY, 0, attributes.written());
+        let mut before = self.generation()?;
+        for _ in 0..TRIES {
+            let listed = self.listed(&request)?;
+            let after = self.generation()?;
+            match listed {
+                Some(all) if before == after => return Ok(all),
+                _ => before = after,
+            }
+        }
+        let source = io::ErrorKind::Interrupted.into();
+        Err(Error::Netlink { act: "somebody changed nftables all the while it was listed", source })
+    }
+
+    /// One answer; `None` where the kernel says itself that something changed in between.
+    fn listed(&self, request: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        self.send(request)?;
+        let (mut all, mut done, mut whole) = (Vec::new(), false, true);
         while !done {
             self.receive(RecvFlags::empty(), |message| {
+                whole &= !message.is_interrupted();
                 match message.kind {
                     DONE => done = true,
                     ERROR => return Err(asked(message.error())),
-                    _ => each(message.attributes()),
+                    _ => all.push(message.attributes().to_vec()),
                 }
                 Ok(())
             })?;
         }
-        Ok(())
+        Ok(whole.then_some(all))
     }
 
     /// Whether there is such a table.
     pub(crate) fn has(&self, table: &str) -> Result<bool, Error> {
-        let mut found = false;
-        self.dump(
-            message::GET_TABLE,
-            |_| {},
-            |attributes| {
-                let name = super::find(attributes, 1).and_then(|name| name.strip_suffix(b"\0"));
-                found |= name == Some(table.as_bytes());
-            },
-        )?;
-        Ok(found)
+        let tables = self.dump(message::GET_TABLE, |_| {})?;
+        let name = |attributes: &Vec<u8>| {
+            super::find(attributes, 1).and_then(|name| name.strip_suffix(b"\0")) == Some(table.as_bytes())
+        };
+        Ok(tables.iter().any(name))
     }
 
     /// How often the rules of this network namespace were changed, by anybody.
@@ -168,6 +185,7 @@ impl Socket {
 /// One message of a datagram.
 struct Received<'b> {
     kind: u16,
+    flags: u16,
     sequence: u32,
     body: &'b [u8],
 }
@@ -176,6 +194,11 @@ impl<'b> Received<'b> {
     /// The error number of an error message; zero is an acknowledgement.
     fn error(&self) -> i32 {
         self.body.first_chunk().map_or(i32::MAX, |code| i32::from_ne_bytes(*code).saturating_neg())
+    }
+
+    /// Whether what is listed changed before this message.
+    const fn is_interrupted(&self) -> bool {
+        self.flags & INTERRUPTED != 0
     }
 
     /// What follows on `struct nfgenmsg`.
@@ -191,6 +214,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
         bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
         Some(Received {
             kind: u16::from_ne_bytes([message[4], message[5]]),
+            flags: u16::from_ne_bytes([message[6], message[7]]),
             sequence: u32::from_ne_bytes([message[8], message[9], message[10], message[11]]),
             body: &message[16..],
         })
@@ -222,6 +246,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn an_answer_that_was_interrupted_is_known() {
+        let said = |flags| {
+            let bytes = header(message::GET_RULE, flags, 1, FAMILY, 0, &[]);
+            messages(&bytes).map(|message| message.is_interrupted()).collect::<Vec<_>>()
+        };
+        assert_eq!((said(2), said(2 | INTERRUPTED)), (vec![false], vec![true]));
+    }
+
     proptest! {
         #[test]
         fn no_datagram_makes_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), length in 0u32..200) {
@@ -229,7 +262,7 @@ mod tests {
                 *first = length.to_ne_bytes();
             }
             for message in messages(&bytes) {
-                let _ = (message.error(), message.attributes());
+                let _ = (message.error(), message.attributes(), message.is_interrupted());
             }
         }
     }
