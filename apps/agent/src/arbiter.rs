@@ -176,8 +176,8 @@ impl Arbiter {
                 self.change(&record);
             }
             let left = davy_respond::expiry::remaining(&record, clock::now());
-            if let (Action::Cut { destination, .. }, Some(seconds)) = (&record.action, left)
-                && let Err(e) = self.block.resume(*destination, seconds)
+            if let (Action::Cut { destination, cgroup, .. }, Some(seconds)) = (&record.action, left)
+                && let Err(e) = self.block.resume(*destination, cgroup.as_deref(), seconds)
             {
                 tracing::error!("{} is cut no longer: {e}", destination.address);
             }
@@ -261,6 +261,7 @@ impl Arbiter {
         let enforce = decision.mode == Mode::Enforce;
         for proposal in in_order(&case.proposals, &decision.actions) {
             let action = self.lengthened(timed(proposal.action.clone(), policy, place.section));
+            let action = within_rehearsal(action, place.under);
             let print = fingerprint(&action);
             if enforce {
                 self.end_what_ends_now(&print);
@@ -544,6 +545,16 @@ impl Arbiter {
 
 fn intended(case: &Case, action: Action, why: &str) -> ActionRecord {
     record(case.incident, Some(case.finding.id), action, ActionState::Intended, why)
+}
+
+/// A rehearsal shows what is done in its own cgroup, so that all of it is cut off, and nobody else.
+fn within_rehearsal(action: Action, under: &Circumstances) -> Action {
+    match (action, &under.rehearsal) {
+        (Action::Cut { destination, seconds, .. }, Some(cgroup)) => {
+            Action::Cut { destination, cgroup: Some(cgroup.clone()), seconds }
+        }
+        (action, _) => action,
+    }
 }
 
 /// Whose flows the policy lets cut.

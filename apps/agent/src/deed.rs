@@ -94,8 +94,9 @@ pub(crate) fn timed(action: Action, policy: &Policy, section: &str) -> Action {
     let pools = section == Policy::section_of(FindingKind::PoolContact);
     let cut_for = if pools { policy.pools.cut_for } else { policy.mining.cut_for };
     match action {
-        Action::Cut { destination, .. } => {
-            Action::Cut { destination, seconds: u32::try_from(cut_for.as_secs()).unwrap_or(u32::MAX) }
+        Action::Cut { destination, cgroup, .. } => {
+            let seconds = u32::try_from(cut_for.as_secs()).unwrap_or(u32::MAX);
+            Action::Cut { destination, cgroup, seconds }
         }
         Action::Ban { who, ports, reject, .. } => Action::Ban {
             who,
@@ -114,7 +115,10 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::Freeze { root, .. } => format!("freeze {root}"),
         Action::Kill { root, .. } => format!("kill {root}"),
         Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
-        Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
+        Action::Cut { destination: to, cgroup, .. } => {
+            let whom = cgroup.as_ref().map(|cgroup| format!(" for {cgroup}")).unwrap_or_default();
+            format!("cut {}:{}{whom}", to.address, to.port)
+        }
         Action::Isolate { cgroup, .. } => format!("isolate {}", cgroup.as_deref().unwrap_or("the host")),
         Action::Ban { who, .. } => format!("ban {who}"),
         Action::ClosePorts { .. } => "close ports".to_owned(),
@@ -136,7 +140,7 @@ mod tests {
         let tree = vec![ROOT];
         [
             Action::Kill { root: ROOT, tree: tree.clone() },
-            Action::Cut { destination, seconds: 0 },
+            Action::Cut { destination, cgroup: None, seconds: 0 },
             Action::Alert,
             Action::Freeze { root: ROOT, tree },
         ]
@@ -170,8 +174,8 @@ mod tests {
         let destination = Destination { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1 };
         policy.pools.cut_for = std::time::Duration::from_secs(120);
         for (section, seconds) in [("mining", 90), ("pools", 120)] {
-            let action = timed(Action::Cut { destination, seconds: 0 }, &policy, section);
-            assert_eq!(action, Action::Cut { destination, seconds }, "{section}");
+            let action = timed(Action::Cut { destination, cgroup: None, seconds: 0 }, &policy, section);
+            assert_eq!(action, Action::Cut { destination, cgroup: None, seconds }, "{section}");
         }
     }
 }

@@ -53,6 +53,13 @@ fn speaks(flow: &Flow) -> bool {
     dialogue.part() >= Part::Jobs && (!calls_node || dialogue.received.jobs)
 }
 
+/// Whether the other end answered as a pool does. What this host's process said of jobs itself may have come back as an echo, and a web
+/// page may say anything.
+fn answered(flow: &Flow) -> bool {
+    let dialogue = &flow.dialogue;
+    dialogue.received.jobs && !dialogue.sent.jobs && (!dialogue.http || dialogue.websocket)
+}
+
 /// The end of a flow that this host began.
 pub(crate) fn far_end(flow: &Flow) -> Option<Destination> {
     let remote = flow.open.remote;
@@ -90,6 +97,12 @@ impl Detector {
         for key in std::mem::take(&mut self.listed) {
             self.weigh_listed(now, key);
         }
+    }
+
+    /// Whether more than the words of this host's process says that the other end is a pool: its own, or its address on a list. A name
+    /// proves nothing, because the process chooses what it asks for, and whom.
+    pub(crate) fn is_proven_pool(&self, flow: &Flow) -> bool {
+        answered(flow) || self.lists.address(flow.open.remote.ip().to_canonical()).is_some()
     }
 
     fn leads_to_pool(&mut self, key: FlowKey) {

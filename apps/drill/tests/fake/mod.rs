@@ -167,7 +167,7 @@ impl State {
             self.note(Action::Quarantine { path, file: FileId::default(), process: Some(key(act)) });
         }
         let destination = Destination { address: "198.51.100.7".parse().unwrap(), port: 3333 };
-        self.note(Action::Cut { destination, seconds: 60 });
+        self.note(Action::Cut { destination, cgroup: None, seconds: 60 });
         let (root, tree) = tree();
         self.signal(act, rustix::process::Signal::KILL);
         self.note(Action::Kill { root, tree });
