@@ -114,6 +114,27 @@ fn who_only_says_that_a_server_is_a_pool_closes_it_to_nobody_else() {
 }
 
 #[test]
+fn who_dials_in_a_loop_does_not_drive_conclusions() {
+    let mut scene = Scene::new();
+    let miner = client(&mut scene);
+    let mut urgent = 0;
+    for n in 0..40 {
+        let flow = scene.open(miner, &format!("198.51.100.{n}:3333"));
+        scene.send(flow, LOGIN.as_bytes());
+        urgent += u32::from(scene.detector.take_urgent());
+        scene.wait(0.01);
+    }
+    assert_eq!(urgent, 4);
+    scene.wait(1.0);
+    let flow = scene.open(miner, "198.51.100.0:3333");
+    scene.send(flow, LOGIN.as_bytes());
+    assert!(!scene.detector.take_urgent(), "it is known");
+    let flow = scene.open(miner, "198.51.100.99:3333");
+    scene.send(flow, LOGIN.as_bytes());
+    assert!(scene.detector.take_urgent());
+}
+
+#[test]
 fn every_further_pool_of_the_same_miner_is_cut_at_once() {
     let mut scene = Scene::new();
     let miner = client(&mut scene);
