@@ -5,6 +5,7 @@ use davy_policy::{ActionKind, Policy};
 use davy_respond::Outcome;
 
 use crate::clock;
+use crate::standing::within;
 
 /// A new line of the journal.
 pub(crate) fn record(
@@ -125,6 +126,19 @@ pub(crate) fn fingerprint(action: &Action) -> String {
     }
 }
 
+/// Whether one cut holds for whom another is about; one for everybody is about who is in this cgroup first of all.
+pub(crate) fn holds_for(one: &Action, other: &Action, own: &str) -> bool {
+    let (
+        Action::Cut { destination, cgroup, .. },
+        Action::Cut { destination: same_destination, cgroup: others, .. },
+    ) = (one, other)
+    else {
+        return false;
+    };
+    let others = others.as_deref().unwrap_or(own);
+    destination == same_destination && cgroup.as_deref().is_none_or(|cgroup| within(others, cgroup))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
@@ -165,6 +179,25 @@ mod tests {
             .map(|p| fingerprint(&p.action))
             .collect();
         assert_eq!(order, ["cut 127.0.0.1:3333"]);
+    }
+
+    #[test]
+    fn who_is_cut_off_already_is_not_cut_off_again() {
+        let destination = |port| Destination { address: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), port };
+        let cut = |port, cgroup: Option<&str>| Action::Cut {
+            destination: destination(port),
+            cgroup: cgroup.map(str::to_owned),
+            seconds: 60,
+        };
+        let own = "/system.slice/x.service";
+        let mine = cut(1, Some(own));
+        assert!(holds_for(&mine, &mine, own) && holds_for(&cut(1, None), &mine, own));
+        assert!(holds_for(&cut(1, Some("/system.slice")), &mine, own));
+        // What would be wider is about others, who are cut off by what they say themselves.
+        assert!(holds_for(&mine, &cut(1, None), own));
+        assert!(!holds_for(&mine, &cut(1, None), "/system.slice/y.service"));
+        assert!(!holds_for(&mine, &cut(1, Some("/system.slice/y.service")), own));
+        assert!(!holds_for(&mine, &cut(2, Some(own)), own) && !holds_for(&Action::Alert, &mine, own));
     }
 
     #[test]
