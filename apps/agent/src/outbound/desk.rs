@@ -125,7 +125,7 @@ impl OutboundDesk {
     }
 
     /// Brings the kernel in line with the policy, the host and what overrules it.
-    pub(super) fn follow(&self, users: &mut Users, now: Timestamp) {
+    pub(crate) fn follow(&self, users: &mut Users, now: Timestamp) {
         let policy = lock(&self.shared.rulebook).policy();
         let Some(gate) = &self.gate else {
             // Nothing is refused here; what name servers are asked is told all the same.
