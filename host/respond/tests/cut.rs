@@ -13,9 +13,12 @@ use davy_model::{Action, ActionState, Destination, Timestamp};
 use davy_respond::{Block, Responder, ResponderConfig, due, expiry};
 use stage::*;
 
+/// A destination, and the cgroup that alone is cut off from it.
+type Place = (Destination, Option<String>);
+
 #[derive(Clone, Default)]
 struct Memory {
-    blocked: Arc<Mutex<BTreeMap<(Destination, Option<String>), Option<u32>>>>,
+    blocked: Arc<Mutex<BTreeMap<Place, Option<u32>>>>,
     broken: bool,
 }
 
