@@ -60,10 +60,11 @@ struct {
  * wherever it goes: which destination the socket has at that moment may change between two of the kernel's steps.
  */
 struct unsent {
-    /* The destination that was told last, if any was. */
+    /* The destination that was told last, if any was; and whether it is refused, by what held when its cgroup was last known. */
     struct attempt_key wanted;
     struct attempt who;
     u64 net;
+    /* Zero before anything was told, else 1, or 2 for a refusal. */
     u32 told;
     u32 reserved;
 };
@@ -226,23 +227,26 @@ static __always_inline bool same_destination(const struct attempt_key *one, cons
 {
     const u64 *a = (const u64 *)one->address, *b = (const u64 *)other->address;
 
-    return a[0] == b[0] && a[1] == b[1] && one->port == other->port && one->refused == other->refused;
+    return a[0] == b[0] && a[1] == b[1] && one->port == other->port;
 }
 
 /*
  * Something is about to go out of such a socket. Who sends may not be the process here, so that the cgroup is asked only where it is
- * known already; where it is not, and of what cannot be read, what was found when the socket got its destination goes on.
+ * known already; where it is not, and of what cannot be read, what was found when the socket got its destination goes on, as far as
+ * anything is refused anywhere.
  */
 static __noinline int judge_sent(struct __sk_buff *skb, struct unsent *unsent)
 {
     struct packet packet = {};
     u32 zero = 0;
+    struct outbound_state *state = bpf_map_lookup_elem(&outbound_state, &zero);
 
-    if (!unsent)
+    if (!unsent || !state || state->strictest == OUTBOUND_OFF)
         return ALLOW;
     struct attempt_key wanted = unsent->wanted;
+    if (state->strictest != OUTBOUND_ENFORCE)
+        wanted.refused = 0;
     if (read_packet(skb, &packet, false) && packet.protocol == PROTOCOL_UDP) {
-        struct outbound_state *state = bpf_map_lookup_elem(&outbound_state, &zero);
         struct subject *subject = bpf_map_lookup_elem(&outbound_subjects, &wanted.cgroup);
 
         if (is_open(packet.remote, packet.remote_port) ||
@@ -250,14 +254,20 @@ static __noinline int judge_sent(struct __sk_buff *skb, struct unsent *unsent)
             return ALLOW;
         __builtin_memcpy(wanted.address, packet.remote, 16);
         wanted.port = packet.remote_port;
-        if (state && subject && subject->epoch == state->epoch && passes(&wanted, unsent->net, state, subject))
-            return ALLOW;
+        if (subject && subject->epoch == state->epoch) {
+            if (passes(&wanted, unsent->net, state, subject))
+                return ALLOW;
+            unsent->wanted.refused = wanted.refused;
+        }
     }
-    if (!unsent->told || !same_destination(&wanted, &unsent->wanted)) {
+    u32 told = wanted.refused ? 2 : 1;
+
+    if (unsent->told != told || !same_destination(&wanted, &unsent->wanted)) {
         struct attempt attempt = unsent->who;
 
-        unsent->told = 1;
-        unsent->wanted = wanted;
+        unsent->told = told;
+        __builtin_memcpy(unsent->wanted.address, wanted.address, 16);
+        unsent->wanted.port = wanted.port;
         tell_attempt(&wanted, &attempt);
     }
     return wanted.refused ? DENY : ALLOW;

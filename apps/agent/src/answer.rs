@@ -345,7 +345,10 @@ impl Desk {
         if code {
             self.trust.rehearse(trimmed, mount.map(Path::new), until, now)?;
         }
-        if lock(&self.shared.standing).rehearse(trimmed, until, now) {
+        let begun = lock(&self.shared.standing).rehearse(trimmed, until, now);
+        if begun {
+            // Whoever asked for it connects next.
+            self.outbound.follow(&mut davy_proc::Users::new(), now);
             Ok(format!("every protection enforces inside {trimmed} for {seconds} s"))
         } else {
             Err("too many rehearsals at once; wait for one to end".to_owned())

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::bans::BansDesk;
 use crate::block::{KernelBlock, Reach};
-use crate::deed::{self, fingerprint, in_order, outcome_words, record, said, settle, timed};
+use crate::deed::{self, fingerprint, holds_for, in_order, outcome_words, record, said, settle, timed};
 use crate::ports::PortsDesk;
 use crate::shared::{Input, Intake, Shared, lock};
 use crate::standing::Limit;
@@ -176,8 +176,8 @@ impl Arbiter {
                 self.change(&record);
             }
             let left = davy_respond::expiry::remaining(&record, clock::now());
-            if let (Action::Cut { destination, .. }, Some(seconds)) = (&record.action, left)
-                && let Err(e) = self.block.resume(*destination, seconds)
+            if let (Action::Cut { destination, cgroup, .. }, Some(seconds)) = (&record.action, left)
+                && let Err(e) = self.block.resume(*destination, cgroup.as_deref(), seconds)
             {
                 tracing::error!("{} is cut no longer: {e}", destination.address);
             }
@@ -261,15 +261,21 @@ impl Arbiter {
         let enforce = decision.mode == Mode::Enforce;
         for proposal in in_order(&case.proposals, &decision.actions) {
             let action = self.lengthened(timed(proposal.action.clone(), policy, place.section));
+            let action = within_rehearsal(action, place.under);
             let print = fingerprint(&action);
             if enforce {
-                self.end_what_ends_now(&print);
+                self.end_what_ends_now(&action, &place.subject.cgroup);
             }
-            // What one finding of an incident has cut off needs no second cut for the next.
-            let same = |r: &ActionRecord| r.incident == case.incident && fingerprint(&r.action) == print;
-            let in_force = enforce && matches!(action, Action::Cut { .. }) && self.timed.iter().any(same);
+            // What one finding of an incident has cut off needs no second cut for the next, nor a wider one: others who dial it are cut
+            // off by what they say themselves.
+            let cut_off = |r: &ActionRecord| {
+                r.incident == case.incident && holds_for(&r.action, &action, &place.subject.cgroup)
+            };
+            if enforce && self.timed.iter().any(cut_off) {
+                continue;
+            }
             let decided = !self.decided.insert((case.finding.id, print.clone(), enforce));
-            if decided || in_force || self.let_be.contains(&print) {
+            if decided || self.let_be.contains(&print) {
                 continue;
             }
             if !enforce {
@@ -468,12 +474,10 @@ impl Arbiter {
 
     /// Ends a cut that is over in the kernel and not yet in the book, or is about to be: whoever dialled in between is told once,
     /// and must not be taken for cut off already.
-    fn end_what_ends_now(&mut self, print: &str) {
+    fn end_what_ends_now(&mut self, cut: &Action, own: &str) {
         let soon = clock::now().plus_secs(CUT_ENDS);
         self.end_those(|record, end| {
-            matches!(record.action, Action::Cut { .. })
-                && fingerprint(&record.action) == print
-                && end.is_none_or(|end| end <= soon)
+            holds_for(&record.action, cut, own) && end.is_none_or(|end| end <= soon)
         });
     }
 
@@ -544,6 +548,16 @@ impl Arbiter {
 
 fn intended(case: &Case, action: Action, why: &str) -> ActionRecord {
     record(case.incident, Some(case.finding.id), action, ActionState::Intended, why)
+}
+
+/// A rehearsal shows what is done in its own cgroup, so that all of it is cut off, and nobody else.
+fn within_rehearsal(action: Action, under: &Circumstances) -> Action {
+    match (action, &under.rehearsal) {
+        (Action::Cut { destination, seconds, .. }, Some(cgroup)) => {
+            Action::Cut { destination, cgroup: Some(cgroup.clone()), seconds }
+        }
+        (action, _) => action,
+    }
 }
 
 /// Whose flows the policy lets cut.

@@ -2,7 +2,7 @@
 
 mod isolation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -31,10 +31,14 @@ pub(crate) struct KernelBlock {
     blocker: Option<Blocker>,
     cgroup2: Option<PathBuf>,
     reach: Mutex<Reach>,
-    blocked: Mutex<BTreeMap<Destination, Cut>>,
+    /// By destination and the cgroup that alone is cut off from it, if one is.
+    blocked: Mutex<BTreeMap<Place, Cut>>,
     /// By cgroup; `None` is the whole host.
     isolated: Mutex<BTreeMap<Option<String>, isolation::Isolated>>,
 }
+
+/// A destination, and the cgroup that alone is cut off from it; `None` for all that the reach says.
+type Place = (Destination, Option<String>);
 
 /// One destination that is cut off.
 #[derive(Debug)]
@@ -64,17 +68,24 @@ impl KernelBlock {
         let now = clock::now();
         let mut blocked = lock(&self.blocked);
         blocked.retain(|_, cut| cut.until.is_none_or(|t| t > now));
-        blocked.keys().map(|d| format!("{}:{}", d.address, d.port)).collect()
+        let places: BTreeSet<&Destination> = blocked.keys().map(|(destination, _)| destination).collect();
+        places.into_iter().map(|d| format!("{}:{}", d.address, d.port)).collect()
     }
 
     /// Goes on with a cut of an earlier agent. What the kernel still holds of it stays as it is; where it holds nothing,
-    /// after a boot or without pins, the destination is cut off for the reach that is set.
-    pub(crate) fn resume(&self, destination: Destination, seconds: u32) -> Result<(), String> {
+    /// after a boot or without pins, the destination is cut off for the cgroup, or for the reach that is set.
+    pub(crate) fn resume(
+        &self,
+        destination: Destination,
+        cgroup: Option<&str>,
+        seconds: u32,
+    ) -> Result<(), String> {
         let held = self.held(destination)?;
         if held.is_empty() {
-            return self.block(destination, Some(seconds));
+            return self.block(destination, cgroup, Some(seconds));
         }
-        let reach = match lock(&self.reach).clone() {
+        let reach = match self.reach_of(cgroup) {
+            reach if cgroup.is_some() => reach,
             _ if held.contains(&BlockScope::Host) => Reach::Host,
             // It never becomes wider than it was.
             Reach::Host => Reach::Cgroups(Vec::new()),
@@ -82,7 +93,7 @@ impl KernelBlock {
         };
         let (end, until) = ends(Some(seconds));
         let cut = Cut { reach, cgroups: BTreeMap::new(), end, until };
-        lock(&self.blocked).insert(destination, cut);
+        lock(&self.blocked).insert((destination, cgroup.map(str::to_owned)), cut);
         self.follow();
         Ok(())
     }
@@ -92,7 +103,7 @@ impl KernelBlock {
     pub(crate) fn follow(&self) {
         let Some(blocker) = self.blocker.as_ref() else { return };
         self.follow_isolated(blocker);
-        for (destination, cut) in lock(&self.blocked).iter_mut() {
+        for ((destination, _), cut) in lock(&self.blocked).iter_mut() {
             for (name, scope) in self.present(&cut.reach) {
                 if cut.cgroups.get(&name) == Some(&scope) {
                     continue;
@@ -114,6 +125,11 @@ impl KernelBlock {
         Ok(all.iter().filter(|b| b.destination == destination).map(|block| block.scope).collect())
     }
 
+    /// Whom a cut is about: the cgroup, or else what is set.
+    fn reach_of(&self, cgroup: Option<&str>) -> Reach {
+        cgroup.map_or_else(|| lock(&self.reach).clone(), |cgroup| Reach::Cgroups(vec![cgroup.to_owned()]))
+    }
+
     /// The cgroups of a reach that are there now.
     fn present(&self, reach: &Reach) -> BTreeMap<String, BlockScope> {
         let (Reach::Cgroups(names), Some(mount)) = (reach, &self.cgroup2) else { return BTreeMap::new() };
@@ -132,9 +148,14 @@ fn ends(seconds: Option<u32>) -> (Option<u64>, Option<Timestamp>) {
 }
 
 impl Block for KernelBlock {
-    fn block(&self, destination: Destination, seconds: Option<u32>) -> Result<(), String> {
+    fn block(
+        &self,
+        destination: Destination,
+        cgroup: Option<&str>,
+        seconds: Option<u32>,
+    ) -> Result<(), String> {
         let blocker = self.blocker.as_ref().ok_or(NO_PROGRAMS)?;
-        let reach = lock(&self.reach).clone();
+        let reach = self.reach_of(cgroup);
         if reach != Reach::Host && self.cgroup2.is_none() {
             return Err("there is no cgroup v2 mount to scope by".to_owned());
         }
@@ -147,21 +168,35 @@ impl Block for KernelBlock {
         for scope in scopes {
             blocker.block(destination, scope, end).map_err(|e| e.to_string())?;
         }
-        lock(&self.blocked).insert(destination, Cut { reach, cgroups, end, until });
+        let place = (destination, cgroup.map(str::to_owned));
+        lock(&self.blocked).insert(place, Cut { reach, cgroups, end, until });
         Ok(())
     }
 
-    fn unblock(&self, destination: Destination) -> Result<(), String> {
+    fn unblock(&self, destination: Destination, cgroup: Option<&str>) -> Result<(), String> {
         let Some(blocker) = self.blocker.as_ref() else { return Ok(()) };
-        lock(&self.blocked).remove(&destination);
-        for scope in self.held(destination)? {
+        let mut blocked = lock(&self.blocked);
+        let known = blocked.remove(&(destination, cgroup.map(str::to_owned)));
+        let others = blocked.iter().filter(|((other, _), _)| *other == destination);
+        let others: Vec<BlockScope> = others.flat_map(|(_, cut)| cut.cgroups.values().copied()).collect();
+        drop(blocked);
+        // One of an earlier agent is known to the kernel alone.
+        let of_it: Vec<BlockScope> = known
+            .map(|cut| cut.cgroups)
+            .into_iter()
+            .chain([self.present(&self.reach_of(cgroup))])
+            .flat_map(BTreeMap::into_values)
+            .collect();
+        let meant =
+            |scope: &BlockScope| !others.contains(scope) && (cgroup.is_none() || of_it.contains(scope));
+        for scope in self.held(destination)?.into_iter().filter(meant) {
             blocker.unblock(destination, scope).map_err(|e| e.to_string())?;
         }
         Ok(())
     }
 
-    fn destroy(&self, destination: Destination) -> Result<u32, String> {
-        let reach = lock(&self.reach).clone();
+    fn destroy(&self, destination: Destination, cgroup: Option<&str>) -> Result<u32, String> {
+        let reach = self.reach_of(cgroup);
         let (mut ended, mut refused) = (0, None);
         for socket in davy_proc::sockets::list() {
             let to = socket.remote;
@@ -202,16 +237,21 @@ fn reaches(reach: &Reach, owners: &[ProcessKey]) -> bool {
 pub(crate) struct Shareable(pub(crate) Arc<KernelBlock>);
 
 impl Block for Shareable {
-    fn block(&self, destination: Destination, seconds: Option<u32>) -> Result<(), String> {
-        self.0.block(destination, seconds)
+    fn block(
+        &self,
+        destination: Destination,
+        cgroup: Option<&str>,
+        seconds: Option<u32>,
+    ) -> Result<(), String> {
+        self.0.block(destination, cgroup, seconds)
     }
 
-    fn unblock(&self, destination: Destination) -> Result<(), String> {
-        self.0.unblock(destination)
+    fn unblock(&self, destination: Destination, cgroup: Option<&str>) -> Result<(), String> {
+        self.0.unblock(destination, cgroup)
     }
 
-    fn destroy(&self, destination: Destination) -> Result<u32, String> {
-        self.0.destroy(destination)
+    fn destroy(&self, destination: Destination, cgroup: Option<&str>) -> Result<u32, String> {
+        self.0.destroy(destination, cgroup)
     }
 
     fn isolate(&self, isolation: &Isolation) -> Result<(), String> {

@@ -5,6 +5,7 @@ use davy_policy::{ActionKind, Policy};
 use davy_respond::Outcome;
 
 use crate::clock;
+use crate::standing::within;
 
 /// A new line of the journal.
 pub(crate) fn record(
@@ -94,8 +95,9 @@ pub(crate) fn timed(action: Action, policy: &Policy, section: &str) -> Action {
     let pools = section == Policy::section_of(FindingKind::PoolContact);
     let cut_for = if pools { policy.pools.cut_for } else { policy.mining.cut_for };
     match action {
-        Action::Cut { destination, .. } => {
-            Action::Cut { destination, seconds: u32::try_from(cut_for.as_secs()).unwrap_or(u32::MAX) }
+        Action::Cut { destination, cgroup, .. } => {
+            let seconds = u32::try_from(cut_for.as_secs()).unwrap_or(u32::MAX);
+            Action::Cut { destination, cgroup, seconds }
         }
         Action::Ban { who, ports, reject, .. } => Action::Ban {
             who,
@@ -114,11 +116,27 @@ pub(crate) fn fingerprint(action: &Action) -> String {
         Action::Freeze { root, .. } => format!("freeze {root}"),
         Action::Kill { root, .. } => format!("kill {root}"),
         Action::Quarantine { path, file, .. } => format!("quarantine {path} (inode {})", file.ino),
-        Action::Cut { destination, .. } => format!("cut {}:{}", destination.address, destination.port),
+        Action::Cut { destination: to, cgroup, .. } => {
+            let whom = cgroup.as_ref().map(|cgroup| format!(" for {cgroup}")).unwrap_or_default();
+            format!("cut {}:{}{whom}", to.address, to.port)
+        }
         Action::Isolate { cgroup, .. } => format!("isolate {}", cgroup.as_deref().unwrap_or("the host")),
         Action::Ban { who, .. } => format!("ban {who}"),
         Action::ClosePorts { .. } => "close ports".to_owned(),
     }
+}
+
+/// Whether one cut holds for whom another is about; one for everybody is about who is in this cgroup first of all.
+pub(crate) fn holds_for(one: &Action, other: &Action, own: &str) -> bool {
+    let (
+        Action::Cut { destination, cgroup, .. },
+        Action::Cut { destination: same_destination, cgroup: others, .. },
+    ) = (one, other)
+    else {
+        return false;
+    };
+    let others = others.as_deref().unwrap_or(own);
+    destination == same_destination && cgroup.as_deref().is_none_or(|cgroup| within(others, cgroup))
 }
 
 #[cfg(test)]
@@ -136,7 +154,7 @@ mod tests {
         let tree = vec![ROOT];
         [
             Action::Kill { root: ROOT, tree: tree.clone() },
-            Action::Cut { destination, seconds: 0 },
+            Action::Cut { destination, cgroup: None, seconds: 0 },
             Action::Alert,
             Action::Freeze { root: ROOT, tree },
         ]
@@ -164,14 +182,33 @@ mod tests {
     }
 
     #[test]
+    fn who_is_cut_off_already_is_not_cut_off_again() {
+        let destination = |port| Destination { address: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), port };
+        let cut = |port, cgroup: Option<&str>| Action::Cut {
+            destination: destination(port),
+            cgroup: cgroup.map(str::to_owned),
+            seconds: 60,
+        };
+        let own = "/system.slice/x.service";
+        let mine = cut(1, Some(own));
+        assert!(holds_for(&mine, &mine, own) && holds_for(&cut(1, None), &mine, own));
+        assert!(holds_for(&cut(1, Some("/system.slice")), &mine, own));
+        // What would be wider is about others, who are cut off by what they say themselves.
+        assert!(holds_for(&mine, &cut(1, None), own));
+        assert!(!holds_for(&mine, &cut(1, None), "/system.slice/y.service"));
+        assert!(!holds_for(&mine, &cut(1, Some("/system.slice/y.service")), own));
+        assert!(!holds_for(&mine, &cut(2, Some(own)), own) && !holds_for(&Action::Alert, &mine, own));
+    }
+
+    #[test]
     fn a_cut_lasts_as_long_as_the_policy_says() {
         let mut policy = Policy::default();
         policy.mining.cut_for = std::time::Duration::from_secs(90);
         let destination = Destination { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 1 };
         policy.pools.cut_for = std::time::Duration::from_secs(120);
         for (section, seconds) in [("mining", 90), ("pools", 120)] {
-            let action = timed(Action::Cut { destination, seconds: 0 }, &policy, section);
-            assert_eq!(action, Action::Cut { destination, seconds }, "{section}");
+            let action = timed(Action::Cut { destination, cgroup: None, seconds: 0 }, &policy, section);
+            assert_eq!(action, Action::Cut { destination, cgroup: None, seconds }, "{section}");
         }
     }
 }

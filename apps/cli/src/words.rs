@@ -152,12 +152,13 @@ pub(crate) fn deed(record: &ActionRecord) -> String {
             verb("put the program in quarantine", "put the program in quarantine").to_owned()
         }
         Action::Quarantine { path, .. } => format!("put {path} in quarantine"),
-        Action::Cut { destination: to, seconds } => {
+        Action::Cut { destination: to, cgroup, seconds } => {
             let long = match seconds {
                 0 => "until undone".to_owned(),
                 s => format!("for {}", amount::duration(f64::from(*s))),
             };
-            format!("{} {} off {long}", verb("cut", "cut"), destination(to))
+            let whom = cgroup.as_ref().map(|cgroup| format!(" for {cgroup}")).unwrap_or_default();
+            format!("{} {} off{whom} {long}", verb("cut", "cut"), destination(to))
         }
         Action::Isolate { cgroup, seconds, .. } => format!(
             "{} {} for {}",

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use davy_model::{Action, ActionState};
 
 use crate::agent::Agent;
-use crate::respond::probe;
+use crate::respond::{Rehearsal, probe};
 use crate::runner::Seen;
 use crate::stage::Stage;
 use crate::watch::now;
@@ -17,6 +17,7 @@ const ISOLATED: Duration = Duration::from_secs(60);
 /// Plays it. What is isolated is the act's cgroup, and nothing else.
 pub(crate) fn play(agent: &Agent, stage: &Stage) -> anyhow::Result<Seen> {
     let cgroup = stage.cgroup().context("the act has no cgroup of its own")?;
+    let _let_out = Rehearsal::to_reach_out(agent, stage)?;
     let before = probe(stage)?;
     ensure!(before == "connected", "the other end could not be reached before anything was done: {before}");
     let (since, begin) = (now(), Instant::now());

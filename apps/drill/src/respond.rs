@@ -5,13 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use davy_model::{Action, ActionRecord, ActionState, FindingKind, ProcessKey};
+use davy_model::{Action, ActionRecord, ActionState, FindingKind, Mode, ProcessKey};
+use davy_wire::AgentStatus;
 
 use crate::actor::CannotPlay;
 use crate::agent::Agent;
 use crate::drill::{Marks, Plot};
 use crate::patience::Patience;
-use crate::runner::Seen;
+use crate::runner::{Seen, WHOLE_HOST};
 use crate::stage::Stage;
 use crate::watch::{Found, Watch, is_on};
 
@@ -66,6 +67,25 @@ impl<'a> Rehearsal<'a> {
         agent.rehearse(cgroup, REHEARSAL_SECS)?;
         Ok(Self { agent, cgroup })
     }
+
+    /// Has the act let out to its pool, where the policy would refuse it: in a rehearsal connections are only observed. An act without a
+    /// cgroup has its pool on loopback, which is refused to nobody.
+    pub(crate) fn to_reach_out(agent: &'a Agent, stage: &'a Stage) -> anyhow::Result<Option<Self>> {
+        let Some(cgroup) = stage.cgroup().filter(|_| stage.pool().is_some()) else { return Ok(None) };
+        if !refuses_connections(&agent.status()?) {
+            return Ok(None);
+        }
+        if !agent.takes_commands() {
+            let why = "the policy refuses connections to the drill's pool, and the agent's control socket cannot be reached";
+            return Err(CannotPlay(why.to_owned()).into());
+        }
+        Self::begin(agent, cgroup).map(Some)
+    }
+}
+
+/// Whether no process of this host may connect to what no entry of the policy allows.
+pub(crate) fn refuses_connections(status: &AgentStatus) -> bool {
+    status.mode_of("outbound") == Some(Mode::Enforce) && status.policy.scope == WHOLE_HOST
 }
 
 impl Drop for Rehearsal<'_> {

@@ -17,7 +17,7 @@ use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::port_scan;
 use crate::refuse::{self, Ground};
-use crate::respond;
+use crate::respond::{self, Rehearsal};
 use crate::sample;
 use crate::stage::{self, Stage, Wire};
 use crate::tamper;
@@ -33,7 +33,7 @@ const KERNEL_THREAD: &str = "kworker/0:1";
 const THROTTLE: u32 = 25;
 
 /// The agent's word for a policy without a scope.
-const WHOLE_HOST: &str = "host";
+pub(crate) const WHOLE_HOST: &str = "host";
 
 /// How drills are run.
 #[derive(Clone, Debug)]
@@ -222,6 +222,9 @@ fn obstacle(drill: &Drill, agent: &Agent, status: &AgentStatus) -> Option<(Drill
             "the policy ends every miner on this host at once, so that none stays frozen".to_owned(),
         );
     }
+    if drill.plot == Plot::FreezeUndo && respond::refuses_connections(status) {
+        return unsupported("the policy refuses connections to the drill's pool on this host".to_owned());
+    }
     let lacks = drill.needs.iter().find_map(|need| missing(*need, status))?;
     if let Plot::Refuse(code) = drill.plot
         && missing(code.needs_instead(), status).is_none()
@@ -291,13 +294,14 @@ fn detect(act: Act, marks: Marks, agent: &Agent, stage: &Stage, patience: &Patie
         Act::Persistence => &["persistence"],
         Act::Campaign => &["campaign"],
     };
+    let rehearsal = Rehearsal::to_reach_out(agent, stage)?;
     let mut watch = Watch::begin(agent, stage, argv0, line, patience)?;
     let pace = match act {
         Act::Throttled => Some(Pace::keep(watch.actor.handle()?, THROTTLE)),
         _ => None,
     };
     let seen = watch.until(|watch| Ok(watch.look(&[marks])?.then_some(())))?;
-    drop(pace);
+    drop((pace, rehearsal));
     // Where the policy enforces for the whole host, even an act that is only to be found is stopped.
     watch.actor.end();
     respond::leave_nothing(&watch, agent, stage);

@@ -35,6 +35,7 @@ fn main() {
         ("acts_are_what_they_play", acts_are_what_they_play),
         ("computing_and_throttled", computing_and_throttled),
         ("stratum_is_spoken", stratum_is_spoken),
+        ("pools_are_reached_where_the_policy_lets_nobody_out", let_out),
         ("a_silent_agent_fails_and_nothing_is_left", silent_agent),
         ("a_missing_capability_is_unsupported", missing_capability),
         ("off_is_off", off),
@@ -154,6 +155,20 @@ fn stratum_is_spoken() {
         let fake = Fake::start(Manners::default());
         let result = drill(&fake, name, 15);
         assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+    }
+}
+
+fn let_out() {
+    if can_stop() {
+        let manners = Manners { refuses_connections: true, ..Manners::default() };
+        for name in ["detect/stratum", "detect/pool-tls", "detect/pool-list"] {
+            let result = drill(&Fake::start(manners), name, 15);
+            assert_eq!(result.outcome, DrillOutcome::Held, "{result:?}");
+        }
+        // In a rehearsal it would be ended at once.
+        let result = drill(&Fake::start(manners), "respond/freeze-undo", 4);
+        assert_eq!(result.outcome, DrillOutcome::Unsupported, "{result:?}");
+        assert!(result.evidence.contains("refuses connections"), "{result:?}");
     }
 }
 

@@ -14,6 +14,7 @@ use crate::flow_table::{Flow, FlowTable};
 use crate::incident::{Guest, IncidentCase};
 use crate::ledger::{Particulars, Topic, evidence, probability};
 use crate::malware::Loose;
+use crate::pool_contact::Urgency;
 use crate::pool_list::Lists;
 use crate::pool_shape::pool_shape;
 use crate::process_table::ProcessTable;
@@ -55,7 +56,7 @@ pub struct Detector {
     pub(crate) names: Recent<IpAddr, String>,
     /// Flows to listed pools of which it is not known yet whether they ask for a web page.
     pub(crate) listed: HashSet<FlowKey>,
-    pub(crate) urgent: bool,
+    pub(crate) urgent: Urgency,
     next_slot: u64,
 }
 
@@ -77,7 +78,7 @@ impl Detector {
             own: None,
             names: Recent::new(settings.max_names),
             listed: HashSet::new(),
-            urgent: false,
+            urgent: Urgency::default(),
             next_slot: 1,
             settings,
             lists,
@@ -313,7 +314,7 @@ impl Detector {
         let Some(flow) = self.flows.get(&key) else { return };
         if let (Some((topic, found)), Some(owner)) = (flow_watch::stratum(time, flow), flow.owner) {
             self.note_of(&owner, topic, found);
-            self.weigh_words(key);
+            self.weigh_words(time, key);
         }
     }
 

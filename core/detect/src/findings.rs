@@ -1,6 +1,6 @@
 //! Makes findings of cases.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use davy_model::{
     Action, Destination, Evidence, Finding, FindingId, FindingKind, FlowKey, ImageKind, ProcessKey, Proposal,
@@ -294,21 +294,39 @@ impl Detector {
     }
 
     /// The far ends of the unit's flows to pools. Of whoever mines those are all that the evidence names; of others those that
-    /// lead to a pool for certain.
+    /// lead to a pool for certain. What only the unit's own words make a pool is closed to those who spoke, and stays open to others:
+    /// anybody can say such words to any server. For the same reason nobody is kept from a server on this host by words alone.
     fn cuts(&self, unit: &UnitKey, finding: &Finding) -> Vec<Action> {
         let mines = finding.kind == FindingKind::Mining;
         if !mines && finding.kind != FindingKind::PoolContact {
             return Vec::new();
         }
         let named: HashSet<FlowKey> = finding.evidence.iter().filter_map(|e| e.flow).collect();
-        let destinations: BTreeSet<Destination> = self
-            .flows
-            .iter()
-            .filter(|flow| flow.to_pool || (mines && named.contains(&flow.open.flow)))
-            .filter(|flow| flow.owner.is_some_and(|owner| self.processes.unit_of(&owner) == *unit))
-            .filter_map(far_end)
-            .collect();
-        destinations.into_iter().map(|destination| Action::Cut { destination, seconds: CUT_SECS }).collect()
+        let mut ends: BTreeMap<Destination, BTreeSet<&str>> = BTreeMap::new();
+        let mut proven = BTreeSet::new();
+        let to_pools = self.flows.iter().filter(|f| f.to_pool || (mines && named.contains(&f.open.flow)));
+        for flow in to_pools {
+            let Some(owner) = flow.owner.filter(|owner| self.processes.unit_of(owner) == *unit) else {
+                continue;
+            };
+            let Some(end) = far_end(flow) else { continue };
+            if self.is_proven_pool(flow) {
+                proven.insert(end);
+            } else if mines || !end.address.is_loopback() {
+                let cgroup = self.processes.get(&owner).map_or("", |p| p.program.cgroup.as_str());
+                ends.entry(end).or_default().insert(cgroup);
+            }
+        }
+        ends.retain(|end, _| !proven.contains(end));
+        let cut = |destination, cgroup| Action::Cut { destination, cgroup, seconds: CUT_SECS };
+        let for_all = proven.iter().map(|end| cut(*end, None));
+        // Whose cgroup is not known cannot be told from others. The root of all cgroups has everybody in it.
+        let place = |cgroup: &str| (cgroup != "/").then(|| cgroup.to_owned());
+        let for_some = ends.iter().flat_map(|(end, cgroups)| {
+            let known = cgroups.iter().filter(|cgroup| !cgroup.is_empty());
+            known.map(|cgroup| cut(*end, place(cgroup)))
+        });
+        for_all.chain(for_some).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use davy_model::{Destination, Dialect, Direction, FlowKey, Part, Timestamp};
 
+use crate::conclusions::due;
 use crate::detector::Detector;
 use crate::flow_table::Flow;
 
@@ -19,6 +20,9 @@ const FIRST_WORDS_SECS: f64 = 0.5;
 /// Pools' addresses told of one unit without delay. Further ones are told with the finding's next renewal.
 const MAX_ENDS: usize = 64;
 
+/// New contacts a second that do not wait for the next regular conclusion; further ones do.
+const MAX_URGENT: u32 = 4;
+
 /// What is known of the pools that one unit talks to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PoolEnds {
@@ -28,15 +32,37 @@ pub(crate) struct PoolEnds {
 }
 
 impl PoolEnds {
-    fn add(&mut self, end: Destination) {
-        if self.ends.len() < MAX_ENDS && self.ends.insert(end) {
-            self.news = true;
-        }
+    /// Says whether it is new.
+    fn add(&mut self, end: Destination) -> bool {
+        let new = self.ends.len() < MAX_ENDS && self.ends.insert(end);
+        self.news |= new;
+        new
     }
 
     /// Whether a pool is new since this was asked last.
     pub(crate) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.news)
+    }
+}
+
+/// What cannot wait for the next regular conclusion. Anybody can dial pools in a loop, and each conclusion is work.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Urgency {
+    pending: bool,
+    /// When the second began in which so many were granted.
+    since: Option<Timestamp>,
+    granted: u32,
+}
+
+impl Urgency {
+    fn ask(&mut self, now: Timestamp) {
+        if due(self.since, now, 1.0) {
+            (self.since, self.granted) = (Some(now), 0);
+        }
+        if self.granted < MAX_URGENT {
+            self.granted += 1;
+            self.pending = true;
+        }
     }
 }
 
@@ -53,6 +79,13 @@ fn speaks(flow: &Flow) -> bool {
     dialogue.part() >= Part::Jobs && (!calls_node || dialogue.received.jobs)
 }
 
+/// Whether the other end answered as a pool does. What this host's process said of jobs itself may have come back as an echo, and a web
+/// page may say anything.
+fn answered(flow: &Flow) -> bool {
+    let dialogue = &flow.dialogue;
+    dialogue.received.jobs && !dialogue.sent.jobs && (!dialogue.http || dialogue.websocket)
+}
+
 /// The end of a flow that this host began.
 pub(crate) fn far_end(flow: &Flow) -> Option<Destination> {
     let remote = flow.open.remote;
@@ -62,9 +95,9 @@ pub(crate) fn far_end(flow: &Flow) -> Option<Destination> {
 
 impl Detector {
     /// Notes that a flow leads to a pool, when its words say so.
-    pub(crate) fn weigh_words(&mut self, key: FlowKey) {
+    pub(crate) fn weigh_words(&mut self, now: Timestamp, key: FlowKey) {
         if self.flows.get(&key).is_some_and(speaks) {
-            self.leads_to_pool(key);
+            self.leads_to_pool(now, key);
         }
     }
 
@@ -79,7 +112,7 @@ impl Detector {
         let settled = flow.tls || spoke.is_some_and(|spoke| now.secs_since(spoke) >= FIRST_WORDS_SECS);
         let may_speak = spoke.is_some() || flow.closed.is_none();
         if settled {
-            self.leads_to_pool(key);
+            self.leads_to_pool(now, key);
         } else if may_speak {
             self.listed.insert(key);
         }
@@ -92,21 +125,28 @@ impl Detector {
         }
     }
 
-    fn leads_to_pool(&mut self, key: FlowKey) {
+    /// Whether more than the words of this host's process says that the other end is a pool: its own, or its address on a list. A name
+    /// proves nothing, because the process chooses what it asks for, and whom.
+    pub(crate) fn is_proven_pool(&self, flow: &Flow) -> bool {
+        answered(flow) || self.lists.address(flow.open.remote.ip().to_canonical()).is_some()
+    }
+
+    fn leads_to_pool(&mut self, now: Timestamp, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| !flow.to_pool) else { return };
         let (Some(owner), Some(end)) = (flow.owner, far_end(flow)) else { return };
         flow.to_pool = true;
         let unit = self.processes.unit_of(&owner);
         if let Some(case) = self.cases.get_mut(&unit) {
             case.ledger.grow();
-            case.pools.add(end);
-            self.urgent = true;
+            if case.pools.add(end) {
+                self.urgent.ask(now);
+            }
         }
     }
 
-    /// Whether something came that should not wait for the next regular conclusion: somebody talks to a pool, and every line that it
-    /// says there before it is cut is one too many. Asking takes it back.
+    /// Whether something came that should not wait for the next regular conclusion: somebody talks to a pool that is new, and every
+    /// line that it says there before it is cut is one too many. Four a second are granted. Asking takes it back.
     pub fn take_urgent(&mut self) -> bool {
-        std::mem::take(&mut self.urgent)
+        std::mem::take(&mut self.urgent.pending)
     }
 }

@@ -5,6 +5,7 @@ mod scene;
 
 use std::collections::BTreeSet;
 
+use davy_detect::{ListKind, Lists};
 use davy_model::{Action, EventKind, FindingKind, FlowClose, FlowKey, FlowVolume, NameAnswer, ProcessKey};
 use scene::Scene;
 
@@ -71,6 +72,66 @@ fn the_first_line_of_a_miner_is_enough_and_cannot_wait() {
         let others = scene.last.proposals.iter().map(|p| &p.item.action);
         assert!(others.clone().all(|a| matches!(a, Action::Cut { .. } | Action::Alert)));
     }
+}
+
+/// To whom pools are closed after what was said: `all`, or a cgroup.
+fn closed_to(remote: &str, said: &[(bool, &str)]) -> Vec<String> {
+    let mut lists = Lists::builtin();
+    lists.add(ListKind::Networks, "test", "192.0.2.0/24\n").unwrap();
+    let mut scene = Scene::with(lists);
+    let process = client(&mut scene);
+    let flow = scene.open(process, remote);
+    for (sent, words) in said {
+        if *sent { scene.send(flow, words.as_bytes()) } else { scene.receive(flow, words.as_bytes()) }
+    }
+    scene.second();
+    let cuts = scene.last.proposals.iter().filter_map(|p| match &p.item.action {
+        Action::Cut { cgroup, .. } => Some(cgroup.clone().unwrap_or_else(|| "all".to_owned())),
+        _ => None,
+    });
+    cuts.collect()
+}
+
+#[test]
+fn who_only_says_that_a_server_is_a_pool_closes_it_to_nobody_else() {
+    let own = ["/system.slice/x.service".to_owned()];
+    let (sent, got) = (|words| (true, words), |words| (false, words));
+    assert_eq!(closed_to("198.51.100.7:5432", &[sent(SUBSCRIBE)]), own);
+    assert_eq!(closed_to("198.51.100.7:5432", &[sent(SUBSCRIBE), got("{\"id\":1,\"result\":true}\n")]), own);
+    // Its own words come back.
+    let echo = [sent(SUBSCRIBE), sent(NOTIFY), got(SUBSCRIBE), got(NOTIFY)];
+    assert_eq!(closed_to("198.51.100.7:6379", &echo), own);
+    // A database on this host is nobody's pool because somebody says so to it.
+    assert!(closed_to("127.0.0.1:5432", &[sent(SUBSCRIBE)]).is_empty());
+    assert!(closed_to("[::1]:5432", &[sent(SUBSCRIBE)]).is_empty());
+    for proven in [
+        closed_to("198.51.100.7:3333", &[sent(SUBSCRIBE), got(NOTIFY)]),
+        closed_to("127.0.0.1:3333", &[sent(SUBSCRIBE), got(NOTIFY)]),
+        closed_to("192.0.2.9:3333", &[sent(SUBSCRIBE)]),
+    ] {
+        assert_eq!(proven, ["all"]);
+    }
+}
+
+#[test]
+fn who_dials_in_a_loop_does_not_drive_conclusions() {
+    let mut scene = Scene::new();
+    let miner = client(&mut scene);
+    let mut urgent = 0;
+    for n in 0..40 {
+        let flow = scene.open(miner, &format!("198.51.100.{n}:3333"));
+        scene.send(flow, LOGIN.as_bytes());
+        urgent += u32::from(scene.detector.take_urgent());
+        scene.wait(0.01);
+    }
+    assert_eq!(urgent, 4);
+    scene.wait(1.0);
+    let flow = scene.open(miner, "198.51.100.0:3333");
+    scene.send(flow, LOGIN.as_bytes());
+    assert!(!scene.detector.take_urgent(), "it is known");
+    let flow = scene.open(miner, "198.51.100.99:3333");
+    scene.send(flow, LOGIN.as_bytes());
+    assert!(scene.detector.take_urgent());
 }
 
 #[test]

@@ -51,6 +51,10 @@ pub enum Action {
     Cut {
         /// Where to.
         destination: Destination,
+        /// The cgroup v2 subtree that is cut off from it, below the mount; `None` for all that the policy's scope reaches. Who only says
+        /// that something is a pool closes it to itself alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cgroup: Option<String>,
         /// For how many seconds; zero means until undone.
         seconds: u32,
     },

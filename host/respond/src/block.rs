@@ -4,24 +4,30 @@ use davy_model::{Destination, Prefix};
 
 /// How flows are cut on this host. The agent implements it over whatever tier it has.
 pub trait Block: Send + Sync {
-    /// Lets nothing through to the destination for `seconds`, or until [`Block::unblock`] when `None`.
+    /// Lets nothing through to the destination for `seconds`, or until [`Block::unblock`] when `None`: nothing of a cgroup v2 subtree
+    /// below the mount, or of all that this block reaches.
     /// Blocking what is blocked already renews the time.
     ///
     /// # Errors
     /// Why the host cannot block, in plain words.
-    fn block(&self, destination: Destination, seconds: Option<u32>) -> Result<(), String>;
+    fn block(
+        &self,
+        destination: Destination,
+        cgroup: Option<&str>,
+        seconds: Option<u32>,
+    ) -> Result<(), String>;
 
-    /// Lets traffic through again. Unblocking what is not blocked succeeds.
+    /// Lets traffic through again for whom it was blocked, and for everybody without a cgroup. Unblocking what is not blocked succeeds.
     ///
     /// # Errors
     /// Why it is still blocked, in plain words.
-    fn unblock(&self, destination: Destination) -> Result<(), String>;
+    fn unblock(&self, destination: Destination, cgroup: Option<&str>) -> Result<(), String>;
 
-    /// Ends the living sockets to the destination and says how many they were.
+    /// Ends the living sockets of a cgroup's subtree, or of all that this block reaches, to the destination and says how many they were.
     ///
     /// # Errors
     /// Why the host cannot end sockets, in plain words.
-    fn destroy(&self, destination: Destination) -> Result<u32, String>;
+    fn destroy(&self, destination: Destination, cgroup: Option<&str>) -> Result<u32, String>;
 
     /// Lets nothing out of a scope and nobody in for a time, but for what stays. Isolating what is isolated already renews
     /// the time.

@@ -5,27 +5,32 @@ use davy_model::{ActionRecord, ActionState, Destination};
 use crate::{Outcome, Refusal, Responder, failsafe, process, undo::Undo};
 
 impl Responder {
-    pub(crate) fn prepare_cut(&self, destination: &Destination) -> Result<Undo, Refusal> {
+    pub(crate) fn prepare_cut(
+        &self,
+        destination: &Destination,
+        cgroup: Option<&str>,
+    ) -> Result<Undo, Refusal> {
         if self.block.is_none() {
             return Err(Refusal::new("nothing on this host can cut flows"));
         }
         match failsafe::keeps(destination, &process::snapshot()) {
             Some(reason) => Err(Refusal::new(reason)),
-            None => Ok(Undo::Unblock { destination: *destination }),
+            None => Ok(Undo::Unblock { destination: *destination, cgroup: cgroup.map(str::to_owned) }),
         }
     }
 
-    pub(crate) fn cut(&self, destination: Destination, seconds: u32) -> Outcome {
-        if let Err(refusal) = self.prepare_cut(&destination) {
-            return Outcome::final_state(ActionState::Refused, refusal.reason);
-        }
+    pub(crate) fn cut(&self, destination: Destination, cgroup: Option<&str>, seconds: u32) -> Outcome {
+        let undo = match self.prepare_cut(&destination, cgroup) {
+            Ok(undo) => undo.to_json(),
+            Err(refusal) => return Outcome::final_state(ActionState::Refused, refusal.reason),
+        };
         let Some(block) = &self.block else { return Outcome::failed("nothing on this host can cut flows") };
         let name = name_of(&destination);
         // Blocked first, so that what is ended cannot come back in between.
-        if let Err(reason) = block.block(destination, (seconds > 0).then_some(seconds)) {
+        if let Err(reason) = block.block(destination, cgroup, (seconds > 0).then_some(seconds)) {
             return Outcome::failed(format!("{name} cannot be cut off: {reason}"));
         }
-        let ended = match block.destroy(destination) {
+        let ended = match block.destroy(destination, cgroup) {
             Ok(0) => "no connection was open".to_owned(),
             Ok(1) => "1 connection ended".to_owned(),
             Ok(n) => format!("{n} connections ended"),
@@ -33,17 +38,19 @@ impl Responder {
         };
         let time =
             if seconds == 0 { "until undone".to_owned() } else { format!("for {}", duration(seconds)) };
-        Outcome {
-            state: ActionState::Done,
-            note: format!("{name} cut off {time}; {ended}"),
-            undoable: true,
-            undo: Undo::Unblock { destination }.to_json(),
-        }
+        let whom = cgroup.map(|cgroup| format!(" for {cgroup}")).unwrap_or_default();
+        let note = format!("{name} cut off{whom} {time}; {ended}");
+        Outcome { state: ActionState::Done, note, undoable: true, undo }
     }
 
-    pub(crate) fn unblock(&self, record: &ActionRecord, destination: Destination) -> Outcome {
+    pub(crate) fn unblock(
+        &self,
+        record: &ActionRecord,
+        destination: Destination,
+        cgroup: Option<&str>,
+    ) -> Outcome {
         let result = match &self.block {
-            Some(block) => block.unblock(destination),
+            Some(block) => block.unblock(destination, cgroup),
             None => Err("nothing on this host can cut flows".into()),
         };
         let name = name_of(&destination);

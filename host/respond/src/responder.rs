@@ -45,7 +45,9 @@ impl Responder {
             Action::Quarantine { path, file, process } => {
                 self.prepare_quarantine(Path::new(path), *file, process.as_ref())?.to_json()
             }
-            Action::Cut { destination, .. } => self.prepare_cut(destination)?.to_json(),
+            Action::Cut { destination, cgroup, .. } => {
+                self.prepare_cut(destination, cgroup.as_deref())?.to_json()
+            }
             Action::Isolate { cgroup, seconds, .. } => {
                 self.prepare_isolation(cgroup.as_deref(), *seconds)?.to_json()
             }
@@ -72,7 +74,9 @@ impl Responder {
                 };
                 self.quarantine(number, path, *file, process.as_ref())
             }
-            Action::Cut { destination, seconds } => self.cut(*destination, *seconds),
+            Action::Cut { destination, cgroup, seconds } => {
+                self.cut(*destination, cgroup.as_deref(), *seconds)
+            }
             Action::Isolate { cgroup, keep, seconds } => self.isolate(cgroup.as_deref(), keep, *seconds),
             Action::Ban { .. } | Action::ClosePorts { .. } => Outcome::failed("it is the firewall's to do"),
         }
@@ -100,7 +104,9 @@ impl Responder {
             }
             (_, Some(Undo::Thaw { cgroup, stopped })) => self.thaw(record, cgroup.as_deref(), &stopped),
             (_, Some(Undo::Restore { sealed })) => self.restore(record, sealed),
-            (_, Some(Undo::Unblock { destination })) => self.unblock(record, destination),
+            (_, Some(Undo::Unblock { destination, cgroup })) => {
+                self.unblock(record, destination, cgroup.as_deref())
+            }
             (_, Some(Undo::Rejoin { cgroup, .. })) => self.rejoin(record, cgroup.as_deref()),
             (_, None) => keep("the journal does not say what to undo"),
         }

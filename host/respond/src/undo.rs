@@ -24,6 +24,9 @@ pub(crate) enum Undo {
     Unblock {
         /// Where to.
         destination: Destination,
+        /// The cgroup v2 subtree that was cut off; `None` for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cgroup: Option<String>,
     },
     /// Let what was isolated back among others.
     Rejoin {

@@ -13,34 +13,47 @@ use davy_model::{Action, ActionState, Destination, Timestamp};
 use davy_respond::{Block, Responder, ResponderConfig, due, expiry};
 use stage::*;
 
+/// A destination, and the cgroup that alone is cut off from it.
+type Place = (Destination, Option<String>);
+
 #[derive(Clone, Default)]
 struct Memory {
-    blocked: Arc<Mutex<BTreeMap<Destination, Option<u32>>>>,
+    blocked: Arc<Mutex<BTreeMap<Place, Option<u32>>>>,
     broken: bool,
 }
 
 impl Block for Memory {
-    fn block(&self, destination: Destination, seconds: Option<u32>) -> Result<(), String> {
+    fn block(
+        &self,
+        destination: Destination,
+        cgroup: Option<&str>,
+        seconds: Option<u32>,
+    ) -> Result<(), String> {
         if self.broken {
             return Err("no cgroup v2".into());
         }
-        self.blocked.lock().unwrap().insert(destination, seconds);
+        self.blocked.lock().unwrap().insert((destination, cgroup.map(str::to_owned)), seconds);
         Ok(())
     }
 
-    fn unblock(&self, destination: Destination) -> Result<(), String> {
-        self.blocked.lock().unwrap().remove(&destination);
+    fn unblock(&self, destination: Destination, cgroup: Option<&str>) -> Result<(), String> {
+        self.blocked.lock().unwrap().remove(&(destination, cgroup.map(str::to_owned)));
         Ok(())
     }
 
-    fn destroy(&self, destination: Destination) -> Result<u32, String> {
-        assert!(self.blocked.lock().unwrap().contains_key(&destination), "blocked before it is ended");
+    fn destroy(&self, destination: Destination, cgroup: Option<&str>) -> Result<u32, String> {
+        let place = (destination, cgroup.map(str::to_owned));
+        assert!(self.blocked.lock().unwrap().contains_key(&place), "blocked before it is ended");
         Ok(2)
     }
 }
 
 fn cut(address: &str, port: u16, seconds: u32) -> Action {
-    Action::Cut { destination: Destination { address: address.parse().unwrap(), port }, seconds }
+    Action::Cut {
+        destination: Destination { address: address.parse().unwrap(), port },
+        cgroup: None,
+        seconds,
+    }
 }
 
 fn with(memory: &Memory, folder: &tempfile::TempDir) -> Responder {
@@ -66,6 +79,25 @@ fn a_destination_is_cut_and_comes_back() {
         }
         assert!(memory.blocked.lock().unwrap().is_empty());
     }
+}
+
+#[test]
+fn one_cgroup_is_cut_off_and_let_back_without_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::default();
+    let responder = with(&memory, &folder);
+    let Action::Cut { destination, seconds, .. } = cut("198.51.100.7", 3333, 60) else { unreachable!() };
+    let of = |cgroup: Option<&str>| Action::Cut { destination, cgroup: cgroup.map(str::to_owned), seconds };
+    let outcome = act(&responder, &of(Some("/system.slice/x.service")));
+    let note = "198.51.100.7:3333 cut off for /system.slice/x.service for 1 min; 2 connections ended";
+    assert_eq!((outcome.state, outcome.note.as_str()), (ActionState::Done, note));
+    act(&responder, &of(None));
+    assert_eq!(memory.blocked.lock().unwrap().len(), 2);
+    assert_eq!(
+        responder.undo(&line(&of(Some("/system.slice/x.service")), &outcome)).state,
+        ActionState::Undone
+    );
+    assert!(memory.blocked.lock().unwrap().keys().eq([&(destination, None)]));
 }
 
 #[test]

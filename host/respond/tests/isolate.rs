@@ -15,15 +15,15 @@ use stage::*;
 struct Memory(Arc<Mutex<BTreeMap<Option<String>, Isolation>>>);
 
 impl Block for Memory {
-    fn block(&self, _: Destination, _: Option<u32>) -> Result<(), String> {
+    fn block(&self, _: Destination, _: Option<&str>, _: Option<u32>) -> Result<(), String> {
         Err("not asked for".to_owned())
     }
 
-    fn unblock(&self, _: Destination) -> Result<(), String> {
+    fn unblock(&self, _: Destination, _: Option<&str>) -> Result<(), String> {
         Err("not asked for".to_owned())
     }
 
-    fn destroy(&self, _: Destination) -> Result<u32, String> {
+    fn destroy(&self, _: Destination, _: Option<&str>) -> Result<u32, String> {
         Err("not asked for".to_owned())
     }
 

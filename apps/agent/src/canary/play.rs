@@ -95,7 +95,7 @@ fn cut(bird: &mut impl Bird, cgroup: &str, acts: &impl Acts, tally: &mut Tally) 
     let before = bird.connect(address)?;
     ensure!(before == "connected", "its connection was {before} before anything was cut");
     let destination = Destination { address: address.ip(), port: address.port() };
-    let cut = acts.act(Action::Cut { destination, seconds: CUT_SECS }, Some(cgroup));
+    let cut = acts.act(Action::Cut { destination, cgroup: None, seconds: CUT_SECS }, Some(cgroup));
     let record = cut.as_ref().ok().cloned();
     let refused = cut.and_then(|_| {
         let inside = bird.connect(address)?;

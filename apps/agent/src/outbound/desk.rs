@@ -40,15 +40,26 @@ pub(crate) struct OutboundDesk {
     gate: Option<OutboundGate>,
     shared: Arc<Shared>,
     state: Mutex<State>,
+    /// What connections are judged by, apart from the rest: whoever asks for it does not wait while the kernel takes it over.
+    judged: Mutex<Option<Judged>>,
     /// Whether there is something to look at before its time.
     roused: Mutex<bool>,
     rouse: Condvar,
 }
 
+/// What connections are judged by.
+#[derive(Clone)]
+pub(super) struct Judged {
+    /// The policy,
+    pub(super) policy: Arc<Policy>,
+    /// and what it comes to on this host.
+    pub(super) compiled: Arc<Compiled>,
+}
+
 #[derive(Default)]
 struct State {
     policy: Option<Arc<Policy>>,
-    compiled: Compiled,
+    compiled: Arc<Compiled>,
     facts: Facts,
     /// What the kernel was told, where all of it was done.
     held: Option<(OutboundTables, OutboundModes)>,
@@ -89,7 +100,14 @@ struct Fault {
 impl OutboundDesk {
     /// With the kernel's gate, where there is one.
     pub(crate) fn new(gate: Option<OutboundGate>, shared: Arc<Shared>) -> Self {
-        Self { gate, shared, state: Mutex::default(), roused: Mutex::default(), rouse: Condvar::new() }
+        Self {
+            gate,
+            shared,
+            state: Mutex::default(),
+            judged: Mutex::default(),
+            roused: Mutex::default(),
+            rouse: Condvar::new(),
+        }
     }
 
     /// Has the policy looked at now.
@@ -107,9 +125,13 @@ impl OutboundDesk {
     }
 
     /// Brings the kernel in line with the policy, the host and what overrules it.
-    pub(super) fn follow(&self, users: &mut Users, now: Timestamp) {
-        let Some(gate) = &self.gate else { return };
+    pub(crate) fn follow(&self, users: &mut Users, now: Timestamp) {
         let policy = lock(&self.shared.rulebook).policy();
+        let Some(gate) = &self.gate else {
+            // Nothing is refused here; what name servers are asked is told all the same.
+            self.compile(&mut lock(&self.state), policy, users, now);
+            return;
+        };
         let wanted = modes(&policy, &mut lock(&self.shared.standing), now);
         let mut state = lock(&self.state);
         // What is disarmed meanwhile is not left waiting.
@@ -117,14 +139,9 @@ impl OutboundDesk {
         if state.is_of(&policy) && state.fault.as_ref().is_some_and(same) {
             return;
         }
-        let outcome = if policy.outbound.mode == Mode::Off {
-            state.policy = Some(policy);
-            state.compiled = Compiled::default();
-            state.rest(gate)
-        } else {
-            state.compile(policy, users, now);
-            state.tell(gate, &wanted)
-        };
+        let off = policy.outbound.mode == Mode::Off;
+        self.compile(&mut state, policy, users, now);
+        let outcome = if off { state.rest(gate) } else { state.tell(gate, &wanted) };
         let known = state.fault.take().map(|fault| fault.words);
         if let Err(error) = outcome {
             let words = format!(
@@ -136,6 +153,17 @@ impl OutboundDesk {
             }
             state.fault = Some(Fault { words, since: Instant::now(), wanted });
         }
+    }
+
+    fn compile(&self, state: &mut State, policy: Arc<Policy>, users: &mut Users, now: Timestamp) {
+        if policy.outbound.mode == Mode::Off {
+            state.policy = Some(policy);
+            state.compiled = Arc::default();
+            *lock(&self.judged) = None;
+            return;
+        }
+        state.compile(Arc::clone(&policy), users, now);
+        *lock(&self.judged) = Some(Judged { policy, compiled: Arc::clone(&state.compiled) });
     }
 
     /// What no entry allowed since the last call, as events.
@@ -199,17 +227,9 @@ impl OutboundDesk {
         }
     }
 
-    /// The name servers that the host and its policy know; `None` while the policy has connections judged by nothing.
-    pub(super) fn known_resolvers(&self) -> Option<Vec<IpAddr>> {
-        let policy = lock(&self.shared.rulebook).policy();
-        if policy.outbound.mode == Mode::Off {
-            return None;
-        }
-        let state = lock(&self.state);
-        if state.is_of(&policy) {
-            return Some(state.compiled.tables.resolvers.clone());
-        }
-        Some(resolvers().into_iter().chain(policy.outbound.resolver_addresses()).collect())
+    /// What connections are judged by; `None` while the policy has them judged by nothing.
+    pub(super) fn judged(&self) -> Option<Judged> {
+        lock(&self.judged).clone()
     }
 
     /// For `davy status`: what the kernel did not do stands where people look first.
@@ -284,7 +304,7 @@ impl State {
             return;
         }
         let user = |name: &str| facts.users.get(name).copied().flatten();
-        self.compiled = compile(&policy, &Host { user: &user, resolvers: &facts.resolvers }, now);
+        self.compiled = Arc::new(compile(&policy, &Host { user: &user, resolvers: &facts.resolvers }, now));
         self.facts = facts;
         for note in self.compiled.notes.iter().filter(|_| !self.is_of(&policy)) {
             tracing::warn!("{note}");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use davy_detect::Detector;
-use davy_model::{Event, EventKind, Finding, FindingId, FlowKey, Timestamp};
-use davy_net::outbound::{Began, Cases, EncryptedDns};
+use davy_model::{Event, EventKind, Finding, FindingId, FlowKey, OutboundProtocol, Timestamp, Transport};
+use davy_net::outbound::{Ask, Began, Cases, EncryptedDns, expressly_allowed, unit_of};
 
 use super::OutboundDesk;
 
@@ -12,16 +12,13 @@ use super::OutboundDesk;
 pub(crate) struct OutboundTeller {
     cases: Cases,
     encrypted_dns: EncryptedDns,
-    /// Findings that were made since they were last asked for. Each is one of a program and a destination that has not been told
-    /// of today, so that few wait.
-    made: Vec<Finding>,
     desk: Arc<OutboundDesk>,
 }
 
 impl OutboundTeller {
     /// Nothing was told yet.
     pub(crate) fn new(desk: Arc<OutboundDesk>) -> Self {
-        Self { cases: Cases::default(), encrypted_dns: EncryptedDns::default(), made: Vec::new(), desk }
+        Self { cases: Cases::default(), encrypted_dns: EncryptedDns::default(), desk }
     }
 
     /// Takes in an event, after the detector; `id` gives a number for a finding that has none.
@@ -36,8 +33,8 @@ impl OutboundTeller {
 
     /// The findings that are new or have grown, and may be told now.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Finding> {
-        let mut due = std::mem::take(&mut self.made);
-        due.extend(self.cases.due(now));
+        let mut due = self.cases.due(now);
+        due.extend(self.encrypted_dns.due(now));
         due
     }
 
@@ -53,11 +50,42 @@ impl OutboundTeller {
         if !self.encrypted_dns.suspects(to, name) {
             return;
         }
-        let Some(resolvers) = self.desk.known_resolvers() else { return };
+        let Some(judged) = self.desk.judged() else { return };
         let process = flow.owner.and_then(|owner| detector.processes().get(&owner));
         let (program, comm) =
             process.map_or(("", "somebody"), |p| (p.program.image.path.as_str(), p.comm.as_str()));
         let began = Began { time, flow: key, process: flow.owner, program, comm, to, name };
-        self.made.extend(self.encrypted_dns.see(&began, &resolvers, id));
+        let tables = &judged.compiled.tables;
+        let allowed = || {
+            process.is_some_and(|process| {
+                let ask = Ask {
+                    units: units_of(&process.program.cgroup),
+                    container: process.program.container.as_deref(),
+                    uid: Some(process.program.creds.uid),
+                    protocol: match flow.open.transport {
+                        Transport::Tcp => OutboundProtocol::Tcp,
+                        Transport::Udp => OutboundProtocol::Udp,
+                    },
+                    port: to.port(),
+                    to: to.ip().to_canonical(),
+                    name,
+                };
+                expressly_allowed(&judged.policy.outbound, tables, &ask)
+            })
+        };
+        self.encrypted_dns.see(&began, &tables.resolvers, allowed, id);
     }
+}
+
+/// The slices around a process's unit and the unit, by which entries name it.
+fn units_of(cgroup: &str) -> Vec<&str> {
+    let unit = unit_of(cgroup);
+    let mut units = Vec::new();
+    for part in cgroup.split('/').filter(|part| !part.is_empty()) {
+        units.push(part);
+        if Some(part) == unit {
+            break;
+        }
+    }
+    units
 }

@@ -109,7 +109,12 @@ pub fn actions() -> Vec<ActionRecord> {
             ActionState::Done,
             "412 bytes",
         ),
-        record(32, Action::Cut { destination: pool, seconds: 86_400 }, ActionState::Done, "2 flows ended"),
+        record(
+            32,
+            Action::Cut { destination: pool, cgroup: None, seconds: 86_400 },
+            ActionState::Done,
+            "2 flows ended",
+        ),
         record(
             33,
             Action::Freeze { root: key(1), tree: vec![key(1)] },

@@ -30,6 +30,8 @@ pub(crate) struct Manners {
     pub(crate) careless: bool,
     /// A capability that is missing.
     pub(crate) lacks: Option<Capability>,
+    /// Refuses every connection to a pool but in a rehearsal, where it only observes.
+    pub(crate) refuses_connections: bool,
     /// The mode of every protection.
     pub(crate) mode: Mode,
     /// Says that the kernel refuses what reaches for it.
@@ -149,7 +151,8 @@ impl State {
 
     /// What enforcing in the rehearsed cgroup does to the first act there that is seen twice.
     fn act_on(&mut self) {
-        let Some(cgroup) = self.rehearsed.clone() else { return };
+        let rehearsed = self.rehearsed.clone().filter(|_| !self.manners.refuses_connections);
+        let Some(cgroup) = rehearsed else { return };
         let Some(act) = self.found().first().map(|(pid, _)| *pid) else { return };
         if !self.journal.is_empty() || !cgroup_of(act).starts_with(&format!("{cgroup}/")) {
             return;
@@ -167,7 +170,7 @@ impl State {
             self.note(Action::Quarantine { path, file: FileId::default(), process: Some(key(act)) });
         }
         let destination = Destination { address: "198.51.100.7".parse().unwrap(), port: 3333 };
-        self.note(Action::Cut { destination, seconds: 60 });
+        self.note(Action::Cut { destination, cgroup: None, seconds: 60 });
         let (root, tree) = tree();
         self.signal(act, rustix::process::Signal::KILL);
         self.note(Action::Kill { root, tree });
@@ -211,6 +214,9 @@ impl State {
 
     /// Acts that show, by what /proc tells, and as what.
     fn found(&self) -> Vec<(u32, Signal)> {
+        if self.manners.refuses_connections && self.rehearsed.is_none() {
+            return Vec::new();
+        }
         let found =
             acts().into_iter().filter(|_| !self.manners.silent).filter(|p| cpu_ms(*p) >= self.manners.cpu_ms);
         found.filter_map(culprit).filter_map(|pid| Some((pid, shows(pid)?))).collect()
@@ -403,6 +409,11 @@ fn status(manners: Manners) -> AgentStatus {
         proven: None,
         note: String::new(),
     };
+    let mut protections: Vec<_> =
+        ["mining", "fileless", "masquerade", "persistence", "campaign", "tampering"].map(protection).into();
+    if manners.refuses_connections {
+        protections.push(ProtectionStatus { mode: Mode::Enforce, ..protection("outbound") });
+    }
     AgentStatus {
         version: "0".to_owned(),
         started: now(),
@@ -410,9 +421,7 @@ fn status(manners: Manners) -> AgentStatus {
         host: "fake".to_owned(),
         kernel: "6".to_owned(),
         tier: Tier::Signal,
-        protections: ["mining", "fileless", "masquerade", "persistence", "campaign", "tampering"]
-            .map(protection)
-            .into(),
+        protections,
         probes: capabilities.map(probe).into(),
         disarmed_until: None,
         fallen_back: Vec::new(),

@@ -55,8 +55,13 @@ impl Default for Scene {
 
 impl Scene {
     pub fn new() -> Self {
+        Self::with(Lists::builtin())
+    }
+
+    /// With these lists of pools.
+    pub fn with(lists: Lists) -> Self {
         let mut scene = Self {
-            detector: Detector::new(Settings::default(), Lists::builtin()),
+            detector: Detector::new(Settings::default(), lists),
             inspector: Inspector::new(Bounds::default()),
             offsets: HashMap::new(),
             now: Timestamp::from_secs(1_700_000_000),

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use davy_model::{
-    Evidence, Finding, FindingId, FindingKind, FlowKey, ProcessKey, Severity, Signal, Technique, Timestamp,
+    Evidence, Finding, FindingId, FindingKind, FlowKey, OutboundTables, ProcessKey, Severity, Signal,
+    Technique, Timestamp,
 };
+use davy_policy::{Outbound, OutboundTo};
+
+use super::lookup::{Ask, allowing};
 
 /// DNS over TLS (RFC 7858) and over QUIC (RFC 9250).
 const PORT_DNS_TLS: u16 = 853;
@@ -14,11 +18,23 @@ const PORT_DNS_TLS: u16 = 853;
 /// DNS over HTTPS (RFC 8484).
 const PORT_HTTPS: u16 = 443;
 
-/// The same program and destination are told no more often than this, in seconds.
-const AGAIN_SECS: f64 = 86_400.0;
+/// Application layer protocol: DNS.
+const TECHNIQUE: &str = "T1071.004";
 
-/// Programs and destinations of which it is remembered when they were told. When full, what was told first may be told again.
-const MAX_TOLD: usize = 1024;
+/// What a program asked is one finding, that grows, for so long, in seconds; what it asks later is another.
+const OVER_SECS: f64 = 86_400.0;
+
+/// A finding that grows is told anew no more often than this, in seconds.
+const RENEW_SECS: f64 = 60.0;
+
+/// The most findings that are told a minute; further ones wait for the next.
+const MAX_A_MINUTE: u32 = 6;
+
+/// The most programs of which something is remembered; beyond it the one that was silent longest is forgotten.
+const MAX_PROGRAMS: usize = 256;
+
+/// Name servers that one finding shows; further ones are counted.
+const MAX_SERVERS: usize = 32;
 
 /// A connection that this host began.
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +55,33 @@ pub struct Began<'a> {
     pub name: Option<&'a str>,
 }
 
-/// Who asked which of them, told once a day.
+/// Which program asked which of them: a finding for each program and day, told within a bound.
 #[derive(Debug)]
 pub struct EncryptedDns {
     names: BTreeSet<String>,
     addresses: BTreeSet<IpAddr>,
-    told: BTreeMap<(String, String), Timestamp>,
+    programs: BTreeMap<String, Program>,
+    /// When the minute began in which so many were told.
+    minute: Option<Timestamp>,
+    told: u32,
+}
+
+/// What a program asked.
+#[derive(Debug)]
+struct Program {
+    id: FindingId,
+    first: Timestamp,
+    last: Timestamp,
+    /// When it was last told, and whether something came since.
+    told: Option<Timestamp>,
+    news: bool,
+    process: Option<ProcessKey>,
+    /// The names and addresses that it asked.
+    servers: BTreeSet<String>,
+    /// Each with its first connection.
+    evidence: Vec<Evidence>,
+    /// Connections to name servers beyond the bound.
+    more: u64,
 }
 
 impl Default for EncryptedDns {
@@ -64,7 +101,7 @@ impl EncryptedDns {
                 Err(_) => drop(names.insert(line.to_ascii_lowercase())),
             }
         }
-        Self { names, addresses, told: BTreeMap::new() }
+        Self { names, addresses, programs: BTreeMap::new(), minute: None, told: 0 }
     }
 
     /// Whether a connection may be one to a name server; cheap, and asked of every one.
@@ -73,58 +110,87 @@ impl EncryptedDns {
         self.reason(to, name).is_some()
     }
 
-    /// The finding about a connection to a name server that is none of these; `None` for others, and for what was told today.
+    /// Takes in a connection. Nothing is told of the host's own name servers, nor of one that is `allowed`, which is asked about those that
+    /// are new alone; `id` gives a number for a finding that has none.
     pub fn see(
         &mut self,
         began: &Began<'_>,
         resolvers: &[IpAddr],
+        allowed: impl FnOnce() -> bool,
         id: impl FnOnce() -> FindingId,
-    ) -> Option<Finding> {
+    ) {
         let address = began.to.ip().to_canonical();
-        let how = self.reason(began.to, began.name)?;
+        let Some(how) = self.reason(began.to, began.name) else { return };
         if address.is_loopback() || resolvers.contains(&address) {
-            return None;
+            return;
         }
-        let whom = began.name.map_or_else(|| began.to.to_string(), |name| format!("{name} ({})", began.to));
+        let over = |program: &Program| began.time.secs_since(program.first) >= OVER_SECS;
+        if self.programs.get(began.program).is_some_and(over) {
+            self.programs.remove(began.program);
+        }
         // A name has many addresses, and is often known a moment after the address.
-        let about = began.name.into_iter().map(str::to_owned).chain([address.to_string()]);
-        let keys: Vec<_> = about.map(|about| (began.program.to_owned(), about)).collect();
-        let today = |told: &Timestamp| began.time.secs_since(*told) < AGAIN_SECS;
-        let told = keys.iter().filter_map(|key| self.told.get(key).copied()).find(today);
-        self.told.extend(keys.into_iter().map(|key| (key, told.unwrap_or(began.time))));
-        while self.told.len() > MAX_TOLD
-            && let Some(first) = self.told.iter().min_by_key(|(_, told)| **told).map(|(key, _)| key.clone())
-        {
-            self.told.remove(&first);
+        let keys: Vec<String> =
+            began.name.into_iter().map(str::to_owned).chain([address.to_string()]).collect();
+        if let Some(program) = self.programs.get_mut(began.program) {
+            program.last = program.last.max(began.time);
+            if keys.iter().any(|key| program.servers.contains(key)) {
+                if program.servers.len() < 2 * MAX_SERVERS {
+                    program.servers.extend(keys);
+                }
+                return;
+            }
+            if program.evidence.len() >= MAX_SERVERS {
+                program.more = program.more.saturating_add(1);
+                return;
+            }
         }
-        if told.is_some() {
-            return None;
+        if allowed() {
+            return;
         }
-        let technique = Technique::new("T1071.004");
-        let text =
-            format!("\"{}\" asks a name server that is none of this host's, {whom}: {how}", began.comm);
-        Some(Finding {
+        if !self.programs.contains_key(began.program) && self.programs.len() >= MAX_PROGRAMS {
+            let silent = self.programs.iter().min_by_key(|(_, program)| program.last);
+            let silent = silent.map(|(path, _)| path.clone());
+            silent.map(|path| self.programs.remove(&path));
+        }
+        let program = self.programs.entry(began.program.to_owned()).or_insert_with(|| Program {
             id: id(),
-            kind: FindingKind::Outbound,
             first: began.time,
-            time: began.time,
-            severity: Severity::Low,
-            confidence: 0.9,
-            subject: began.process,
-            processes: began.process.into_iter().collect(),
-            summary: text.clone(),
-            evidence: vec![Evidence {
-                time: began.time,
-                signal: Signal::Outbound,
-                weight: 0.0,
-                text,
-                numbers: BTreeMap::new(),
-                process: began.process,
-                flow: Some(began.flow),
-                technique: Some(technique.clone()),
-            }],
-            techniques: vec![technique],
-        })
+            last: began.time,
+            told: None,
+            news: true,
+            process: began.process,
+            servers: BTreeSet::new(),
+            evidence: Vec::new(),
+            more: 0,
+        });
+        program.news = true;
+        program.process = began.process.or(program.process);
+        program.servers.extend(keys);
+        program.evidence.push(evidence(began, how));
+    }
+
+    /// The findings that are new or have grown, and may be told now: those that were not told yet before others.
+    pub fn due(&mut self, now: Timestamp) -> Vec<Finding> {
+        if self.minute.is_none_or(|minute| now.secs_since(minute).abs() >= 60.0) {
+            (self.minute, self.told) = (Some(now), 0);
+        }
+        let due = |program: &Program| {
+            program.news && program.told.is_none_or(|told| now.secs_since(told).abs() >= RENEW_SECS)
+        };
+        let mut waiting: Vec<&mut Program> =
+            self.programs.values_mut().filter(|program| due(program)).collect();
+        waiting.sort_by_key(|program| (program.told, program.first));
+        let left = MAX_A_MINUTE.saturating_sub(self.told);
+        let findings: Vec<Finding> = waiting
+            .into_iter()
+            .take(left as usize)
+            .map(|program| {
+                (program.told, program.news) = (Some(now), false);
+                program.finding(now)
+            })
+            .collect();
+        self.told += u32::try_from(findings.len()).unwrap_or(left);
+        findings
     }
 
     fn reason(&self, to: SocketAddr, name: Option<&str>) -> Option<&'static str> {
@@ -156,10 +222,64 @@ impl EncryptedDns {
     }
 }
 
+/// Whether an entry allows it that speaks of the name server, or of the port that is for them alone. One that lets everybody out says
+/// nothing of either.
+#[must_use]
+pub fn expressly_allowed(policy: &Outbound, tables: &OutboundTables, ask: &Ask<'_>) -> bool {
+    let rules = allowing(tables, ask);
+    let everywhere =
+        |to: &OutboundTo| matches!(to, OutboundTo::Any | OutboundTo::Inside | OutboundTo::Outside);
+    policy.allow.iter().enumerate().any(|(number, allow)| {
+        let of_port = ask.port == PORT_DNS_TLS && !allow.ports.is_empty();
+        rules.has(number) && (of_port || !allow.to.iter().any(everywhere))
+    })
+}
+
+impl Program {
+    fn finding(&self, now: Timestamp) -> Finding {
+        let others = self.evidence.len().saturating_sub(1);
+        let others = match (others, self.more) {
+            (0, 0) => String::new(),
+            (1, 0) => ", and one other".to_owned(),
+            (others, 0) => format!(", and {others} others"),
+            (others, more) => format!(", and {others} others, and {more} times still others"),
+        };
+        let text = self.evidence.first().map_or("", |first| first.text.as_str());
+        Finding {
+            id: self.id,
+            kind: FindingKind::Outbound,
+            first: self.first,
+            time: now,
+            severity: Severity::Low,
+            confidence: 0.9,
+            subject: self.process,
+            processes: self.process.into_iter().collect(),
+            summary: format!("{text}{others}"),
+            evidence: self.evidence.clone(),
+            techniques: vec![Technique::new(TECHNIQUE)],
+        }
+    }
+}
+
+fn evidence(began: &Began<'_>, how: &str) -> Evidence {
+    let whom = began.name.map_or_else(|| began.to.to_string(), |name| format!("{name} ({})", began.to));
+    Evidence {
+        time: began.time,
+        signal: Signal::Outbound,
+        weight: 0.0,
+        text: format!("\"{}\" asks a name server that is none of this host's, {whom}: {how}", began.comm),
+        numbers: BTreeMap::new(),
+        process: began.process,
+        flow: Some(began.flow),
+        technique: Some(Technique::new(TECHNIQUE)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::outbound::{Host, compile};
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -175,8 +295,13 @@ mod tests {
         }
     }
 
+    fn see(dns: &mut EncryptedDns, began: &Began<'_>, number: u64) {
+        dns.see(began, &["192.0.2.53".parse().unwrap()], || false, || FindingId(number));
+    }
+
     fn told(dns: &mut EncryptedDns, began: &Began<'_>) -> Option<String> {
-        dns.see(began, &["192.0.2.53".parse().unwrap()], || FindingId(1)).map(|finding| finding.summary)
+        see(dns, began, 1);
+        dns.due(began.time).pop().map(|finding| finding.summary)
     }
 
     #[test]
@@ -207,26 +332,92 @@ mod tests {
     }
 
     #[test]
-    fn a_program_and_a_destination_are_told_once_a_day() {
+    fn a_program_is_one_finding_a_day_that_grows() {
         let mut dns = EncryptedDns::default();
         let first = began("203.0.113.9:853", None);
         assert!(told(&mut dns, &first).is_some() && told(&mut dns, &first).is_none());
-        assert!(told(&mut dns, &Began { program: "/tmp/x", ..first }).is_some(), "another program");
-        assert!(told(&mut dns, &began("203.0.113.10:853", None)).is_some(), "another destination");
-        assert!(told(&mut dns, &Began { time: NOW.plus_secs(86_400.0), ..first }).is_some(), "another day");
-        assert!(told(&mut dns, &began("8.8.8.8:443", None)).is_some());
+        see(&mut dns, &began("8.8.8.8:443", None), 2);
         for to in ["8.8.8.8:443", "8.8.4.4:443", "203.0.113.77:443"] {
-            assert_eq!(
-                told(&mut dns, &began(to, Some("dns.google"))),
-                None,
-                "{to}: known by its address, then by its name"
-            );
+            // Known by its address, then by its name.
+            see(&mut dns, &began(to, Some("dns.google")), 2);
         }
+        assert!(dns.due(NOW.plus_secs(59.0)).is_empty(), "not yet");
+        let grown = dns.due(NOW.plus_secs(60.0)).pop().unwrap();
+        assert_eq!((grown.id, grown.first, grown.evidence.len()), (FindingId(1), NOW, 2));
+        assert!(grown.summary.ends_with(", and one other"), "{}", grown.summary);
+        assert!(dns.due(NOW.plus_secs(120.0)).is_empty());
+        let tomorrow = Began { time: NOW.plus_secs(86_400.0), ..first };
+        see(&mut dns, &tomorrow, 3);
+        assert_eq!(dns.due(tomorrow.time).pop().unwrap().id, FindingId(3), "another day");
+        let other = Began { program: "/tmp/x", ..tomorrow };
+        see(&mut dns, &other, 4);
+        assert_eq!(dns.due(tomorrow.time).pop().unwrap().id, FindingId(4), "another program");
+    }
+
+    #[test]
+    fn what_an_entry_allows_is_not_told() {
+        let mut dns = EncryptedDns::default();
+        dns.see(&began("203.0.113.9:853", None), &[], || true, || FindingId(1));
+        assert!(dns.due(NOW).is_empty());
+        assert!(told(&mut dns, &began("203.0.113.10:853", None)).is_some());
+    }
+
+    #[test]
+    fn an_entry_for_everything_says_nothing_of_name_servers() {
+        let allowed = |entry: &str, port: u16| {
+            let text =
+                format!("[outbound]\nmode = \"observe\"\n[[outbound.allow]]\nreason = \"r\"\n{entry}\n");
+            let policy = davy_policy::Policy::parse("p.toml", &text).unwrap();
+            let host = Host { user: &|_| None, resolvers: &[] };
+            let ask = Ask {
+                units: vec!["system.slice", "x.service"],
+                container: None,
+                uid: Some(33),
+                protocol: davy_model::OutboundProtocol::Tcp,
+                port,
+                to: "203.0.113.9".parse().unwrap(),
+                name: Some("dns.example.org"),
+            };
+            expressly_allowed(&policy.outbound, &compile(&policy, &host, NOW).tables, &ask)
+        };
+        for wide in ["to = [\"any\"]", "to = [\"outside\"]\nports = 443", "to = [\"192.0.2.0/24\"]"] {
+            assert!(!allowed(wide, 443), "{wide}");
+        }
+        assert!(
+            !allowed("to = [\"any\"]", 853)
+                && !allowed("to = [\"203.0.113.9\"]\nservice = \"y.service\"", 853)
+        );
+        for meant in ["to = [\"203.0.113.0/24\"]", "to = [\"dns.example.org\"]\nservice = \"x.service\""] {
+            assert!(allowed(meant, 853) && allowed(meant, 443), "{meant}");
+        }
+        assert!(allowed("to = [\"outside\"]\nports = 853", 853));
+    }
+
+    #[test]
+    fn who_asks_thousands_of_them_fills_nothing() {
+        let mut dns = EncryptedDns::default();
+        let mut findings = 0;
         for number in 0..3000u32 {
             let to = SocketAddr::new(std::net::Ipv4Addr::from(0x0a00_0000 + number).into(), 853);
-            told(&mut dns, &Began { to, ..first });
+            let began = Began { to, ..began("203.0.113.9:853", None) };
+            see(&mut dns, &began, 1);
+            findings += dns.due(NOW.plus_secs(f64::from(number) / 10.0)).len();
         }
-        assert_eq!(dns.told.len(), MAX_TOLD);
+        assert!(findings <= 6, "{findings} in five minutes");
+        let kept = &dns.programs["/usr/bin/curl"];
+        assert_eq!((kept.evidence.len(), kept.more), (MAX_SERVERS, 3000 - MAX_SERVERS as u64));
+        assert!(kept.servers.len() <= 2 * MAX_SERVERS);
+        // And who does it under thousands of names.
+        findings = 0;
+        for number in 0..3000u64 {
+            let program = format!("/tmp/{number}");
+            let time = NOW.plus_secs(1000.0 + number as f64 / 50.0);
+            let began = Began { time, program: &program, ..began("203.0.113.9:853", None) };
+            see(&mut dns, &began, number);
+            findings += dns.due(time).len();
+        }
+        assert_eq!(findings, MAX_A_MINUTE as usize);
+        assert_eq!(dns.programs.len(), MAX_PROGRAMS);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod tests;
 
 pub use cases::{Cases, MAX_SUBJECTS};
 pub use compile::{Compiled, Host, compile, unit_of};
-pub use encrypted_dns::{Began, EncryptedDns};
+pub use encrypted_dns::{Began, EncryptedDns, expressly_allowed};
 pub use learn::{Proposed, Row, propose, to_toml};
 pub use lookup::{Ask, allowing, allows_name};
 pub use replay::{Replayed, replay};

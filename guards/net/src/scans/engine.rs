@@ -17,7 +17,7 @@ use super::weight::{self, NEEDED};
 pub(super) const MAX_TRACKS: usize = 16_384;
 
 /// Networks kept; the same holds for them.
-pub(super) const MAX_NETWORKS: usize = 4096;
+pub(super) const MAX_NETWORKS: usize = 2048;
 
 /// Addresses of this host that are told apart. Further ones count as one.
 const MAX_LOCALS: usize = 255;
@@ -36,7 +36,8 @@ pub struct Settings {
 
 /// Who scans this host, from what was seen between addresses and ports.
 ///
-/// Memory is bounded: at most 16,384 sources of 32 visits, 4,096 networks and 4,096 visits of a crowd, below 32 MB in all.
+/// Memory is bounded: at most 16,384 sources of 32 visits, 2,048 networks of 64 addresses and 256 ports, and 4,096 visits of a crowd; below
+/// 80 MB when all of it is full.
 #[derive(Debug)]
 pub struct Scans {
     settings: Settings,

@@ -13,8 +13,8 @@ pub(super) const LEAST_SOURCES: usize = 3;
 const LEAST_PORTS: usize = 12;
 
 /// Addresses and ports remembered of each. What comes beyond is counted with those that are known.
-const MAX_SOURCES: usize = 64;
-const MAX_PORTS: usize = 256;
+pub(super) const MAX_SOURCES: usize = 64;
+pub(super) const MAX_PORTS: usize = 256;
 
 /// An address and a port are forgotten that failed last so long ago, in seconds; by then a quarter is left of what they weighed.
 const FORGOTTEN: f64 = 2.0 * HALF_LIFE;

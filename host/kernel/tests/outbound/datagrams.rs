@@ -50,6 +50,29 @@ fn who_is_given_a_destination_and_never_sends_is_not_told() {
     assert_eq!(inside.ask("send"), "ok");
 }
 
+/// Nobody of the cgroup has asked since, so that it is not known yet what holds there.
+#[test]
+fn who_was_refused_is_let_go_when_nothing_is_refused_any_more() {
+    let Some(live) = Live::start(&NEEDED) else { return };
+    let unit = Unit::make("disarmed");
+    let gate = gate(&live);
+    gate.apply(&web(&unit.name), &unit.modes(OutboundMode::Enforce)).unwrap();
+    let mut inside = peer::start(Some(unit.path()));
+    assert_eq!(inside.ask("point 203.0.113.7:8080"), "ok");
+    assert_eq!(inside.ask("send"), REFUSED);
+    assert_eq!(gate.attempts().len(), 1);
+    gate.set_modes(&unit.modes(OutboundMode::Observe)).unwrap();
+    assert_eq!((inside.ask("send").as_str(), inside.ask("send").as_str()), ("ok", "ok"));
+    let told: Vec<(u64, bool)> = gate.attempts().iter().map(|a| (a.count, a.refused)).collect();
+    assert_eq!(told, [(1, false)], "told, and no longer refused");
+    gate.set_modes(&unit.modes(OutboundMode::Enforce)).unwrap();
+    assert_eq!(inside.ask("send"), REFUSED, "and again, as before");
+    gate.set_modes(&unit.modes(OutboundMode::Off)).unwrap();
+    drop(gate.attempts());
+    assert_eq!(inside.ask("send"), "ok");
+    assert!(gate.attempts().is_empty());
+}
+
 #[test]
 fn whoever_was_heard_may_be_answered_and_nobody_else() {
     let Some(live) = Live::start(&NEEDED) else { return };

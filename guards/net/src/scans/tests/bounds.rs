@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use davy_model::{PacketShape, PortNews, PortProbeKind, PortSight, Timestamp};
+use davy_model::{PacketShape, PortNews, PortProbeKind, PortSight, Prefix, Timestamp};
 use proptest::prelude::*;
 
 use super::{Answer, CLIENT, HOST, NMAP, START, Scene, ip};
 use crate::scans::engine::{MAX_NETWORKS, MAX_TRACKS};
-use crate::scans::track::MAX_CONTACTS;
+use crate::scans::network::{MAX_PORTS, MAX_SOURCES, NetworkTrack};
+use crate::scans::track::{Contact, MAX_CONTACTS, Track};
 use crate::scans::{Scans, Settings};
 
 #[test]
@@ -33,6 +34,20 @@ fn a_flood_of_forged_addresses_fills_no_memory_and_hides_no_slow_scanner() {
     assert!(scene.told.iter().all(|scan| !scan.proven));
     // The flood itself is one scan from many places.
     assert!(scene.told.iter().any(|scan| scan.summary().contains("addresses")));
+}
+
+/// By the sizes of what they hold. A tree's nodes may be less than half full, and a table of hashes half empty.
+#[test]
+fn full_tables_stay_below_what_is_published() {
+    let tree = |entries: usize, entry: usize| 3 * entries * entry;
+    let of_network = tree(MAX_SOURCES, size_of::<(IpAddr, Timestamp)>())
+        + tree(MAX_PORTS, size_of::<((u8, u16, u8), Timestamp)>());
+    let networks = MAX_NETWORKS * (2 * size_of::<(Prefix, NetworkTrack)>() + of_network);
+    let of_track = MAX_CONTACTS * size_of::<Contact>() + 2 * tree(16, size_of::<u16>());
+    let tracks = MAX_TRACKS * (2 * size_of::<(IpAddr, Track)>() + of_track);
+    let bytes = networks + tracks;
+    println!("networks {networks}, sources {tracks}");
+    assert!(bytes < 80_000_000, "{networks} and {tracks}");
 }
 
 #[test]
