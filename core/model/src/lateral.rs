@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Talker, Technique};
+use crate::{Talker, Technique, Timestamp};
 
 /// For whom connections are remembered together: whoever shares what they may be expected to talk to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct LateralMove {
     pub from: Option<String>,
     /// What was reached, by service.
     pub reached: Vec<LateralReach>,
+    /// When the first of these connections began: the same for all that is told of one move, another for the next.
+    pub began: Timestamp,
     /// Within how many seconds.
     pub secs: u32,
     /// How much speaks for it, in thousandths of a bit.

@@ -67,8 +67,17 @@ struct Known {
     peers: BTreeSet<(u16, IpAddr)>,
     fresh: VecDeque<Fresh>,
     from: Option<String>,
-    /// What its move was told as last, and when.
-    told: Option<(Timestamp, f32)>,
+    /// What its move was told as last.
+    told: Option<Told>,
+}
+
+/// What was told of a move.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// When the move began.
+    began: Timestamp,
+    time: Timestamp,
+    bits: f32,
 }
 
 impl Known {
@@ -164,8 +173,10 @@ impl Lateral {
         }
         known.fresh.retain(|fresh| time.secs_since(fresh.time) <= WINDOW_SECS);
         if known.fresh.is_empty() {
-            (known.from, known.told) = (None, None);
+            known.from = None;
         }
+        // Who goes on and on makes one move after the other: everything that is fresh came after what was told.
+        known.told = known.told.filter(|told| time.secs_since(told.time) <= WINDOW_SECS);
         if known.fresh.len() < MAX_FRESH {
             known.fresh.push_back(Fresh { time, service, address });
         }
@@ -207,16 +218,18 @@ impl Lateral {
         }
         let bits = if known.from.is_some() { FROM_WEB } else { 0.0 } + logins + applications;
         let enough = if learning { TOLD_LEARNING } else { TOLD };
-        let grown = known.told.is_none_or(|(_, before)| bits >= before + 1.0);
+        let grown = known.told.is_none_or(|told| bits >= told.bits + 1.0);
         if bits < enough || !grown {
             return None;
         }
-        known.told = Some((time, bits));
         let first = known.fresh.front().map_or(time, |fresh| fresh.time);
+        let began = known.told.map_or(first, |told| told.began);
+        known.told = Some(Told { began, time, bits });
         Some(LateralMove {
             mover: mover.clone(),
             from: known.from.clone(),
             reached,
+            began,
             secs: time.secs_since(first).ceil() as u32,
             millibits: (bits * 1000.0) as u32,
             learning,

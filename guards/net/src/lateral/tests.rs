@@ -105,6 +105,19 @@ fn a_fan_out_grows_and_names_every_service() {
 }
 
 #[test]
+fn who_goes_on_for_hours_is_told_again_and_again() {
+    let job = service("job.service");
+    let mut host = Host::new().known(&job, &[]);
+    for n in 0..60 {
+        host.connect(&job, None, &format!("10.0.3.{n}:22"));
+        host.wait(180.0);
+    }
+    let moves: BTreeSet<Timestamp> = host.told.iter().map(|told| told.began).collect();
+    assert!(moves.len() >= 10, "{moves:?}");
+    assert!(host.told.last().unwrap().words().contains("10.0.3.59"), "{:?}", host.told.last());
+}
+
+#[test]
 fn one_new_peer_of_a_service_that_nobody_outside_talks_to_is_no_move() {
     for remote in ["10.0.3.7:22", "10.0.3.7:445", "10.0.3.7:5432", "10.0.3.7:2375"] {
         let job = service("job.service");
