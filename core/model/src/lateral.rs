@@ -102,6 +102,7 @@ impl LateralMove {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service_of;
 
     #[test]
     fn containers_go_before_services_and_a_users_own_services_are_the_users() {
@@ -114,7 +115,15 @@ mod tests {
         let of = |talker: Talker| Mover::of(&talker).map(|mover| mover.to_string());
         assert_eq!(of(talker(Some("a.service"), Some("0123"), None)), Some("container 0123".to_owned()));
         assert_eq!(of(talker(Some("a.service"), None, Some(0))), Some("a.service".to_owned()));
-        assert_eq!(of(talker(Some("user@1000.service"), None, Some(1000))), Some("user 1000".to_owned()));
+        // However a user calls their own units, and whatever cgroups a service makes itself.
+        for (cgroup, mover) in [
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/nagios.service", "user 1000"),
+            ("/user.slice/user-1000.slice/session-3.scope", "user 1000"),
+            ("/system.slice/web.service/nagios.service", "web.service"),
+        ] {
+            let told = of(talker(service_of(cgroup), None, Some(1000)));
+            assert_eq!(told.as_deref(), Some(mover), "{cgroup}");
+        }
         assert_eq!(of(talker(None, None, Some(0))), Some("user 0".to_owned()));
         assert_eq!(of(talker(None, None, None)), None);
     }

@@ -10,7 +10,7 @@ mod replay;
 mod tests;
 
 pub use cases::{Cases, MAX_SUBJECTS};
-pub use compile::{Compiled, Host, compile, unit_of};
+pub use compile::{Compiled, Host, compile};
 pub use encrypted_dns::{Began, EncryptedDns};
 pub use learn::{Proposed, Row, propose, to_toml};
 pub use lookup::{Ask, allowing, allows_name};
