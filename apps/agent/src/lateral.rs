@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use davy_detect::Detector;
 use davy_model::{Connection, Event, EventKind, LateralMove, Mode, Timestamp};
-use davy_net::lateral::{Caller, Lateral, Services, stopped_by};
-use davy_policy::Policy;
+use davy_net::lateral::{Called, Caller, Lateral, Services, stopped_by};
 use davy_proc::Users;
 
 use crate::connections::talker;
@@ -64,12 +63,10 @@ impl LateralWatch {
             container: talker.container.as_deref(),
             user: (&name, uid),
         };
-        let stopped_by = stopped(&policy, caller, event, open.remote);
+        let address = open.remote.ip().to_canonical();
+        let called = Called { address, port: open.remote.port(), name: detector.name_of(address) };
+        let stopped_by = stopped_by(&policy, caller, called, event.time);
         let moved = LateralMove { stopped_by, ..moved };
         Some(Event { time: event.time, process: Some(process), kind: EventKind::Lateral(Box::new(moved)) })
     }
-}
-
-fn stopped(policy: &Policy, caller: Caller<'_>, event: &Event, to: std::net::SocketAddr) -> String {
-    stopped_by(policy, caller, to.ip().to_canonical(), to.port(), event.time)
 }

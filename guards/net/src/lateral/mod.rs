@@ -23,7 +23,7 @@ use davy_model::{
 
 use crate::place_of;
 pub use services::{Service, Services};
-pub use would::{Caller, stopped_by};
+pub use would::{Called, Caller, stopped_by};
 
 /// First connections so close to each other are one move, in seconds.
 pub const WINDOW_SECS: f64 = 600.0;
