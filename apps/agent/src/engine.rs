@@ -338,6 +338,9 @@ impl Engine {
         for (uid, name) in self.users.news() {
             self.detector.name_user(uid, name);
         }
+        for moved in self.lateral.tend(clock::now(), &self.detector) {
+            self.observe(moved);
+        }
         let outbound = self.outbound.due(clock::now());
         outbound.iter().for_each(|finding| self.detector.adopt(finding));
         let conclusions = self.detector.conclude(clock::now());

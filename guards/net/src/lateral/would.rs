@@ -52,7 +52,9 @@ pub fn stopped_by(policy: &Policy, caller: Caller<'_>, to: Called<'_>, now: Time
     }
     if tables.spared.contains(&uid) {
         let line = policy.origin.of("failsafe.protect_users");
-        return format!("`[failsafe] protect_users` ({line}) spares this user: `[outbound]` does not stop it");
+        return format!(
+            "`[failsafe] protect_users` ({line}) spares this user: `[outbound]` does not stop it"
+        );
     }
     if to.name.is_none()
         && let Some(line) = line_of(allowing_by_name(&tables, &ask))
@@ -160,13 +162,18 @@ mod tests {
         // What a service calls a cgroup below its own, or a user their own unit, is no other service.
         let posing = said("nagios.service", "/system.slice/web.service/nagios.service");
         assert!(posing.contains("no entry"), "{posing}");
-        let posing = said("nagios.service", "/user.slice/user-33.slice/user@33.service/app.slice/nagios.service");
+        let posing =
+            said("nagios.service", "/user.slice/user-33.slice/user@33.service/app.slice/nagios.service");
         assert!(posing.contains("no entry"), "{posing}");
     }
 
     #[test]
     fn a_user_whom_the_failsafe_spares_is_not_stopped() {
         let text = "[failsafe]\nprotect_users = [\"www\"]\n[outbound]\nmode = \"enforce\"\n";
-        assert!(said(text, 22).contains("`[failsafe] protect_users` (p.toml:2) spares"), "{}", said(text, 22));
+        assert!(
+            said(text, 22).contains("`[failsafe] protect_users` (p.toml:2) spares"),
+            "{}",
+            said(text, 22)
+        );
     }
 }
