@@ -3,9 +3,7 @@
 
 mod scene;
 
-use davy_model::{
-    EventKind, FindingKind, LateralMove, LateralReach, Mover, ProcessKey, Severity, Technique,
-};
+use davy_model::{EventKind, FindingKind, LateralMove, LateralReach, Mover, ProcessKey, Severity, Technique};
 use scene::{Scene, info};
 
 fn reached(scene: &mut Scene, process: ProcessKey, address: &str, bits: u32) {
