@@ -301,6 +301,10 @@ impl Engine {
     /// Does what it is time for.
     fn turn(&mut self) {
         self.release(MAX_HELD);
+        // Before the events are handed over, so that none is written after the finding that rests on it.
+        for moved in self.lateral.tend(clock::now(), &self.detector) {
+            self.observe(moved);
+        }
         self.hand_over();
         if self.rhythm.poll.due() {
             for event in self.eyes.poll() {
@@ -337,9 +341,6 @@ impl Engine {
     fn conclude(&mut self) {
         for (uid, name) in self.users.news() {
             self.detector.name_user(uid, name);
-        }
-        for moved in self.lateral.tend(clock::now(), &self.detector) {
-            self.observe(moved);
         }
         let outbound = self.outbound.due(clock::now());
         outbound.iter().for_each(|finding| self.detector.adopt(finding));

@@ -83,7 +83,7 @@ impl LateralWatch {
         self.judge(&oldest, detector)
     }
 
-    /// Judges what waited long enough; to be called about twice a second. Gives what is to be told.
+    /// Judges what waited long enough; to be called in each turn. Gives what is to be told.
     pub(crate) fn tend(&mut self, now: Timestamp, detector: &Detector) -> Vec<Event> {
         let mut told = Vec::new();
         while self.waiting.front().is_some_and(|flow| now.secs_since(flow.time).abs() >= NAMED_WITHIN) {
