@@ -301,6 +301,10 @@ impl Engine {
     /// Does what it is time for.
     fn turn(&mut self) {
         self.release(MAX_HELD);
+        // Before the events are handed over, so that none is written after the finding that rests on it.
+        for moved in self.lateral.tend(clock::now(), &self.detector) {
+            self.observe(moved);
+        }
         self.hand_over();
         if self.rhythm.poll.due() {
             for event in self.eyes.poll() {

@@ -462,7 +462,7 @@ impl Detector {
         self.note(self.processes.unit_of(process), topic, found);
     }
 
-    pub(crate) fn note(&mut self, unit: UnitKey, topic: Topic, found: Evidence) {
+    pub(crate) fn note(&mut self, unit: UnitKey, topic: Topic, mut found: Evidence) {
         if !self.cases.contains_key(&unit) && self.cases.len() >= self.settings.max_cases {
             self.make_room(found.time);
         }
@@ -471,6 +471,11 @@ impl Detector {
         if matches!(found.signal, Signal::ComputeShape | Signal::RoundingMode) && topic != "compute/calls" {
             case.busiest = found.process;
             case.ledger.note(topic, found);
+        } else if found.signal == Signal::Lateral {
+            // Each move is news, also one that weighs no more than the one before; what that one weighed stays.
+            found.weight = found.weight.max(case.ledger.signal_bits(Signal::Lateral, found.time));
+            case.ledger.note(topic, found);
+            case.ledger.grow();
         } else {
             case.ledger.note_strongest(topic, found);
         }

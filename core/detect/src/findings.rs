@@ -14,6 +14,7 @@ use crate::lateral;
 use crate::malware;
 use crate::pool_contact::far_end;
 use crate::process_table::Process;
+use crate::weights::Class;
 
 /// A finding that only grew a little is renewed after this long, in seconds.
 const RENEW_SECS: f64 = 10.0;
@@ -346,7 +347,7 @@ fn relevant(evidence: Vec<Evidence>, kind: FindingKind) -> Vec<Evidence> {
         FindingKind::Scan => signal == Signal::PortScan,
         FindingKind::Outbound => signal == Signal::Outbound,
         FindingKind::Lateral => signal == Signal::Lateral,
-        FindingKind::Mining => true,
+        FindingKind::Mining => Class::of(signal).is_some(),
     };
     evidence.into_iter().filter(|e| keep(e.signal)).collect()
 }

@@ -52,7 +52,7 @@ impl Detector {
                         .ledger
                         .evidence(now)
                         .into_iter()
-                        .find(|e| Class::of(e.signal) == Class::Campaign)
+                        .find(|e| Class::of(e.signal) == Some(Class::Campaign))
                         .map(|e| (ancestor.comm.clone(), ancestor.key.pid, e));
                 }
             }

@@ -105,7 +105,7 @@ impl Ledger {
         let sum: f32 = self
             .entries
             .iter()
-            .filter(|e| Class::of(e.evidence.signal) == class)
+            .filter(|e| Class::of(e.evidence.signal) == Some(class))
             .map(|e| faded(&e.evidence, now))
             .sum();
         sum.clamp(-class.cap(), class.cap())
@@ -191,5 +191,27 @@ impl Particulars for Evidence {
     fn number(mut self, name: &str, value: f64) -> Self {
         self.numbers.insert(name.to_owned(), value);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_to_new_hosts_is_no_likelier_to_mine() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let mut ledger = Ledger::default();
+        let note = |ledger: &mut Ledger, topic, signal, weight| {
+            ledger.note(topic, evidence(now, signal, weight, String::new()));
+        };
+        // A solver that was started on a cluster: it computes steadily on all CPUs, with a nice value.
+        note(&mut ledger, "compute", Signal::ComputeShape, 5.5);
+        let before = ledger.bits(now);
+        note(&mut ledger, "lateral", Signal::Lateral, 30.0);
+        assert!((ledger.bits(now) - before).abs() < 0.001, "{} {before}", ledger.bits(now));
+        assert!(ledger.signal_bits(Signal::Lateral, now) > 29.0, "what it did is told all the same");
+        note(&mut ledger, "campaign", Signal::Campaign, 3.0);
+        assert!((ledger.bits(now) - before - 3.0).abs() < 0.001, "what was done around it counts");
     }
 }

@@ -49,27 +49,22 @@ impl Class {
         }
     }
 
-    /// The class of a signal.
-    pub(crate) const fn of(signal: Signal) -> Self {
-        match signal {
+    /// The class of a signal; `None` for those that say nothing of mining, whatever else they say.
+    pub(crate) const fn of(signal: Signal) -> Option<Self> {
+        Some(match signal {
             Signal::RoundingMode | Signal::MemoryShape => Class::Algorithm,
             Signal::ComputeShape | Signal::Gpu => Class::Computation,
             Signal::Stratum | Signal::PoolShape | Signal::PoolList => Class::Network,
             Signal::Masquerade | Signal::OddParent | Signal::Fileless | Signal::Trust | Signal::Service => {
                 Class::Disguise
             }
-            // The agent's own canary, scans of ports and the rules of the network say nothing of how a process computes, so the
-            // detector never weighs them.
-            Signal::Campaign
-            | Signal::Persistence
-            | Signal::Preparation
-            | Signal::Canary
-            | Signal::PortScan
-            | Signal::Lateral
-            | Signal::Outbound => Class::Campaign,
+            Signal::Campaign | Signal::Persistence | Signal::Preparation => Class::Campaign,
             // What is in its file says no more than its own words: it may never do it.
             Signal::CommandLine | Signal::Scan => Class::Words,
-        }
+            // The agent's own canary, scans of ports and the rules of the network say nothing of how a process computes; and what
+            // computes for a living speaks to new hosts as anybody does.
+            Signal::Canary | Signal::PortScan | Signal::Lateral | Signal::Outbound => return None,
+        })
     }
 }
 

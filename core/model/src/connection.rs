@@ -120,11 +120,18 @@ pub struct Connection {
     pub last: Timestamp,
 }
 
-/// The systemd service that a cgroup path leads into: its innermost part that is one. Scopes are none, for they are made for
-/// each login and each container.
+/// The systemd unit that a cgroup path leads into: the one nearest to the root, since what lies below it is the unit's own to name.
+#[must_use]
+pub fn unit_of(cgroup: &str) -> Option<&str> {
+    let is_one = |part: &str, kind: &str| part.len() > kind.len() && part.ends_with(kind);
+    cgroup.split('/').find(|part| is_one(part, ".service") || is_one(part, ".scope"))
+}
+
+/// The systemd service that a cgroup path leads into: its unit, where that is one. Scopes are none, for they are made for each
+/// login and each container.
 #[must_use]
 pub fn service_of(cgroup: &str) -> Option<&str> {
-    cgroup.rsplit('/').find(|part| part.len() > ".service".len() && part.ends_with(".service"))
+    unit_of(cgroup).filter(|unit| unit.ends_with(".service"))
 }
 
 #[cfg(test)]
@@ -132,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_innermost_service_is_the_one() {
+    fn the_service_nearest_to_the_root_is_the_one() {
         for (cgroup, expected) in [
             ("/system.slice/nginx.service", Some("nginx.service")),
             ("/system.slice/system-getty.slice/getty@tty1.service", Some("getty@tty1.service")),
@@ -140,12 +147,19 @@ mod tests {
                 "/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope",
                 Some("user@1000.service"),
             ),
-            ("/system.slice/a.service/payload/b.service/inner", Some("b.service")),
+            ("/system.slice/a.service/payload/b.service/inner", Some("a.service")),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/nagios.service",
+                Some("user@1000.service"),
+            ),
             ("/user.slice/user-0.slice/session-3.scope", None),
+            ("/machine.slice/vm.scope/payload/system.slice/nagios.service", None),
             ("/system.slice/.service", None),
             ("", None),
         ] {
             assert_eq!(service_of(cgroup), expected, "{cgroup}");
         }
+        assert_eq!(unit_of("/user.slice/user-0.slice/session-3.scope/a.service"), Some("session-3.scope"));
+        assert_eq!(unit_of("/davy-test"), None);
     }
 }

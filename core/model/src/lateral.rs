@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Talker, Technique};
+use crate::{Talker, Technique, Timestamp};
 
 /// For whom connections are remembered together: whoever shares what they may be expected to talk to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct LateralMove {
     pub from: Option<String>,
     /// What was reached, by service.
     pub reached: Vec<LateralReach>,
+    /// When the first of these connections began: the same for all that is told of one move, another for the next.
+    pub began: Timestamp,
     /// Within how many seconds.
     pub secs: u32,
     /// How much speaks for it, in thousandths of a bit.
@@ -100,6 +102,7 @@ impl LateralMove {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service_of;
 
     #[test]
     fn containers_go_before_services_and_a_users_own_services_are_the_users() {
@@ -112,7 +115,15 @@ mod tests {
         let of = |talker: Talker| Mover::of(&talker).map(|mover| mover.to_string());
         assert_eq!(of(talker(Some("a.service"), Some("0123"), None)), Some("container 0123".to_owned()));
         assert_eq!(of(talker(Some("a.service"), None, Some(0))), Some("a.service".to_owned()));
-        assert_eq!(of(talker(Some("user@1000.service"), None, Some(1000))), Some("user 1000".to_owned()));
+        // However a user calls their own units, and whatever cgroups a service makes itself.
+        for (cgroup, mover) in [
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/nagios.service", "user 1000"),
+            ("/user.slice/user-1000.slice/session-3.scope", "user 1000"),
+            ("/system.slice/web.service/nagios.service", "web.service"),
+        ] {
+            let told = of(talker(service_of(cgroup), None, Some(1000)));
+            assert_eq!(told.as_deref(), Some(mover), "{cgroup}");
+        }
         assert_eq!(of(talker(None, None, Some(0))), Some("user 0".to_owned()));
         assert_eq!(of(talker(None, None, None)), None);
     }

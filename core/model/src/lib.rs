@@ -37,7 +37,7 @@ pub use action::{Action, ActionId, ActionRecord, ActionState, Destination, Propo
 pub use capture::{Capture, Captured, FlowReading, Said};
 pub use code::{CodeJudgement, CodeKind, CodeOutcome, CodeReason, NotSha256, Sha256};
 pub use confinement::Confinement;
-pub use connection::{Connection, Heading, Naming, Peer, Place, Talker, service_of};
+pub use connection::{Connection, Heading, Naming, Peer, Place, Talker, service_of, unit_of};
 pub use container::container_of;
 pub use dialogue::{Dialect, Dialogue, Part, Speech};
 pub use door::{AddressRange, Door};

@@ -9,9 +9,9 @@ use davy_drill::Canary;
 use davy_kernel::{Attempted, OutboundGate};
 use davy_model::{
     Event, EventKind, Mode, OutboundAttempt, OutboundModes, OutboundTables, ProtectionStatus, Timestamp,
-    container_of,
+    container_of, unit_of,
 };
-use davy_net::outbound::{Compiled, Host, allows_name, compile, unit_of};
+use davy_net::outbound::{Compiled, Host, allows_name, compile};
 use davy_policy::Policy;
 use davy_proc::Users;
 use davy_wire::{OutboundName, OutboundSummary};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use davy_detect::Detector;
 use davy_model::{Event, EventKind, Finding, FindingId, FlowKey, OutboundProtocol, Timestamp, Transport};
-use davy_net::outbound::{Ask, Began, Cases, EncryptedDns, expressly_allowed, unit_of};
+use davy_net::outbound::{Ask, Began, Cases, EncryptedDns, expressly_allowed};
 
 use super::OutboundDesk;
 
@@ -79,7 +79,7 @@ impl OutboundTeller {
 
 /// The slices around a process's unit and the unit, by which entries name it.
 fn units_of(cgroup: &str) -> Vec<&str> {
-    let unit = unit_of(cgroup);
+    let unit = davy_model::unit_of(cgroup);
     let mut units = Vec::new();
     for part in cgroup.split('/').filter(|part| !part.is_empty()) {
         units.push(part);

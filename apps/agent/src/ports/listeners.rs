@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use davy_model::{ImageKind, Place, ProcessInfo, Transport};
+use davy_model::{ImageKind, Place, ProcessInfo, Transport, service_of};
 use davy_net::inbound::{Listener, PortKey};
-use davy_net::outbound::unit_of;
 use davy_net::place_of;
 use davy_proc::sockets;
 
@@ -136,15 +135,9 @@ fn owner(info: &ProcessInfo) -> Owner {
             _ => info.comm.clone(),
         },
         uid: info.creds.euid,
-        service: service_in(&info.cgroup).map(str::to_owned),
+        service: service_of(&info.cgroup).map(str::to_owned),
         container: info.container.clone(),
     }
-}
-
-/// The service that a cgroup path leads into. It is the unit nearest to the root: what lies below that is its own to name, and
-/// a user's service can have any name.
-fn service_in(cgroup: &str) -> Option<&str> {
-    unit_of(cgroup).filter(|unit| unit.ends_with(".service"))
 }
 
 /// The ports that the kernel gives to whoever names none (`net.ipv4.ip_local_port_range`).
@@ -180,7 +173,7 @@ mod tests {
             ("/user.slice/user-0.slice/session-3.scope/nginx.service", None),
             ("/", None),
         ] {
-            assert_eq!(service_in(cgroup), service, "{cgroup}");
+            assert_eq!(service_of(cgroup), service, "{cgroup}");
         }
     }
 

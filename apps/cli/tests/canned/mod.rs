@@ -341,6 +341,7 @@ pub fn events() -> Vec<Event> {
                 addresses: [7, 8].map(|n| IpAddr::V4(Ipv4Addr::new(10, 0, 3, n))).to_vec(),
                 count: 5,
             }],
+            began: Timestamp::from_secs(1_800_000_000),
             secs: 12,
             millibits: 13_000,
             learning: false,

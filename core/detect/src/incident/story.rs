@@ -10,6 +10,7 @@ use davy_model::{
 use crate::campaign::shortened;
 use crate::detector::Detector;
 use crate::incident::beginning::Beginning;
+use crate::lateral;
 use crate::process_table::{Process, base_name};
 
 /// Acts told of one incident. When full, no further ones are added; those there are still renewed.
@@ -234,7 +235,8 @@ impl Detector {
                     story.tell(key, told);
                 }
                 Signal::Lateral => {
-                    let key = ActKey::Did(subject, "lateral".to_owned());
+                    let began = piece.numbers.get(lateral::BEGAN).copied().unwrap_or_default();
+                    let key = ActKey::Did(subject, format!("lateral {began}"));
                     story.tell(
                         key,
                         entry(piece.time, "which", piece.text.clone(), who, user.clone(), technique),

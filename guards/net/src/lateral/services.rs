@@ -4,6 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+/// What a service is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// People, and intruders, log in or move files by it.
+    Login,
+    /// Clusters are commanded by it, and watched.
+    Control,
+    /// Applications use it all day.
+    Application,
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,6 +26,9 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// The technique that using it is.
     pub technique: String,
+    /// What it is used for.
+    #[serde(rename = "use")]
+    pub used_for: Use,
     /// How much a first connection there speaks for lateral movement, in bits.
     pub weight: f32,
 }
@@ -96,7 +111,9 @@ mod tests {
 
     #[test]
     fn a_port_is_one_services() {
-        let twice = "[[service]]\nname = \"a\"\nports = [1]\ntechnique = \"T1\"\nweight = 1.0\n".repeat(2);
+        let twice =
+            "[[service]]\nname = \"a\"\nports = [1]\ntechnique = \"T1\"\nuse = \"login\"\nweight = 1.0\n"
+                .repeat(2);
         assert!(Services::read(&twice).is_err_and(|fault| fault.contains("port 1 is given twice")));
         assert!(Services::read("[[service]]\nname = \"a\"\n").is_err());
     }

@@ -40,7 +40,13 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        Self { lateral: Lateral::new(Services::built_in(), WEEK), now: NOW, told: Vec::new() }
+        Self { lateral: Lateral::new(Services::built_in(), WEEK, NOW), now: NOW, told: Vec::new() }
+    }
+
+    /// A host that was watched for a month before now.
+    fn watched() -> Self {
+        let since = NOW.plus_secs(-30.0 * 86_400.0);
+        Self { lateral: Lateral::new(Services::built_in(), WEEK, since), now: NOW, told: Vec::new() }
     }
 
     fn wait(&mut self, secs: f64) {
@@ -48,18 +54,23 @@ impl Host {
     }
 
     fn connect(&mut self, talker: &Talker, from: Option<&str>, remote: &str) {
-        self.wait(1.0);
-        self.told.extend(self.lateral.opened(self.now, &open(remote), talker, from, false));
+        self.connect_to(talker, from, remote, None);
     }
 
-    /// The mover was seen a month ago, and talked to this.
+    fn connect_to(&mut self, talker: &Talker, from: Option<&str>, remote: &str, name: Option<&str>) {
+        self.wait(1.0);
+        let (time, open) = (self.now, &open(remote));
+        self.told.extend(self.lateral.opened(&Beginning { time, open, talker, from, name, found: false }));
+    }
+
+    /// The mover, and the host, were first seen a month ago, and it talked to this.
     fn known(mut self, talker: &Talker, remotes: &[&str]) -> Self {
         self.now = NOW.plus_secs(-30.0 * 86_400.0);
+        self.lateral.since = self.lateral.since.min(self.now);
         // So that it is known although it never spoke to anybody.
         self.lateral.known(Mover::of(talker).unwrap(), self.now);
         for remote in remotes {
-            self.wait(WINDOW_SECS);
-            self.told.extend(self.lateral.opened(self.now, &open(remote), talker, None, false));
+            self.connect(talker, None, remote);
         }
         self.now = NOW;
         self.told.clear();
@@ -105,6 +116,19 @@ fn a_fan_out_grows_and_names_every_service() {
 }
 
 #[test]
+fn who_goes_on_for_hours_is_told_again_and_again() {
+    let job = service("job.service");
+    let mut host = Host::new().known(&job, &[]);
+    for n in 0..60 {
+        host.connect(&job, None, &format!("10.0.3.{n}:22"));
+        host.wait(180.0);
+    }
+    let moves: BTreeSet<Timestamp> = host.told.iter().map(|told| told.began).collect();
+    assert!(moves.len() >= 10, "{moves:?}");
+    assert!(host.told.last().unwrap().words().contains("10.0.3.59"), "{:?}", host.told.last());
+}
+
+#[test]
 fn one_new_peer_of_a_service_that_nobody_outside_talks_to_is_no_move() {
     for remote in ["10.0.3.7:22", "10.0.3.7:445", "10.0.3.7:5432", "10.0.3.7:2375"] {
         let job = service("job.service");
@@ -117,7 +141,7 @@ fn one_new_peer_of_a_service_that_nobody_outside_talks_to_is_no_move() {
 #[test]
 fn who_is_new_is_learned_and_only_told_when_it_is_glaring() {
     let web = service("web.service");
-    let mut host = Host::new();
+    let mut host = Host::watched();
     for port in [5432, 6379, 9200, 2379] {
         for n in 1..=6 {
             host.connect(&web, Some("nginx"), &format!("10.0.3.{n}:{port}"));
@@ -143,38 +167,168 @@ fn what_is_outside_or_this_host_itself_is_another_matter() {
     assert!(host.told[0].words().contains("SSH at 10.0.3.7;"), "{}", host.told[0].words());
     let udp = FlowOpen { transport: Transport::Udp, ..open("10.0.3.8:22") };
     let accepted = FlowOpen { accepted: true, ..open("10.0.3.8:22") };
-    assert!(!host.lateral.concerns(&udp) && !host.lateral.concerns(&accepted));
+    assert!(!host.lateral.seen(NOW, &udp, &web) && !host.lateral.seen(NOW, &accepted, &web));
+    assert!(host.lateral.seen(NOW, &open("10.0.3.8:22"), &web));
 }
 
-/// A day of each, after what it usually does was learned.
+fn hosts(port: u16, from: u32, count: u32) -> Vec<String> {
+    (from..from + count).map(|n| format!("10.0.{}.{}:{port}", n / 250, n % 250 + 3)).collect()
+}
+
+/// What somebody does every day: who, the profile that strangers talk to, what they spoke to for weeks, and what is new today.
+type Shape = (&'static str, Talker, Option<&'static str>, Vec<String>, Vec<String>);
+
+fn everyday() -> Vec<Shape> {
+    let container = || talker(None, Some("0123456789ab"), 0);
+    let both = |a: Vec<String>, b: Vec<String>| [a, b].concat();
+    vec![
+        (
+            "Prometheus scrapes its targets",
+            service("prometheus.service"),
+            None,
+            hosts(9100, 0, 200),
+            hosts(9100, 200, 50),
+        ),
+        (
+            "Prometheus scrapes kubelets",
+            service("prometheus.service"),
+            None,
+            hosts(10250, 0, 100),
+            hosts(10250, 100, 20),
+        ),
+        (
+            "the first nodes of a cluster grow",
+            service("prometheus.service"),
+            None,
+            vec![],
+            hosts(10250, 0, 10),
+        ),
+        (
+            "kubelet looks at new pods",
+            service("kubelet.service"),
+            None,
+            vec![],
+            both(hosts(6379, 0, 15), hosts(5432, 20, 10)),
+        ),
+        ("Nagios looks in by SSH", service("nagios.service"), None, hosts(22, 0, 100), hosts(22, 100, 10)),
+        ("backups by SSH out of cron", service("cron.service"), None, hosts(22, 0, 20), hosts(22, 20, 5)),
+        ("an Ansible controller", talker(None, None, 1000), None, hosts(22, 0, 300), hosts(22, 300, 20)),
+        ("a bastion host", talker(None, None, 1001), None, hosts(22, 0, 40), hosts(22, 40, 6)),
+        (
+            "nginx, whose database failed over",
+            service("nginx.service"),
+            Some("nginx"),
+            hosts(5432, 0, 1),
+            hosts(5432, 1, 1),
+        ),
+        (
+            "php-fpm, whose database was made anew",
+            container(),
+            Some("php-fpm"),
+            hosts(3306, 0, 1),
+            hosts(3306, 1, 1),
+        ),
+        (
+            "Java, whose caches failed over",
+            service("app.service"),
+            Some("java-server"),
+            hosts(6379, 0, 3),
+            hosts(6379, 3, 3),
+        ),
+        (
+            "Elasticsearch grows",
+            service("es.service"),
+            Some("java-server"),
+            hosts(9200, 0, 3),
+            hosts(9200, 3, 12),
+        ),
+        ("Kafka grows", service("kafka.service"), Some("java-server"), hosts(9092, 0, 3), hosts(9092, 3, 12)),
+        (
+            "Flink speaks to new stores",
+            service("flink.service"),
+            Some("java-server"),
+            hosts(9042, 0, 3),
+            hosts(9042, 3, 9),
+        ),
+        (
+            "a pool of database connections",
+            service("app.service"),
+            None,
+            hosts(5432, 0, 3),
+            hosts(5432, 3, 3),
+        ),
+        ("a cache and its replicas", container(), None, hosts(6379, 0, 6), hosts(6379, 6, 6)),
+        ("a master of Salt", service("salt-master.service"), None, hosts(4505, 0, 50), hosts(4505, 50, 5)),
+    ]
+}
+
 #[test]
 fn everyday_shapes_are_told_no_more_once_they_are_learned() {
-    let hosts = |port: u16, count: u32| -> Vec<String> {
-        (0..count).map(|n| format!("10.0.{}.{}:{port}", n / 250, n % 250 + 3)).collect()
-    };
-    let shapes: [(&str, Talker, Vec<String>); 8] = [
-        ("Prometheus scrapes its targets", service("prometheus.service"), hosts(9100, 200)),
-        ("Prometheus scrapes kubelets", service("prometheus.service"), hosts(10250, 100)),
-        ("Nagios looks in by SSH", service("nagios.service"), hosts(22, 100)),
-        ("backups by SSH out of cron", service("cron.service"), hosts(22, 20)),
-        ("an Ansible controller", talker(None, None, 1000), hosts(22, 300)),
-        ("a pool of database connections", service("app.service"), hosts(5432, 3)),
-        ("a cache and its replicas", talker(None, Some("0123456789ab"), 0), hosts(6379, 6)),
-        ("a master of Salt", service("salt-master.service"), hosts(4505, 50)),
-    ];
-    for (what, talker, remotes) in shapes {
-        let learned: Vec<&str> = remotes.iter().map(String::as_str).collect();
+    for (what, talker, from, usual, new) in everyday() {
+        let learned: Vec<&str> = usual.iter().map(String::as_str).collect();
         let mut host = Host::new().known(&talker, &learned);
-        for _ in 0..3 {
-            for remote in &remotes {
-                host.connect(&talker, None, remote);
-            }
+        for remote in usual.iter().chain(&usual).chain(&new) {
+            host.connect(&talker, from, remote);
         }
         assert!(host.told.is_empty(), "{what}: {:?}", host.told);
-        // One host more is no move either.
+        // One host more is no move either, unless a stranger may be behind it.
+        host.wait(WINDOW_SECS);
         host.connect(&talker, None, "10.9.9.9:22");
         assert!(host.told.is_empty(), "{what}");
     }
+}
+
+#[test]
+fn nobody_is_accused_on_the_first_day_and_what_was_learned_then_is_work() {
+    for (what, talker, _, usual, new) in everyday() {
+        let mut host = Host::new();
+        for remote in usual.iter().chain(&new) {
+            host.connect(&talker, None, remote);
+        }
+        assert!(host.told.is_empty(), "{what}, installed today: {:?}", host.told);
+    }
+    // The same services, installed on a host that is known: their first round.
+    let people = |talker: &Talker| matches!(Mover::of(talker), Some(Mover::User(_)));
+    for (what, talker, ..) in everyday().into_iter().filter(|(_, talker, ..)| !people(talker)) {
+        let mut host = Host::watched();
+        for remote in hosts(22, 0, 100).iter().chain(&hosts(5432, 0, 10)) {
+            host.connect(&talker, None, remote);
+        }
+        host.wait(FIRST_SECS);
+        host.connect(&talker, None, "10.9.9.9:22");
+        assert!(host.told.is_empty(), "{what}: {:?}", host.told);
+    }
+}
+
+#[test]
+fn a_store_is_looked_for_everywhere_and_that_is_told() {
+    let job = service("job.service");
+    let mut host = Host::new().known(&job, &[]);
+    for remote in hosts(6379, 0, 200) {
+        host.connect(&job, None, &remote);
+    }
+    assert!((20..=40).contains(&host.told[0].reached[0].count), "{:?}", host.told[0]);
+}
+
+#[test]
+fn a_new_address_of_a_known_name_is_no_new_peer() {
+    let web = service("web.service");
+    let mut host = Host::new().known(&web, &[]);
+    host.lateral.known(Mover::of(&web).unwrap(), NOW).learn_name(22, "files.internal");
+    host.connect_to(&web, Some("php-fpm"), "10.0.3.7:22", Some("files.internal"));
+    assert!(host.told.is_empty());
+    host.connect_to(&web, Some("php-fpm"), "10.0.3.8:22", Some("other.internal"));
+    assert_eq!(host.told.len(), 1);
+}
+
+#[test]
+fn a_service_that_only_served_is_known_from_then_on() {
+    let web = service("web.service");
+    let mut host = Host::watched();
+    let accepted = FlowOpen { accepted: true, ..open("10.0.3.8:443") };
+    assert!(!host.lateral.seen(NOW.plus_secs(-20.0 * 86_400.0), &accepted, &web));
+    host.connect(&web, Some("nginx"), "10.0.3.7:22");
+    assert!(host.told.first().is_some_and(|told| !told.learning), "{:?}", host.told);
 }
 
 #[test]
@@ -217,7 +371,7 @@ fn what_the_map_kept_is_known_after_a_restart() {
     let web = service("web.service");
     let kept = [
         row(1, &web, 5432, Peer::Name("db.internal".to_owned()), &["10.0.3.5", "10.0.3.6"]),
-        row(2, &web, 443, Peer::Others, &[]),
+        row(2, &web, 0, Peer::Others, &[]),
     ];
     let mut host = Host::new();
     host.lateral.restore(&kept[..1], NOW);
@@ -225,8 +379,22 @@ fn what_the_map_kept_is_known_after_a_restart() {
         host.connect(&web, Some("nginx"), remote);
     }
     assert!(host.told.is_empty());
-    host.connect(&web, Some("nginx"), "10.0.3.7:5432");
+    host.connect_to(&web, Some("nginx"), "10.0.3.8:5432", Some("db.internal"));
+    host.connect(&web, Some("nginx"), "10.0.3.7:22");
     assert!(!host.told[0].learning, "it was first seen a month ago");
+    assert_eq!(host.told[0].reached.len(), 1);
+    // Names with many addresses, and what cannot be inside at such a port, leave nothing unknown.
+    let many = |row: Connection| Connection { more_addresses: true, ..row };
+    let kept = [
+        many(row(1, &web, 5432, Peer::Name("db.internal".to_owned()), &["10.0.3.5"])),
+        many(row(2, &web, 443, Peer::Name("cdn.example".to_owned()), &["203.0.113.9"])),
+        Connection { place: Some(Place::Host), ..row(3, &web, 0, Peer::Others, &[]) },
+    ];
+    let mut host = Host::new();
+    host.lateral.restore(&kept, NOW);
+    host.connect(&web, Some("nginx"), "10.0.3.7:22");
+    assert!(!host.told[0].learning);
+    let kept = [row(1, &web, 0, Peer::Others, &[])];
     // Of this one the map did not tell all peers apart.
     let mut host = Host::new();
     host.lateral.restore(&kept, NOW);
@@ -238,8 +406,9 @@ fn what_the_map_kept_is_known_after_a_restart() {
 fn what_was_there_before_the_agent_is_learned() {
     let web = service("web.service");
     let mut host = Host::new().known(&web, &[]);
-    let found = host.lateral.opened(host.now, &open("10.0.3.7:22"), &web, Some("nginx"), true);
-    assert_eq!(found, None);
+    let (time, open) = (host.now, &open("10.0.3.7:22"));
+    let begun = Beginning { time, open, talker: &web, from: Some("nginx"), name: None, found: true };
+    assert_eq!(host.lateral.opened(&begun), None);
     host.connect(&web, Some("nginx"), "10.0.3.7:22");
     assert!(host.told.is_empty());
 }
@@ -263,11 +432,13 @@ proptest! {
         let mut host = Host::new();
         for (who, [a, b], port) in flows {
             let port = [22, 445, 6379, 80][port];
-            host.connect(&service(&format!("s{who}.service")), None, &format!("10.0.{a}.{b}:{port}"));
+            let (who, name) = (service(&format!("s{}.service", who)), format!("h{a}.{b}"));
+            host.connect_to(&who, None, &format!("10.0.{a}.{b}:{port}"), Some(&name));
         }
         prop_assert!(host.lateral.movers.len() <= MAX_MOVERS);
         for known in host.lateral.movers.values() {
             prop_assert!(known.peers.len() <= MAX_PEERS && known.fresh.len() <= MAX_FRESH);
+            prop_assert!(known.names.len() <= MAX_NAMES);
         }
         for told in &host.told {
             prop_assert!(told.reached.iter().all(|r| r.addresses.len() <= MAX_SHOWN));

@@ -2,72 +2,92 @@
 
 use std::net::IpAddr;
 
-use davy_model::{Mode, OutboundProtocol, Timestamp};
-use davy_policy::{Outbound, OutboundAllow, OutboundTo, Policy};
+use davy_model::{Mode, OutboundProtocol, RuleSet, Timestamp, unit_of};
+use davy_policy::Policy;
+
+use crate::outbound::{Ask, Host, allowing, allowing_by_name, compile};
 
 /// Who made a connection, as an entry of `[outbound]` names it.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     /// The cgroup v2 path.
     pub cgroup: &'a str,
-    /// Container id, shortened to twelve characters.
+    /// Container id, at least twelve characters of it.
     pub container: Option<&'a str>,
-    /// The user by name, and by number.
+    /// The real user by name, and by number.
     pub user: (&'a str, u32),
 }
 
-/// What would stop a connection, in a sentence's end. Entries by name are left out: which names lead to an address is the kernel's to
-/// know, and inside addresses are seldom given by name.
+/// Where a connection went.
+#[derive(Clone, Copy, Debug)]
+pub struct Called<'a> {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, of TCP.
+    pub port: u16,
+    /// The name that led there, where it is known.
+    pub name: Option<&'a str>,
+}
+
+/// What would stop a connection, in a sentence's end.
 #[must_use]
-pub fn stopped_by(policy: &Policy, caller: Caller<'_>, address: IpAddr, port: u16, now: Timestamp) -> String {
-    let outbound = &policy.outbound;
-    let allows = |allow: &OutboundAllow| {
-        allow.until.is_none_or(|until| now < until)
-            && allow.service.as_deref().is_none_or(|unit| caller.cgroup.split('/').any(|part| part == unit))
-            && allow
-                .container
-                .as_deref()
-                .is_none_or(|id| caller.container.is_some_and(|own| own.starts_with(id)))
-            && allow
-                .user
-                .as_deref()
-                .is_none_or(|user| user == caller.user.0 || user == caller.user.1.to_string())
-            && allow.protocol.is_none_or(|protocol| protocol == OutboundProtocol::Tcp)
-            && (allow.ports.is_empty() || allow.ports.iter().any(|ports| ports.contains(port)))
-            && allow.to.iter().any(|to| leads(outbound, to, address))
+pub fn stopped_by(policy: &Policy, caller: Caller<'_>, to: Called<'_>, now: Timestamp) -> String {
+    let (own_name, uid) = caller.user;
+    // Entries for other users are for nobody here.
+    let user = |name: &str| name.parse().ok().or_else(|| (name == own_name).then_some(uid));
+    let tables = compile(policy, &Host { user: &user, resolvers: &[] }, now).tables;
+    let ask = Ask {
+        units: units(&caller),
+        container: caller.container,
+        uid: Some(uid),
+        protocol: OutboundProtocol::Tcp,
+        port: to.port,
+        to: to.address,
+        name: to.name,
     };
-    let index = outbound.allow.iter().position(allows);
-    match (index, outbound.mode) {
-        (Some(index), _) => {
-            let line = policy.origin.of(&format!("outbound.allow[{index}]"));
-            format!("the entry at {line} lets it: without it, or narrower, `[outbound]` would stop this")
-        }
-        (None, Mode::Off) => "`[outbound]` is off; enforced, it would stop this".to_owned(),
-        (None, _) => {
+    let line_of =
+        |rules: RuleSet| rules.first().map(|index| policy.origin.of(&format!("outbound.allow[{index}]")));
+    if let Some(line) = line_of(allowing(&tables, &ask)) {
+        return format!("the entry at {line} lets it: without it, or narrower, `[outbound]` would stop this");
+    }
+    if tables.spared.contains(&uid) {
+        let line = policy.origin.of("failsafe.protect_users");
+        return format!(
+            "`[failsafe] protect_users` ({line}) spares this user: `[outbound]` does not stop it"
+        );
+    }
+    if to.name.is_none()
+        && let Some(line) = line_of(allowing_by_name(&tables, &ask))
+    {
+        return format!(
+            "it cannot be told whether `[outbound]` would stop this: the entry at {line} is by name, and which name led \
+             there is not known"
+        );
+    }
+    match policy.outbound.mode {
+        Mode::Off => "`[outbound]` is off; enforced, it would stop this".to_owned(),
+        _ => {
             let line = policy.origin.of("outbound.mode");
             format!("no entry of `[outbound]` ({line}) lets it: enforced there, it would stop this")
         }
     }
 }
 
-fn leads(outbound: &Outbound, to: &OutboundTo, address: IpAddr) -> bool {
-    let inside = || outbound.inside.iter().any(|network| network.contains(address));
-    match to {
-        OutboundTo::Any => true,
-        OutboundTo::Inside => inside(),
-        OutboundTo::Outside => !inside(),
-        OutboundTo::Network(network) => network.contains(address),
-        OutboundTo::Name(_) | OutboundTo::Below(_) => false,
-        OutboundTo::Group(name) => {
-            let mut groups = outbound.groups.iter().filter(|group| group.name == *name);
-            // No group is among what a group stands for.
-            groups.any(|group| group.to.iter().any(|to| !is_group(to) && leads(outbound, to, address)))
+/// The parts of a cgroup's path that the kernel looks for in the entries: up to the unit or the container, for what lies below
+/// is theirs to name.
+fn units<'a>(caller: &Caller<'a>) -> Vec<&'a str> {
+    let unit = unit_of(caller.cgroup);
+    let id = caller.container.and_then(|id| id.get(..12));
+    let mut found = false;
+    let mut parts = Vec::new();
+    for part in caller.cgroup.split('/').filter(|part| !part.is_empty()) {
+        if found {
+            break;
         }
+        found = Some(part) == unit || id.is_some_and(|id| part.contains(id));
+        parts.push(part);
     }
-}
-
-const fn is_group(to: &OutboundTo) -> bool {
-    matches!(to, OutboundTo::Group(_))
+    parts
 }
 
 #[cfg(test)]
@@ -77,19 +97,24 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
-    fn said(text: &str, port: u16) -> String {
+    fn said_of(text: &str, cgroup: &str, port: u16, name: Option<&str>) -> String {
         let policy = Policy::parse("p.toml", text).unwrap();
-        let caller =
-            Caller { cgroup: "/system.slice/web.service/worker", container: None, user: ("www", 33) };
-        stopped_by(&policy, caller, "10.0.3.7".parse().unwrap(), port, NOW)
+        let caller = Caller { cgroup, container: None, user: ("www", 33) };
+        stopped_by(&policy, caller, Called { address: "10.0.3.7".parse().unwrap(), port, name }, NOW)
+    }
+
+    fn said(text: &str, port: u16) -> String {
+        said_of(text, "/system.slice/web.service/worker", port, None)
+    }
+
+    fn entry(rest: &str) -> String {
+        format!("[outbound]\nmode = \"observe\"\n[[outbound.allow]]\nreason = \"x\"\n{rest}\n")
     }
 
     #[test]
     fn it_names_the_entry_that_lets_it_or_the_list_that_does_not() {
         assert!(said("", 22).contains("`[outbound]` is off"));
-        let observed = "[outbound]\nmode = \"observe\"\n";
-        assert!(said(observed, 22).contains("no entry of `[outbound]` (p.toml:2)"));
-        let entry = |rest: &str| format!("{observed}[[outbound.allow]]\nreason = \"x\"\n{rest}\n");
+        assert!(said("[outbound]\nmode = \"observe\"\n", 22).contains("no entry of `[outbound]` (p.toml:2)"));
         for wide in [
             "to = [\"inside\"]",
             "to = [\"any\"]\nservice = \"web.service\"",
@@ -107,7 +132,6 @@ mod tests {
             "to = [\"any\"]\ncontainer = \"0123456789ab\"",
             "to = [\"any\"]\nuser = \"root\"",
             "to = [\"any\"]\nuntil = 2020-01-01",
-            "to = [\"*.example.org\"]",
         ] {
             assert!(said(&entry(other), 22).contains("no entry"), "{other}");
         }
@@ -116,5 +140,40 @@ mod tests {
             entry("to = [\"hosts\"]")
         );
         assert!(said(&group, 22).contains("the entry at"));
+    }
+
+    #[test]
+    fn an_entry_by_name_lets_whom_that_name_led_there() {
+        let text = entry("to = [\"db.internal\"]\nports = 5432");
+        let said = |port, name| said_of(&text, "/system.slice/web.service", port, name);
+        assert!(said(5432, Some("db.internal")).contains("the entry at p.toml:3 lets it"));
+        assert!(said(5432, Some("other.internal")).contains("no entry"));
+        assert!(said(5432, None).contains("cannot be told"), "{}", said(5432, None));
+        assert!(said(22, None).contains("no entry"), "no name helps at another port");
+    }
+
+    #[test]
+    fn units_are_those_that_the_kernel_goes_by() {
+        let said = |service: &str, cgroup: &str| {
+            said_of(&entry(&format!("to = [\"any\"]\nservice = \"{service}\"")), cgroup, 22, None)
+        };
+        let template = said("fetch@.service", "/system.slice/system-fetch.slice/fetch@7.service");
+        assert!(template.contains("lets it"), "{template}");
+        // What a service calls a cgroup below its own, or a user their own unit, is no other service.
+        let posing = said("nagios.service", "/system.slice/web.service/nagios.service");
+        assert!(posing.contains("no entry"), "{posing}");
+        let posing =
+            said("nagios.service", "/user.slice/user-33.slice/user@33.service/app.slice/nagios.service");
+        assert!(posing.contains("no entry"), "{posing}");
+    }
+
+    #[test]
+    fn a_user_whom_the_failsafe_spares_is_not_stopped() {
+        let text = "[failsafe]\nprotect_users = [\"www\"]\n[outbound]\nmode = \"enforce\"\n";
+        assert!(
+            said(text, 22).contains("`[failsafe] protect_users` (p.toml:2) spares"),
+            "{}",
+            said(text, 22)
+        );
     }
 }

@@ -173,10 +173,3 @@ fn names(outbound: &Outbound, rules: &[(usize, &OutboundAllow)]) -> Vec<(Vec<u8>
     };
     begins.into_iter().map(entry).collect()
 }
-
-/// The systemd unit that a cgroup path leads into, as the kernel's programs find it: the one that lies nearest to the root, since
-/// what lies below it is the unit's own to name.
-#[must_use]
-pub fn unit_of(cgroup: &str) -> Option<&str> {
-    cgroup.split('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))
-}

@@ -29,6 +29,22 @@ pub struct Ask<'a> {
 /// The rules that allow it: a rule's number is its place in the policy.
 #[must_use]
 pub fn allowing(tables: &OutboundTables, ask: &Ask<'_>) -> RuleSet {
+    let to = match ask.protocol {
+        OutboundProtocol::Raw => RuleSet::ALL,
+        _ => to_address(tables, ask.to).or(&ask.name.map(|name| to_name(tables, name)).unwrap_or_default()),
+    };
+    for_whom(tables, ask).and(&to)
+}
+
+/// The rules that would allow it if the right name had led there, whichever that is.
+#[must_use]
+pub fn allowing_by_name(tables: &OutboundTables, ask: &Ask<'_>) -> RuleSet {
+    let named = tables.names.iter().fold(RuleSet::default(), |all, (_, set)| all.or(set));
+    for_whom(tables, ask).and(&named)
+}
+
+/// The rules for who asks, and the port.
+fn for_whom(tables: &OutboundTables, ask: &Ask<'_>) -> RuleSet {
     let of = |found: Option<&RuleSet>| found.copied().unwrap_or_default();
     let templates: Vec<String> = ask.units.iter().filter_map(|unit| template_of(unit)).collect();
     let units = tables.units.iter();
@@ -42,11 +58,7 @@ pub fn allowing(tables: &OutboundTables, ask: &Ask<'_>) -> RuleSet {
     let port = tables.ports.iter().find(|(port, _)| *port == (ask.protocol, ask.port));
     let number = OutboundProtocol::ALL.iter().position(|one| *one == ask.protocol).unwrap_or_default();
     let ports = port.map_or(tables.any_port[number], |(_, set)| *set);
-    let to = match ask.protocol {
-        OutboundProtocol::Raw => RuleSet::ALL,
-        _ => to_address(tables, ask.to).or(&ask.name.map(|name| to_name(tables, name)).unwrap_or_default()),
-    };
-    units.and(&containers).and(&users).and(&ports).and(&to)
+    units.and(&containers).and(&users).and(&ports)
 }
 
 /// Whether any entry is about this name.

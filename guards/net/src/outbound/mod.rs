@@ -10,8 +10,8 @@ mod replay;
 mod tests;
 
 pub use cases::{Cases, MAX_SUBJECTS};
-pub use compile::{Compiled, Host, compile, unit_of};
+pub use compile::{Compiled, Host, compile};
 pub use encrypted_dns::{Began, EncryptedDns, expressly_allowed};
 pub use learn::{Proposed, Row, propose, to_toml};
-pub use lookup::{Ask, allowing, allows_name};
+pub use lookup::{Ask, allowing, allowing_by_name, allows_name};
 pub use replay::{Replayed, replay};

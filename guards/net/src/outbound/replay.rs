@@ -32,8 +32,8 @@ enum Verdict {
     Unclear,
 }
 
-/// Judges rows, each with its user's name, by a policy. What is kept of connections knows a process's innermost service and its
-/// effective user, where the kernel goes by the outermost unit and the real user; the two seldom differ.
+/// Judges rows, each with its user's name, by a policy. What is kept of connections knows a process's service and its effective
+/// user, where the kernel goes by its unit, with the slices around it, and the real user; the two seldom differ.
 #[must_use]
 pub fn replay<'a>(
     policy: &Policy,

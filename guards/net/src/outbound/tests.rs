@@ -9,7 +9,7 @@ use davy_model::{
 use davy_policy::{OutboundTo, Policy};
 use proptest::prelude::*;
 
-use super::{Ask, Cases, Compiled, Host, MAX_SUBJECTS, allowing, allows_name, compile, unit_of};
+use super::{Ask, Cases, Compiled, Host, MAX_SUBJECTS, allowing, allows_name, compile};
 use crate::place_of;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -226,13 +226,10 @@ fn a_user_that_is_not_there_is_nobody_and_told() {
 }
 
 #[test]
-fn names_of_entries_are_known_and_units_are_the_outermost() {
+fn names_of_entries_are_known() {
     let tables = compiled("[[outbound.allow]]\nto = [\"*.debian.org\"]\nreason = \"r\"\n").tables;
     let known = NAMES.map(|name| allows_name(&tables, name));
     assert_eq!(known, [true, false, true, false, false, false]);
-    assert_eq!(unit_of("/system.slice/a.service/b.service"), Some("a.service"));
-    assert_eq!(unit_of("/user.slice/user-0.slice/session-3.scope"), Some("session-3.scope"));
-    assert_eq!(unit_of("/davy-test"), None);
 }
 
 #[test]
