@@ -111,6 +111,9 @@ pub(crate) fn top(view: &TopView) -> Value {
 pub(crate) fn event(event: &Event) -> Value {
     let mut value = raw(event);
     dated(&mut value, &["time"]);
+    if let Some(data) = value.get_mut("data") {
+        dated(data, &["began"]);
+    }
     value
 }
 
