@@ -121,7 +121,12 @@ fn a_service_that_goes_through_the_network_is_found_and_explained_and_its_own_pe
     let incidents = agent.incidents().unwrap();
     let incident = incidents.iter().find(|i| i.findings.iter().any(|f| f.id == found.id)).unwrap();
     assert!(incident.timeline.iter().any(|e| e.text.contains("SSH at")), "{:?}", incident.timeline);
-    assert!(said(&agent, &["events", "--kind", "lateral"]).contains("SSH at"));
+    // Events are written down up to half a second after the finding that rests on them.
+    let kept = |agent: &Agent| {
+        let events = said(agent, &["events", "--kind", "lateral"]);
+        Ok(events.contains("SSH at").then_some(()))
+    };
+    agent.wait_for("the event", PATIENCE, kept).unwrap();
     assert_eq!(moves(&agent, &world.service).len(), 1, "one finding grows");
 
     // What was told is known from then on, for the next agent too.
