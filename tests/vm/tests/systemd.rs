@@ -76,7 +76,7 @@ fn boot_service(series: Series) -> Result<Boot, Unbooted> {
         name: "service",
         recipe: Recipe::SMALL,
         series,
-        modules: &[],
+        modules: &service_life::FIREWALL_MODULES,
         memory: 1024,
         limit: Duration::from_secs(1200),
         program: Path::new(PROGRAM),

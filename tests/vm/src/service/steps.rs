@@ -189,7 +189,7 @@ impl Life {
 /// Ports are closed for good, and somebody is banned.
 fn close_ports() -> Result<()> {
     for module in FIREWALL_MODULES {
-        let file = fs::File::open(format!("/opt/modules/{module}.ko")).with_context(|| module)?;
+        let file = fs::File::open(format!("/lib/modules/{module}.ko")).with_context(|| module)?;
         match finit_module(&file, c"", 0) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => bail!("{module} is not loaded: {error}"),
